@@ -1,0 +1,121 @@
+"""The vision-language model and its processor: the one place that loads, encodes, freezes and sets the pixel budget.
+
+Shapes: P prompt tokens (picture tokens included), L completion tokens, V words of the output head.
+"""
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import BoolTensor, LongTensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from gre.config import UserError, option
+from gre.models import attention
+from gre.models.packing import Prompt
+
+SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
+MIN_PIXELS = 4 * SIDE_PIXELS**2
+MAX_PIXELS = 1280 * SIDE_PIXELS**2  # Qwen2.5-VL's own limit, 12,845,056, is 16,000 tokens a picture
+
+
+@dataclass(frozen=True)
+class PixelBudget:
+    """Pixels a picture may have once the processor has resized it; recorded in every manifest."""
+
+    min_pixels: int
+    max_pixels: int
+
+
+@dataclass
+class ModelConfig:
+    """How a policy or a judge is loaded and trained."""
+
+    min_pixels: int | None = option(None, f"smallest picture in pixels; null: the parent's, or {MIN_PIXELS} for a base")
+    max_pixels: int | None = option(None, f"largest picture in pixels; null: the parent's, or {MAX_PIXELS} for a base")
+    max_length: int = option(4096, "tokens of prompt (picture included) and completion; longer rows are never cut")
+    freeze_vision: bool = option(False, "leave the vision tower as it is")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+
+
+def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None):
+    """The processor of a model folder, resizing pictures to between `min_pixels` and `max_pixels`.
+
+    None keeps what the folder says; `save_pretrained` of the processor keeps the budget.
+    Raises UserError when the folder has no chat template.
+    """
+    processor = AutoProcessor.from_pretrained(folder)
+    if not processor.chat_template:
+        raise UserError(f"{folder} has no chat template: save the processor of the model there")
+    own = pixel_budget(processor)
+    processor.image_processor.size = {"shortest_edge": own.min_pixels if min_pixels is None else min_pixels,
+                                      "longest_edge": own.max_pixels if max_pixels is None else max_pixels}
+    return processor
+
+
+def pixel_budget(processor) -> PixelBudget:
+    """The budget a processor works with."""
+    size = processor.image_processor.size
+    return PixelBudget(size["shortest_edge"], size["longest_edge"])
+
+
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32):
+    """The model of a folder with shared-prefix attention installed in its text part.
+
+    Raises UserError when a weight is missing, unexpected or of another shape: a warning would let it train from noise.
+    """
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
+    faults = {fault: sorted(map(str, names)) for fault, names in report.items() if names}
+    if faults:
+        raise UserError(f"{folder} does not hold the weights its config.json describes: {faults}")
+    attention.install(model)
+    return model
+
+
+def freeze_vision(model) -> None:
+    """Take the vision tower, merger included, out of training."""
+    model.model.visual.requires_grad_(False)
+
+
+def encode_prompt(processor, instruction: str, image: Image.Image) -> Prompt:
+    """A user's turn of one picture and one instruction, ready for the assistant's answer.
+
+    Raises UserError when the instruction holds one of the tokenizer's control tokens.
+    """
+    control = [token for token in processor.tokenizer.all_special_tokens if token in instruction]
+    if control:
+        raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
+    turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}]}
+    encoded = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=True, return_dict=True,
+                                            return_tensors="pt")
+    return Prompt(input_ids=encoded["input_ids"][0], mm_token_type_ids=encoded["mm_token_type_ids"][0],
+                  pixel_values=encoded["pixel_values"], image_grid_thw=encoded["image_grid_thw"])
+
+
+def encode_text(processor, text: str) -> LongTensor:
+    """`text` as plain tokens (L,): the name of a control token in it is spelled out, never obeyed."""
+    ids = processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    return torch.tensor(ids, dtype=torch.long)
+
+
+def encode_response(processor, text: str) -> LongTensor:
+    """A completion (L,): plain text, then the end token."""
+    return torch.cat([encode_text(processor, text), torch.tensor([end_token_id(processor.tokenizer)])])
+
+
+def end_token_id(tokenizer) -> int:
+    """The token that ends the assistant's turn."""
+    return tokenizer.eos_token_id
+
+
+def banned_tokens(tokenizer, vocab_size: int) -> BoolTensor:
+    """True (V,) where a policy may never sample: control tokens but the end token, and ids the tokenizer lacks.
+
+    A sampled picture token would break the next forward pass. Ordinary added words (`<think>` in Qwen3-VL) stay.
+    """
+    banned = torch.zeros(vocab_size, dtype=torch.bool)
+    banned[len(tokenizer):] = True
+    for token_id, token in tokenizer.added_tokens_decoder.items():
+        banned[token_id] = token.special and token_id != end_token_id(tokenizer)
+    return banned
