@@ -1,0 +1,111 @@
+"""Shared-prefix attention: every completion sees its group's prompt and itself, the prompt is forwarded once.
+
+Registered with transformers under NAME; `install` selects it for the text model only (the vision tower keeps its
+own). Without a layout, in `generate` for instance, it is transformers' SDPA to the letter.
+
+Two SDPA calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix, themselves].
+"""
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from gre.models.packing import Layout
+
+NAME = "gre_shared_prefix"        # transformers matches "sdpa", "flash" and "flex_attention" inside names: avoid them
+LAYOUT_ARGUMENT = "gre_layout"    # keyword arguments also reach the vision tower: a private name
+
+
+def install(model: PreTrainedModel) -> None:
+    """Let the text model of `model` use shared-prefix attention; the vision tower is not touched."""
+    model.set_attn_implementation({"text_config": NAME})
+
+
+def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor,
+                            attention_mask: Tensor | None, *, gre_layout: Layout | None = None,
+                            dropout: float = 0.0, scaling: float | None = None, **kwargs) -> tuple[Tensor, None]:
+    """transformers' attention interface: query (B, heads, T, d), key and value (B, kv_heads, T, d) -> (B, T, heads, d).
+
+    With a layout B must be 1 and the mask is the layout's alone.
+    """
+    if gre_layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling,
+                                      **kwargs)
+    if query.shape[0] != 1 or query.shape[2] != len(gre_layout.back):
+        raise ValueError(f"the layout describes one row of {len(gre_layout.back)} tokens, the model was given "
+                         f"{query.shape[0]} of {query.shape[2]}")
+    rows = _Rows(gre_layout)
+    prefix_q, tail_q = rows.split(query)
+    prefix_k, tail_k = rows.split(_repeat(key, query))
+    prefix_v, tail_v = rows.split(_repeat(value, query))
+    owner = gre_layout.owner
+    options = dict(dropout_p=dropout, scale=scaling)
+    outputs = [scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True, **options)]
+    if gre_layout.tail_width:
+        outputs.append(scaled_dot_product_attention(
+            tail_q, torch.cat([prefix_k[owner], tail_k], 2), torch.cat([prefix_v[owner], tail_v], 2),
+            attn_mask=gre_layout.tail_sees, **options))
+    return rows.join(outputs), None
+
+
+def _repeat(states: Tensor, query: Tensor) -> Tensor:
+    """(1, kv_heads, T, d) -> (1, heads, T, d): one key-value head serves several query heads."""
+    _, kv_heads, length, width = states.shape
+    repeats = query.shape[1] // kv_heads
+    return states[:, :, None].expand(-1, -1, repeats, -1, -1).reshape(1, kv_heads * repeats, length, width)
+
+
+class _Rows:
+    """Takes a packed row apart into padded prefixes and tails, and puts their outputs together again."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+
+    def split(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, heads, T, d) -> (n, heads, prefix_width, d), (R, heads, tail_width, d)."""
+        heads, width = states.shape[1], states.shape[3]
+        cells = _Pad.apply(states[0].transpose(0, 1), self.layout.take, self.layout.back, self.layout.real)
+        prefix_width, tail_width = self.layout.prefix_width, self.layout.tail_width
+        n, r = len(self.layout.prefix_lengths), len(self.layout.owner)
+        prefixes, tails = cells.split([n * prefix_width, r * tail_width])
+        return (prefixes.view(n, prefix_width, heads, width).transpose(1, 2),
+                tails.view(r, tail_width, heads, width).transpose(1, 2))
+
+    def join(self, outputs: list[Tensor]) -> Tensor:
+        """Outputs of the same shapes as `split` gives -> (1, T, heads, d)."""
+        cells = torch.cat([output.transpose(1, 2).flatten(0, 1) for output in outputs])
+        return _Unpad.apply(cells, self.layout.take, self.layout.back, self.layout.real)[None]
+
+
+class _Pad(torch.autograd.Function):
+    """Row positions (T, …) -> cells (M, …). Each position has one cell, so the backward pass is a gather as well,
+    many times faster on a CPU than the scatter autograd would use, and deterministic on any device. Padding cells hold
+    some other position's values: no real query sees them, so their gradient is zero and is left out."""
+
+    @staticmethod
+    def forward(ctx, states, take, back, real):
+        ctx.back = back
+        return states.index_select(0, take)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, ctx.back), None, None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """Cells (M, …) -> row positions (T, …): the inverse of _Pad. Padding cells get no gradient."""
+
+    @staticmethod
+    def forward(ctx, cells, take, back, real):
+        ctx.take, ctx.real = take, real
+        return cells.index_select(0, back)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, ctx.take) * ctx.real.view(-1, 1, 1), None, None, None
+
+
+AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
