@@ -113,13 +113,15 @@ def check_model(folder: Path) -> PixelBudget:
     template or generation config; returns the pixel budget the saved processor works with."""
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no weights; with ZeRO-3 set stage3_gather_16bit_weights_on_model_save")
+    if not (folder / "tokenizer.json").exists():  # transformers would make up an empty tokenizer
+        raise UserError(f"{folder} holds no tokenizer.json: save the processor next to the weights")
     try:
         GenerationConfig.from_pretrained(folder)
         processor, model = load_processor(folder), load_model(folder)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} does not load: {error}") from error
-    if processor.image_token_id != model.config.image_token_id or processor.tokenizer.eos_token_id is None:
-        raise UserError(f"{folder} holds a tokenizer that is not the model's: save the processor next to the weights")
+    if processor.image_token_id != model.config.image_token_id:
+        raise UserError(f"{folder} holds the tokenizer of another model: save the processor next to the weights")
     return pixel_budget(processor)
 
 
