@@ -41,7 +41,7 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
     prefix_k, tail_k = rows.split(_repeat(key, query))
     prefix_v, tail_v = rows.split(_repeat(value, query))
     owner = gre_layout.owner
-    options = dict(dropout_p=dropout, scale=scaling)
+    options = {"dropout_p": dropout, "scale": scaling}
     outputs = [scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True, **options)]
     if gre_layout.tail_width:
         outputs.append(scaled_dot_product_attention(
