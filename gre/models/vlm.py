@@ -93,6 +93,15 @@ def encode_prompt(processor, instruction: str, image: Image.Image) -> Prompt:
                   pixel_values=encoded["pixel_values"], image_grid_thw=encoded["image_grid_thw"])
 
 
+def prompt_length(processor, instruction: str, width: int, height: int) -> int:
+    """P of `encode_prompt` for a picture of this size in pixels, without the picture."""
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
+    text = processor.apply_chat_template([turn], add_generation_prompt=True)
+    patches = processor.image_processor.get_number_of_image_patches(height, width)
+    visual = patches // processor.image_processor.merge_size**2
+    return len(processor.tokenizer(text).input_ids) - 1 + visual
+
+
 def encode_text(processor, text: str) -> LongTensor:
     """`text` as plain tokens (L,): the name of a control token in it is spelled out, never obeyed."""
     ids = processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids

@@ -1,0 +1,74 @@
+"""The optimiser's settings and what becomes of them: transformers' TrainingArguments."""
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from gre.config import UserError, option
+
+DDP_TIMEOUT_SECONDS = 4 * 3600  # a rank may wait for rollouts, a judge or a large file
+
+
+@dataclass
+class TrainConfig:
+    """How a model is trained. Batch sizes count rows: a picture with its completion, in RL a prompt with its group."""
+
+    learning_rate: float = option(1e-5, "peak learning rate of AdamW")
+    per_device_batch_size: int = option(8, "rows per device and micro-batch")
+    gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    num_train_epochs: float = option(1.0, "passes over the data")
+    max_steps: int = option(-1, "optimiser steps; -1: as many as num_train_epochs makes")
+    warmup_steps: float = option(0.03, "steps of linear warm-up; below 1, a share of all steps")
+    lr_scheduler_type: str = option("cosine", "learning-rate schedule, by transformers' name")
+    weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
+    max_grad_norm: float = option(1.0, "norm to which gradients are clipped")
+    bf16: bool = option(False, "bfloat16: autocast over float32 weights, or DeepSpeed's with a float32 master")
+    deepspeed: str | None = option(None, "DeepSpeed's JSON config")
+    logging_steps: int = option(1, "steps between two lines of metrics.jsonl")
+    save_steps: int = option(0, "steps between two checkpoints; 0: none, only the finished model")
+    save_total_limit: int = option(2, "checkpoints kept")
+    dataloader_num_workers: int = option(0, "processes that decode pictures; 0: the training process does")
+    report_to: str = option("none", "none, tensorboard or wandb")
+
+
+def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
+                       gradient_checkpointing: bool = False) -> TrainingArguments:
+    """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`.
+
+    Raises UserError when the DeepSpeed config is missing.
+    """
+    if train.deepspeed and not Path(train.deepspeed).is_file():
+        raise UserError(f"there is no DeepSpeed config {train.deepspeed}: set train.deepspeed to a JSON file or null")
+    if train.report_to == "tensorboard":
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(output_dir) / "tensorboard"))
+    return TrainingArguments(
+        output_dir=str(Path(output_dir) / "checkpoints"), seed=seed, learning_rate=train.learning_rate,
+        per_device_train_batch_size=train.per_device_batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps, num_train_epochs=train.num_train_epochs,
+        max_steps=train.max_steps, warmup_steps=train.warmup_steps, lr_scheduler_type=train.lr_scheduler_type,
+        weight_decay=train.weight_decay, max_grad_norm=train.max_grad_norm, bf16=train.bf16, deepspeed=train.deepspeed,
+        logging_steps=train.logging_steps, save_strategy="steps" if train.save_steps else "no",
+        save_steps=train.save_steps or 500, save_total_limit=train.save_total_limit,
+        dataloader_num_workers=train.dataloader_num_workers, report_to=train.report_to,
+        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,
+        use_cpu=not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
+        ddp_timeout=DDP_TIMEOUT_SECONDS, disable_tqdm=False)
+
+
+def weight_dtype(train: TrainConfig) -> torch.dtype:
+    """What the trained weights are loaded as: bfloat16 only where DeepSpeed keeps a float32 master."""
+    return torch.bfloat16 if train.bf16 and train.deepspeed else torch.float32
+
+
+def check_weights(model, args: TrainingArguments) -> None:
+    """Raise UserError unless trained weights are float32 or DeepSpeed keeps a float32 master of them.
+
+    Without one, 98 % of bfloat16 weights do not move at a learning rate of 1e-6.
+    """
+    low = sorted({str(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype != torch.float32})
+    if low and not (args.deepspeed and args.bf16):
+        raise UserError(f"the weights to be trained are {', '.join(low)}: load them as float32 and let train.bf16 "
+                        "autocast, or train with train.deepspeed, which keeps a float32 master")

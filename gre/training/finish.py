@@ -1,0 +1,32 @@
+"""The end of a training stage: whole weights, processor and manifest, on one rank or many."""
+from collections.abc import Iterable
+from pathlib import Path
+
+from transformers import Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from gre import handoff
+
+
+def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,
+            data: Iterable[str | Path], metrics: dict) -> None:
+    """Write `output_dir/model` and its manifest. Every rank must call it, since ZeRO-3 gathers the weights.
+
+    Raises UserError when the saved model is not whole. No pickle is handed on, so Trainer.save_model is not used.
+    """
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        folder = Path(output_dir) / "model"
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=weights)
+        processor.save_pretrained(folder)
+        unset_hf_deepspeed_config()  # the check below loads the whole model on this rank
+        handoff.finish(output_dir, stage=stage, parent=parent, data=data, metrics=metrics)
+    trainer.accelerator.wait_for_everyone()
+
+
+def training_metrics(trainer: Trainer) -> dict:
+    """Steps, seconds and the last and the mean training loss, for the manifest."""
+    history = trainer.state.log_history
+    losses = [log["loss"] for log in history if "loss" in log]
+    return {"steps": trainer.state.global_step, "train_loss": history[-1]["train_loss"], "last_loss": losses[-1],
+            "train_seconds": history[-1]["train_runtime"]}

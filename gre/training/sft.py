@@ -1,0 +1,100 @@
+"""Supervised fine-tuning through the same packed forward pass as RL: a row is a group with one completion."""
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from PIL import Image
+from transformers import Trainer, TrainingArguments
+
+from gre.config import UserError
+from gre.models.packing import Group
+from gre.models.scoring import score
+from gre.models.vlm import encode_response, prompt_length
+from gre.training.arguments import check_weights
+
+
+class SFTTrainer(Trainer):
+    """Minimises the mean negative log-probability of the scored tokens of a whole optimiser step.
+
+    rows: what is trained on, with an `id`; encode: row -> Group, called when the row is due, never before.
+    The mean is over the tokens of all micro-batches and ranks: neither accumulation nor ranks change the gradient.
+    """
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
+
+    def __init__(self, model, args: TrainingArguments, rows: Sequence[Any], encode: Callable[[Any], Group], **kwargs):
+        check_weights(model, args)
+        super().__init__(model=model, args=args, train_dataset=lazy_dataset(rows, encode), data_collator=collate,
+                         **kwargs)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The micro-batches of one optimiser step and the number of tokens scored in it, over all ranks."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        tokens = sum(scored_tokens(group) for batch in batches for group in batch["groups"])
+        return batches, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Minus the log-probabilities of this micro-batch over the tokens of the step; ranks' gradients are averaged."""
+        log_probs = score(model, inputs["groups"]).log_probs
+        loss = -log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
+        if not torch.isfinite(loss):
+            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}, on the rows "
+                            f"{inputs['ids']}: lower train.learning_rate, or look into these rows")
+        return loss
+
+    def floating_point_ops(self, inputs) -> int:
+        """Unknown to Trainer for packed rows: it counts `input_ids`."""
+        return 0
+
+
+def lazy_dataset(rows: Sequence[Any], encode: Callable[[Any], Group]) -> Dataset:
+    """A dataset whose pictures are decoded and encoded when a row is fetched."""
+
+    def fetch(batch: dict) -> dict:
+        return {"id": [rows[i].id for i in batch["row"]], "group": [encode(rows[i]) for i in batch["row"]]}
+
+    dataset = Dataset.from_list([{"row": i} for i in range(len(rows))])
+    dataset.set_transform(fetch)
+    return dataset
+
+
+def collate(items: list[dict]) -> dict:
+    """Rows of one micro-batch, unpadded."""
+    return {"ids": [item["id"] for item in items], "groups": [item["group"] for item in items]}
+
+
+def scored_tokens(group: Group) -> int:
+    """How many completion tokens of a group count."""
+    if group.scored is None:
+        return sum(len(completion) for completion in group.completions)
+    return int(sum(mask.sum() for mask in group.scored))
+
+
+def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: int, drop: bool) -> list[Any]:
+    """The rows of at most `max_length` tokens, counted exactly and before training; nothing is ever cut.
+
+    Raises UserError naming the first longer row, or, with `drop`, prints how many there are and which.
+    """
+    lengths = [length(row) for row in rows]
+    long = [(row.id, tokens) for row, tokens in zip(rows, lengths, strict=True) if tokens > max_length]
+    if long and not drop:
+        raise UserError(f"row {long[0][0]} has {long[0][1]} tokens; {len(long)} of {len(rows)} rows have more than "
+                        f"model.max_length={max_length}: raise it, lower model.max_pixels or write data.on_bad_row=drop")
+    if long:
+        print(f"dropped {len(long)} of {len(rows)} rows longer than {max_length} tokens: "
+              + ", ".join(f"{name} ({tokens})" for name, tokens in long), flush=True)
+    if len(long) == len(rows):
+        raise UserError(f"no row has at most model.max_length={max_length} tokens")
+    return [row for row, tokens in zip(rows, lengths, strict=True) if tokens <= max_length]
+
+
+def response_length(processor, row) -> int:
+    """Tokens of a row of picture, instruction and response, the end token included."""
+    return row_prompt_length(processor, row) + len(encode_response(processor, row.response))
+
+
+def row_prompt_length(processor, row) -> int:
+    """Tokens of a row's prompt; of its picture only the header is read."""
+    with Image.open(row.image) as image:
+        return prompt_length(processor, row.instruction, *image.size)
