@@ -1,0 +1,161 @@
+"""World, stage 1, judge, stage 2, stage 3, evaluation, with the seconds of each.
+
+    bash scripts/quickstart.sh [run=NAME] [seed=N] [fresh=true] [key=value …]
+
+key=value reaches every phase that knows the key; PHASE.key=value reaches that phase alone (stage3.train.max_steps=5).
+A phase that ended before, with the same command and code, is kept; fresh=true starts over.
+"""
+import time
+
+STARTED = time.monotonic()  # before the slow imports: the seconds of the phases sum to the wall time
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from gre import config, handoff
+from gre.config import ConfigError, UserError, option
+
+ROOT = Path(__file__).resolve().parents[1]
+PHASES = {"world": "gre.tiny.world", "stage1": "stages.stage1", "judge": "stages.judge", "stage2": "stages.stage2",
+          "stage3": "stages.stage3", "evaluation": "eval.report"}
+OWN = ("out", "run", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path")
+
+
+@dataclass
+class Config:
+    run: str = option("quickstart", "name of the run: everything lands in runs/NAME")
+    seed: int = option(0, "seed of the world, of every stage and of the evaluation")
+    fresh: bool = option(False, "start over, though phases of this run have ended before")
+
+
+def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The command of each phase. known: the keys each phase takes."""
+    data, base = folder / "data", ROOT / "gre" / "tiny" / "base"
+    prompts = f"data.path={data}/gre_seed/gre_seed.jsonl"
+    settings = {
+        "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json"],
+        "judge": [f"model_name_or_path={base}", f"data.path={data}/gre_judge/gre_judge.json"],
+        "stage2": [f"model_name_or_path={folder}/stage1", f"judge.model_name_or_path={folder}/judge", prompts],
+        "stage3": [f"model_name_or_path={folder}/stage2", prompts],
+    }
+    lines = {"world": [sys.executable, "-m", PHASES["world"], f"out={data}"]}
+    for stage, keys in settings.items():
+        lines[stage] = ["bash", f"{ROOT}/scripts/train/{stage}.sh", f"{ROOT}/configs/tiny/{stage}.yaml",
+                        f"output_dir={folder}/{stage}", *keys]
+    lines["evaluation"] = [sys.executable, "-m", PHASES["evaluation"], f"run={folder}"]
+    return {phase: line + ([f"seed={seed}"] if "seed" in known[phase] else []) for phase, line in lines.items()}
+
+
+def share_out(overrides: list[str], known: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The overrides each phase gets. Raises ConfigError for a key no phase knows, or one the quickstart sets itself."""
+    shares = {phase: [] for phase in known}
+    everything = sorted({key for keys in known.values() for key in keys} - set(OWN))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        phase, _, inner = key.partition(".")
+        takers = {name: key for name, keys in known.items() if key in keys}
+        if not takers and inner in known.get(phase, []):
+            key, takers = inner, {phase: inner}
+        if not equals or not takers:
+            raise ConfigError(f"no phase takes {text!r}; did you mean {config.nearest(key, everything)!r}?")
+        if key in OWN:
+            raise ConfigError(f"the quickstart sets {key} itself; for another one call scripts/train/*.sh")
+        for name, inner_key in takers.items():
+            shares[name].append(f"{inner_key}={value}")
+    return shares
+
+
+class Progress:
+    """Which phases of a run have ended, by which command, in how many seconds (runs/NAME/phases.json)."""
+
+    def __init__(self, folder: Path, fresh: bool):
+        self.folder, self.file = folder, folder / "phases.json"
+        if folder.exists() and any(folder.iterdir()) and not self.file.exists():
+            raise UserError(f"{folder} holds something that is no quickstart: name another run=NAME")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.done = {} if fresh or not self.file.exists() else json.loads(self.file.read_text(encoding="utf-8"))
+        self._write()
+
+    def kept(self, phase: str, fingerprint: str) -> bool:
+        """Whether the phase ended before in the same way; if not, what it and later ones left is removed."""
+        if self.done.get(phase, {}).get("fingerprint") == fingerprint:
+            return True
+        for later in list(PHASES)[list(PHASES).index(phase):]:
+            self.done.pop(later, None)
+            shutil.rmtree(self.folder / {"world": "data", "evaluation": "predictions"}.get(later, later),
+                          ignore_errors=True)
+        self._write()
+        return False
+
+    def end(self, phase: str, fingerprint: str, seconds: float) -> None:
+        """Note that a phase has ended."""
+        self.done[phase] = {"fingerprint": fingerprint, "seconds": round(seconds, 2)}
+        self._write()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every phase that has ended."""
+        return {phase: entry["seconds"] for phase, entry in self.done.items()}
+
+    def _write(self) -> None:
+        handoff.write_atomically(self.file, json.dumps(self.done, indent=2) + "\n")
+
+
+def fingerprint(command: list[str], before: str) -> str:
+    """Hash of a command, its config file, the code's commit and the phase before."""
+    files = [Path(text).read_bytes() for text in command if text.endswith(".yaml")]
+    return hashlib.sha256(b"\0".join([before.encode(), handoff.commit().encode(), *map(str.encode, command), *files])
+                          ).hexdigest()
+
+
+def run(settings: Config, overrides: list[str]) -> None:
+    """Run the phases that are not done. Raises UserError; a phase that fails ends the quickstart with its status."""
+    if Path(settings.run).name != settings.run or settings.run in ("", ".", ".."):
+        raise UserError(f"run={settings.run!r} is not a plain name: the run lands in runs/NAME")
+    known = {phase: config.keys(importlib.import_module(module).Config) for phase, module in PHASES.items()}
+    folder = Path("runs") / settings.run
+    lines, shares = commands(folder, settings.seed, known), share_out(overrides, known)
+    progress = Progress(folder, settings.fresh)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # nothing is fetched
+    started, mark = STARTED, ""
+    for number, phase in enumerate(PHASES, 1):
+        command = lines[phase] + shares[phase]
+        mark = fingerprint(command, mark)
+        if progress.kept(phase, mark):
+            print(f"[{number}/{len(PHASES)} {phase}] done before, kept (fresh=true starts over)", flush=True)
+            continue
+        print(f"[{number}/{len(PHASES)} {phase}] {' '.join(command)}", flush=True)
+        status = subprocess.run(command, env=environment).returncode
+        if status:
+            print(f"[{number}/{len(PHASES)} {phase}] stopped, see above; the same command goes on from here",
+                  file=sys.stderr)
+            raise SystemExit(status)
+        now = time.monotonic()
+        progress.end(phase, mark, now - started)
+        print(f"[{number}/{len(PHASES)} {phase}] {now - started:.0f} s", flush=True)
+        started = now
+    finish(folder, progress.seconds())
+
+
+def finish(folder: Path, seconds: dict[str, float]) -> None:
+    """Put the seconds of the phases into results.json and say where everything is."""
+    path = folder / "results.json"
+    results = {**json.loads(path.read_text(encoding="utf-8")), "seconds": seconds}
+    handoff.write_atomically(path, json.dumps(results, indent=2) + "\n")
+    print(f"{sum(seconds.values()):.0f} s in all; see {folder.resolve()}/report.html and results.json")
+
+
+def main(argv: list[str]) -> None:
+    """Tell the quickstart's own keys from the overrides."""
+    own = [text for text in argv if text.startswith("-") or text.partition("=")[0] in config.keys(Config)]
+    config.main(lambda settings: run(settings, [text for text in argv if text not in own]), Config, __doc__, argv=own)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
