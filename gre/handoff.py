@@ -2,8 +2,9 @@
 
     runs/NAME/STAGE/{config.yaml, metrics.jsonl, samples.jsonl, checkpoints/, model/, manifest.json}
 
-A manifest exists only when the stage is complete. It names the parent and the hashes of parent, data and config, so that
-a checkpoint can be traced to the base it grew from. Paths in it are relative or shortened: no home folder gets published.
+A manifest exists only when the stage is complete. It names the parent and the hashes of parent, data and config, so
+that a checkpoint can be traced to the base it grew from. Paths in it are relative or shortened: no home folder gets
+published.
 """
 import hashlib
 import importlib.metadata
@@ -71,22 +72,23 @@ def verify_parent(path: str | Path, stages: Collection[str], accept: str = "veri
     if _is_stage(folder):
         return _stage_parent(folder, stages, accept == "any")
     if not (folder / "config.json").exists():
-        raise UserError(f"{path} holds no model (no config.json, no {MANIFEST}): name a stage's folder or a model folder")
+        raise UserError(f"{path} holds no model (no config.json, no {MANIFEST}): name a stage's folder or a model's")
     if BASE not in stages and accept != "any":
-        raise UserError(f"{path} is a plain model, and this stage starts from {_either(stages)}: name that stage's folder "
-                        "or write accept_parent=any")
+        raise UserError(f"{path} is a plain model, and this stage starts from {_either(stages)}: name that stage's "
+                        "folder or write accept_parent=any")
     name = str(path) if not Path(path).exists() else public_path(folder)
     return Parent(name, folder, BASE, model_hash(folder), PixelBudget(MIN_PIXELS, MAX_PIXELS), None, BASE in stages)
 
 
-def child_budget(parent: Parent, min_pixels: int | None, max_pixels: int | None, accept: str = "verified") -> PixelBudget:
+def child_budget(parent: Parent, min_pixels: int | None, max_pixels: int | None,
+                 accept: str = "verified") -> PixelBudget:
     """The parent's pixel budget, or the one the config names; a trained parent's budget may not change silently."""
     own = parent.pixel_budget
     budget = PixelBudget(own.min_pixels if min_pixels is None else min_pixels,
                          own.max_pixels if max_pixels is None else max_pixels)
     if parent.stage != BASE and budget != own and accept != "any":
-        raise UserError(f"{parent.name} was trained with {own}, the config asks for {budget}: leave model.min_pixels and "
-                        "model.max_pixels at null or write accept_parent=any")
+        raise UserError(f"{parent.name} was trained with {own}, the config asks for {budget}: leave model.min_pixels "
+                        "and model.max_pixels at null or write accept_parent=any")
     return budget
 
 
@@ -130,7 +132,8 @@ def read_manifest(folder: Path) -> dict:
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder} is unfinished (no {MANIFEST}): let that stage end, or write accept_parent=any") from None
+        raise UserError(f"{folder} is unfinished (no {MANIFEST}): let that stage end, or write "
+                        "accept_parent=any") from None
     except ValueError as error:
         raise UserError(f"{folder / MANIFEST} is not JSON ({error}): train that stage again") from None
 
@@ -185,7 +188,8 @@ def _stage_parent(folder: Path, stages: Collection[str], accept_any: bool) -> Pa
         raise UserError(f"{folder} holds no model: that stage has not come to its end")
     name, sha256 = public_path(folder), model_hash(folder / "model")
     if accept_any and not (folder / MANIFEST).exists():
-        return Parent(name, folder / "model", "unknown", sha256, pixel_budget(load_processor(folder / "model")), None, False)
+        budget = pixel_budget(load_processor(folder / "model"))
+        return Parent(name, folder / "model", "unknown", sha256, budget, None, False)
     manifest = read_manifest(folder)
     faults = []
     if manifest["stage"] not in stages:
@@ -208,8 +212,8 @@ def _local_folder(path: str) -> Path:
     try:
         return Path(snapshot_download(path, allow_patterns=FILES))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is neither a folder here nor a model that can be fetched ({type(error).__name__}): name "
-                        "another model_name_or_path") from error
+        raise UserError(f"{path} is neither a folder here nor a model that can be fetched ({type(error).__name__}): "
+                        "name another model_name_or_path") from error
 
 
 def _is_stage(folder: Path) -> bool:

@@ -35,7 +35,7 @@ class SFTTrainer(Trainer):
         return batches, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Minus the log-probabilities of this micro-batch over the tokens of the step; ranks' gradients are averaged."""
+        """Minus the log-probabilities of this micro-batch over the tokens of the step; ranks average."""
         log_probs = score(model, inputs["groups"]).log_probs
         loss = -log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
         if not torch.isfinite(loss):
@@ -80,7 +80,8 @@ def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: 
     long = [(row.id, tokens) for row, tokens in zip(rows, lengths, strict=True) if tokens > max_length]
     if long and not drop:
         raise UserError(f"row {long[0][0]} has {long[0][1]} tokens; {len(long)} of {len(rows)} rows have more than "
-                        f"model.max_length={max_length}: raise it, lower model.max_pixels or write data.on_bad_row=drop")
+                        f"model.max_length={max_length}: raise it, lower model.max_pixels or write "
+                        "data.on_bad_row=drop")
     if long:
         print(f"dropped {len(long)} of {len(rows)} rows longer than {max_length} tokens: "
               + ", ".join(f"{name} ({tokens})" for name, tokens in long), flush=True)
