@@ -2,6 +2,10 @@
 # Sourced by the scripts beside it: `stage NAME [CONFIG] [key=value …]` trains one stage.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
+# Python of the environment. The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a
+# folder of his that is called `eval` or `stages` from hiding ours.
+in_environment() { PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$@"; }
+
 stage() {
     local name=$1 argument config="$root/configs/gre7b/$1.yaml"
     shift
@@ -9,7 +13,5 @@ stage() {
         case $argument in *=*) ;; *.yaml | *.yml) config= ;; esac  # the caller names the file
     done
     bash "$root/environment.sh"
-    # The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a folder of his that is
-    # called `eval` or `stages` from hiding ours.
-    PYTHONSAFEPATH=1 "$root/.venv/bin/python" -m "stages.$name" ${config:+"$config"} "$@"
+    in_environment -m "stages.$name" ${config:+"$config"} "$@"
 }

@@ -7,11 +7,16 @@
 # Without judge.model_name_or_path a judge is trained first, by the judge.yaml beside CONFIG, next to output_dir.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
-needed=$(judge_needed "$@")
+bash "$root/environment.sh"
+needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@")
 if [ -n "$needed" ]; then
-    config=${needed%%$'\t'*} output_dir=${needed#*$'\t'}
-    echo "stage2.sh: no judge.model_name_or_path is given; training one into $output_dir first"
-    stage judge "$config" "output_dir=$output_dir"
-    set -- "$@" "judge.model_name_or_path=$output_dir"
+    config=${needed%%$'\t'*} folder=${needed#*$'\t'}
+    dry_run=
+    for argument in "$@"; do
+        if [ "$argument" = --dry-run ]; then dry_run=--dry-run; fi
+    done
+    echo "stage2.sh: no judge.model_name_or_path is given, so a judge is trained first, into $folder"
+    stage judge "$config" "output_dir=$folder" $dry_run
+    set -- "$@" "judge.model_name_or_path=$folder"
 fi
 stage stage2 "$@"

@@ -1,0 +1,42 @@
+"""For stage2.sh: print the judge's config and folder, separated by a tab, when stage 2 is given no judge.
+
+    python scripts/train/judge_needed.py [CONFIG] [key=value …]
+"""
+import sys
+from pathlib import Path
+
+from gre import config
+from gre.config import UserError
+from gre.handoff import MANIFEST
+from stages import stage2
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def judge_needed(argv: list[str]) -> tuple[Path, Path] | None:
+    """(config file, folder) of the judge to train: judge.yaml beside CONFIG, next to stage 2's output_dir.
+
+    Raises UserError when there is no such config, or a judge already lies in the folder: nothing is picked up unasked.
+    """
+    files = [text for text in argv if "=" not in text and text.endswith((".yaml", ".yml"))]
+    file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
+    settings = config.load(stage2.Config, argv if files else [str(file), *argv])
+    if settings.judge.model_name_or_path:
+        return None
+    judge_file, folder = file.with_name("judge.yaml"), Path(settings.output_dir).parent / "judge"
+    if not judge_file.exists():
+        raise UserError(f"no judge is given and there is no {judge_file} to train one by: write "
+                        "judge.model_name_or_path=FOLDER")
+    if (folder / MANIFEST).exists():
+        raise UserError(f"no judge is given, but {folder} holds one: write judge.model_name_or_path={folder}")
+    return judge_file, folder
+
+
+if __name__ == "__main__":
+    arguments = [text for text in sys.argv[1:] if text != "--dry-run"]
+    try:
+        if needed := (None if {"--help", "-h"} & set(arguments) else judge_needed(arguments)):
+            print(*needed, sep="\t")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
