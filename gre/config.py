@@ -214,7 +214,8 @@ def _merge(config: DictConfig, layer: DictConfig, source: str) -> DictConfig:
     try:
         return OmegaConf.merge(config, layer)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{source}: {error.full_key or ', '.join(map(str, layer))}: {str(error).splitlines()[0]}") from None
+        where = error.full_key or ", ".join(map(str, layer))
+        raise ConfigError(f"{source}: {where}: {str(error).splitlines()[0]}") from None
 
 
 def _object(config: DictConfig) -> Any:

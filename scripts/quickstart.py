@@ -24,8 +24,8 @@ from gre.config import ConfigError, UserError, option
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = {"world": "gre.tiny.world", "stage1": "stages.stage1", "judge": "stages.judge", "stage2": "stages.stage2",
-          "stage3": "stages.stage3", "evaluation": "eval.report"}
-OWN = ("out", "run", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path")
+          "stage3": "stages.stage3", "evaluation": "eval.run"}
+OWN = ("out", "run", "data", "base", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path")
 
 
 @dataclass
@@ -49,7 +49,7 @@ def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, 
     for stage, keys in settings.items():
         lines[stage] = ["bash", f"{ROOT}/scripts/train/{stage}.sh", f"{ROOT}/configs/tiny/{stage}.yaml",
                         f"output_dir={folder}/{stage}", *keys]
-    lines["evaluation"] = [sys.executable, "-m", PHASES["evaluation"], f"run={folder}"]
+    lines["evaluation"] = [sys.executable, "-m", PHASES["evaluation"], f"run={folder}", f"data={data}", f"base={base}"]
     return {phase: line + ([f"seed={seed}"] if "seed" in known[phase] else []) for phase, line in lines.items()}
 
 

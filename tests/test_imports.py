@@ -45,11 +45,11 @@ def test_inside_gre_imports_follow_the_order(path):
     assert parts <= set(ORDER[:ORDER.index(own) + 1])
 
 
-@pytest.mark.parametrize("path", [path for folder in ("gre", "stages", "eval", "data_prep") for path in modules(folder)],
-                         ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_outside_it_imports_the_tiny_world(path):
-    if not path.is_relative_to(ROOT / "gre" / "tiny"):
-        assert not [name for name in imported(path) if name.startswith("gre.tiny")]
+@pytest.mark.parametrize("folder", ["gre", "stages", "eval", "data_prep"])
+def test_nothing_outside_it_imports_the_tiny_world(folder):
+    for path in modules(folder):
+        if not path.is_relative_to(ROOT / "gre" / "tiny"):
+            assert not [name for name in imported(path) if name.startswith("gre.tiny")], path
 
 
 def test_geo_text_data_and_rewards_load_no_torch():

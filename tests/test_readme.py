@@ -43,8 +43,10 @@ def test_commands_that_only_show_something_run(command):
     assert shown.returncode == 0 and "output_dir" in shown.stdout, shown.stderr
 
 
-@pytest.mark.parametrize("script", sorted(ROOT.glob("scripts/**/*.sh")) + [ROOT / "environment.sh", ROOT / ".ci" / "run"],
-                         ids=lambda path: path.relative_to(ROOT).as_posix())
+SHELL = [*sorted(ROOT.glob("scripts/**/*.sh")), ROOT / "environment.sh", ROOT / ".ci" / "run"]
+
+
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_shell_files_parse_and_stop_at_errors(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert "set -euo pipefail" in script.read_text() or script.name == "stage.sh"  # that one is sourced
