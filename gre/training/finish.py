@@ -8,18 +8,25 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from gre import handoff
 
 
-def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,
-            data: Iterable[str | Path], metrics: dict) -> None:
-    """Write `output_dir/model` and its manifest. Every rank must call it, since ZeRO-3 gathers the weights.
+def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
+    """Write `output_dir/model`. Every rank must call it, since ZeRO-3 gathers the weights.
 
-    Raises UserError when the saved model is not whole. No pickle is handed on, so Trainer.save_model is not used.
+    No pickle is handed on, so Trainer.save_model is not used.
     """
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         folder = Path(output_dir) / "model"
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
-        unset_hf_deepspeed_config()  # the check below loads the whole model on this rank
+        unset_hf_deepspeed_config()  # whoever loads this model next, on this rank, loads the whole of it
+
+
+def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,
+            data: Iterable[str | Path], metrics: dict) -> None:
+    """Write `output_dir/model` and its manifest; every rank must call it. UserError when the saved model is not whole.
+    """
+    save_model(trainer, processor, output_dir)
+    if trainer.is_world_process_zero():
         handoff.finish(output_dir, stage=stage, parent=parent, data=data, metrics=metrics)
     trainer.accelerator.wait_for_everyone()
 

@@ -1,5 +1,6 @@
 """Supervised fine-tuning through the same packed forward pass as RL: a row is a group with one completion."""
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,5 +98,13 @@ def response_length(processor, row) -> int:
 
 def row_prompt_length(processor, row) -> int:
     """Tokens of a row's prompt; of its picture only the header is read."""
-    with Image.open(row.image) as image:
-        return prompt_length(processor, row.instruction, *image.size)
+    return prompt_length(processor, row.instruction, *picture_size(row.image))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels from a picture's header. Raises UserError when it has none."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}): replace it, or leave its row out") from error

@@ -1,0 +1,157 @@
+"""The judge: a vision-language model fine-tuned on GRE30K-Judge to say True or False about a chain and its answer.
+
+The paper trains the policy itself to judge (its RL stage I); here the judge is a model of its own, whose P(True) of the
+policy's chains is stage 2's reward. Photos are split before training: its quality is measured on photos it never saw,
+and, when `policy.model_name_or_path` names a stage 1 checkpoint, on that policy's own completions too. The measures go
+into the manifest, and RL refuses a judge that falls short (gre/training/gate.py).
+
+    python -m stages.judge configs/gre7b/judge.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct \
+        policy.model_name_or_path=runs/x/stage1 policy.data.path=dataset/gre_seed/gre_seed.jsonl
+"""
+import gc
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from gre import handoff
+from gre.config import REQUIRED, UserError, main, option, save
+from gre.data.records import DataConfig, read_judge, read_seed
+from gre.models.judge import Judge
+from gre.models.vlm import (
+    ModelConfig,
+    banned_tokens,
+    end_token_id,
+    freeze_vision,
+    load_model,
+    load_processor,
+)
+from gre.rollout.transformers import TransformersRollout
+from gre.training import judging
+from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
+from gre.training.callbacks import MetricsFile
+from gre.training.finish import save_model, training_metrics
+from gre.training.sft import SFTTrainer, fitting_rows
+
+STAGE = "judge"
+
+
+@dataclass
+class PolicyConfig:
+    """The policy whose completions the judge will reward, for measuring it there."""
+
+    model_name_or_path: str | None = option(None, "stage 1's folder; null: not measured, and RL will refuse the judge")
+    data: DataConfig = option(DataConfig, "GRE30K-Seed rows; photos the judge saw are left out")
+    num_photos: int = option(64, "photos sampled, at most")
+    num_generations: int = option(4, "completions a photo")
+    max_new_tokens: int = option(2048, "longest completion in tokens")
+    temperature: float = option(1.0, "sampling temperature")
+    batch_size: int = option(64, "completions generated at a time")
+    true_within_km: float = option(200.0, "an answer this near to the truth is right")
+
+
+@dataclass
+class Config:
+    """Keys of the judge."""
+
+    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/judge")
+    model_name_or_path: str = option(REQUIRED, "the parent: the base, or a stage 1 checkpoint")
+    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
+    seed: int = option(0, "seed of the split, row order and sampling")
+    held_out_share: float = option(0.1, "share of photos kept for measuring")
+    eval_batch_size: int = option(8, "photos judged at a time when measuring")
+    data: DataConfig = option(DataConfig, "GRE30K-Judge")
+    model: ModelConfig = option(ModelConfig, "the model")
+    train: TrainConfig = option(TrainConfig, "the optimiser")
+    policy: PolicyConfig = option(PolicyConfig, "measuring on the policy's completions")
+
+
+def run(config: Config) -> None:
+    """Train, measure and hand on `output_dir`."""
+    args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
+    parent = handoff.verify_parent(config.model_name_or_path, {handoff.BASE, "stage1"}, config.accept_parent)
+    budget = handoff.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
+    policy = policy_parent(config)
+    processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
+    rows = fitting_rows(read_judge(config.data), partial(judging.length, processor), config.model.max_length,
+                        drop=config.data.on_bad_row == "drop")
+    train_rows, held_out = judging.split_by_photo(rows, config.held_out_share, config.seed)
+    check_split(train_rows, held_out)
+    seeds = judging.unseen(read_seed(config.policy.data), rows, config.policy.num_photos, config.seed) if policy else []
+    if policy and not seeds:
+        raise UserError(f"the judge saw every photo of {config.policy.data.path}: set policy.data.path to other photos")
+    model = load_model(parent.model_dir, weight_dtype(config.train))
+    Judge(model, processor)  # refuses a tokenizer without True and False as single tokens
+    if config.model.freeze_vision:
+        freeze_vision(model)
+    folder = Path(config.output_dir)
+    if args.process_index == 0:
+        save(config, handoff.begin(folder) / "config.yaml")
+    trainer = SFTTrainer(model, args, train_rows, partial(judging.encode, processor),
+                         callbacks=[MetricsFile(folder / "metrics.jsonl")])
+    trainer.train()
+    save_model(trainer, processor, folder)
+    metrics = {**training_metrics(trainer), "rows": len(train_rows)}
+    trainer.accelerator.free_memory()
+    del trainer, model
+    gc.collect()
+    if args.process_index == 0:
+        metrics |= measure(config, folder, held_out, policy, seeds, args.device)
+        data = [config.data.path, *([config.policy.data.path] if policy else [])]
+        handoff.finish(folder, stage=STAGE, parent=parent, data=data, metrics=metrics)
+    PartialState().wait_for_everyone()
+
+
+def policy_parent(config: Config) -> handoff.Parent | None:
+    """The policy to measure on, verified, or None when none is named."""
+    if config.policy.model_name_or_path is None:
+        return None
+    return handoff.verify_parent(config.policy.model_name_or_path, {"stage1"}, config.accept_parent)
+
+
+def check_split(train_rows: list, held_out: list) -> None:
+    """Raise UserError unless both parts hold True and False rows: neither training nor the AUC means anything else."""
+    assert not {row.image for row in train_rows} & {row.image for row in held_out}, "a photo is in both parts"
+    for name, rows in (("training", train_rows), ("held-out", held_out)):
+        if {row.label for row in rows} != {True, False}:
+            raise UserError(f"the {len(rows)} {name} rows of the judge do not hold both labels: give more rows or "
+                            "another held_out_share")
+
+
+def measure(config: Config, folder: Path, held_out: list, policy: handoff.Parent | None, seeds: list,
+            device: torch.device) -> dict:
+    """The quality of the saved judge, on this rank alone."""
+    judge = Judge(load_model(folder / "model").to(device), load_processor(folder / "model"))
+    metrics = judging.held_out_metrics(judge, held_out, config.seed, config.eval_batch_size)
+    if policy is None:
+        print("the judge was not measured on a policy: policy.model_name_or_path names none", flush=True)
+    else:
+        metrics |= judging.on_policy_metrics(judge, seeds, completions_of(config, policy, seeds, device),
+                                             config.policy.true_within_km, config.eval_batch_size)
+        metrics["policy_sha256"] = policy.sha256
+    print("judge: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
+          flush=True)
+    return metrics
+
+
+def completions_of(config: Config, policy: handoff.Parent, seeds: list, device: torch.device) -> list[list[str]]:
+    """What the policy answers to the seed rows."""
+    processor, model = load_processor(policy.model_dir), load_model(policy.model_dir).to(device)
+    tokenizer, settings = processor.tokenizer, config.policy
+    rollout = TransformersRollout(
+        end_token_id=end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
+        banned=banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature, batch_size=settings.batch_size)
+    return judging.sample_completions(model, processor, rollout, seeds, settings.num_generations, config.seed)
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run reads and writes."""
+    policy = [config.policy.model_name_or_path, config.policy.data.path] if config.policy.model_name_or_path else []
+    return {"reads": [config.model_name_or_path, config.data.path, *policy], "writes": [config.output_dir]}
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)
