@@ -1,7 +1,7 @@
 """Shared-prefix attention: every completion sees its group's prompt and itself, the prompt is forwarded once.
 
 Registered with transformers under NAME; `install` selects it for the text model only (the vision tower keeps its
-own). Without a layout, in `generate` for instance, it is transformers' SDPA to the letter.
+own). Without a layout, in `generate` for instance, it is transformers' SDPA.
 
 Two SDPA calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix, themselves].
 """
@@ -30,6 +30,8 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
 
     With a layout B must be 1 and the mask is the layout's alone.
     """
+    if gre_layout is None and query.shape[2] == 1:
+        return _decode(query, key, value, attention_mask, dropout, scaling), None
     if gre_layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling,
                                       **kwargs)
@@ -48,6 +50,17 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
             tail_q, torch.cat([prefix_k[owner], tail_k], 2), torch.cat([prefix_v[owner], tail_v], 2),
             attn_mask=gre_layout.tail_sees, **options))
     return rows.join(outputs), None
+
+
+def _decode(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float,
+            scaling: float | None) -> Tensor:
+    """One new token a row: the heads that share a key-value head become its queries, and the cache is not repeated for
+    each of them, which would take most of the time of `generate` on a CPU. (B, heads, 1, d) -> (B, 1, heads, d)."""
+    b, heads, _, width = query.shape
+    kv_heads = key.shape[1]
+    output = scaled_dot_product_attention(query.reshape(b, kv_heads, heads // kv_heads, width), key, value,
+                                          attn_mask=attention_mask, dropout_p=dropout, scale=scaling)
+    return output.reshape(b, 1, heads, width)
 
 
 def _repeat(states: Tensor, query: Tensor) -> Tensor:

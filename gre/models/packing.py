@@ -28,7 +28,7 @@ class Prompt:
     mm_token_type_ids: Tensor
     pixel_values: Tensor
     image_grid_thw: LongTensor
-    positions: LongTensor | None = field(default=None, repr=False)  # (3, P), filled by the first `pack`
+    positions: LongTensor | None = field(default=None, repr=False)  # (3, P), filled by `positions`
 
 
 @dataclass(eq=False)
@@ -92,9 +92,7 @@ def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
     _check(groups)
     prompts = [group.prompt for group in groups]
     completions = [completion for group in groups for completion in group.completions]
-    for prompt in prompts:
-        if prompt.positions is None:
-            prompt.positions = _positions(prompt, rope_index)
+    prompt_positions = [positions(prompt, rope_index) for prompt in prompts]                         # n x (3, P)
 
     prefix_lengths = torch.tensor([len(prompt.input_ids) - 1 for prompt in prompts])                 # (n,)
     tail_lengths = torch.tensor([len(completion) for completion in completions], dtype=torch.long)   # (R,)
@@ -106,8 +104,8 @@ def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
     group_of = owner[completion_of]
     last = torch.stack([prompt.input_ids[-1] for prompt in prompts])                                 # (n,)
     tails = torch.where(step == 0, last[group_of], labels.roll(1))
-    restart = torch.stack([prompt.positions[:, -1] for prompt in prompts], 1)                        # (3, n)
-    positions = [prompt.positions[:, :-1] for prompt in prompts] + [restart[:, group_of] + step]
+    restart = torch.stack([each[:, -1] for each in prompt_positions], 1)                             # (3, n)
+    prefix_positions = [each[:, :-1] for each in prompt_positions]
 
     scored = torch.ones(len(labels), dtype=torch.bool)
     if any(group.scored is not None for group in groups):
@@ -115,7 +113,7 @@ def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
     start = int(prefix_lengths.sum())
     return PackedRow(
         input_ids=torch.cat([*(prompt.input_ids[:-1] for prompt in prompts), tails])[None],
-        position_ids=torch.cat(positions, 1)[:, None],
+        position_ids=torch.cat([*prefix_positions, restart[:, group_of] + step], 1)[:, None],
         pixel_values=torch.cat([prompt.pixel_values for prompt in prompts]),
         image_grid_thw=torch.cat([prompt.image_grid_thw for prompt in prompts]),
         layout=_layout(prefix_lengths, tail_lengths, owner),
@@ -123,11 +121,14 @@ def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
         completion=completion_of[scored])
 
 
-def _positions(prompt: Prompt, rope_index: Callable) -> LongTensor:
-    """(3, P): time, height and width. Never four rows: four switch on packed-sequence detection in transformers."""
-    positions, _ = rope_index(prompt.input_ids[None], mm_token_type_ids=prompt.mm_token_type_ids[None],
+def positions(prompt: Prompt, rope_index: Callable) -> LongTensor:
+    """(3, P) of a prompt, worked out once: time, height and width. Never four rows, which switch on packed-sequence
+    detection in transformers."""
+    if prompt.positions is None:
+        found, _ = rope_index(prompt.input_ids[None], mm_token_type_ids=prompt.mm_token_type_ids[None],
                               image_grid_thw=prompt.image_grid_thw)
-    return positions[:, 0]
+        prompt.positions = found[:, 0]
+    return prompt.positions
 
 
 def _layout(prefix_lengths: LongTensor, tail_lengths: LongTensor, owner: LongTensor) -> Layout:
