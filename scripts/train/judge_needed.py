@@ -1,4 +1,4 @@
-"""For stage2.sh: print the judge's config and folder, separated by a tab, when stage 2 is given no judge.
+"""For stage2.sh: print the arguments of the judge to train first, one a line, when stage 2 is given no judge.
 
     python scripts/train/judge_needed.py [CONFIG] [key=value …]
 """
@@ -13,8 +13,8 @@ from stages import stage2
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def judge_needed(argv: list[str]) -> tuple[Path, Path] | None:
-    """(config file, folder) of the judge to train: judge.yaml beside CONFIG, next to stage 2's output_dir.
+def judge_arguments(argv: list[str]) -> list[str]:
+    """The judge's config (judge.yaml beside CONFIG), its folder (next to stage 2's), and the policy to measure it on.
 
     Raises UserError when there is no such config, or a judge already lies in the folder: nothing is picked up unasked.
     """
@@ -22,21 +22,21 @@ def judge_needed(argv: list[str]) -> tuple[Path, Path] | None:
     file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
     settings = config.load(stage2.Config, argv if files else [str(file), *argv])
     if settings.judge.model_name_or_path:
-        return None
+        return []
     judge_file, folder = file.with_name("judge.yaml"), Path(settings.output_dir).parent / "judge"
     if not judge_file.exists():
         raise UserError(f"no judge is given and there is no {judge_file} to train one by: write "
                         "judge.model_name_or_path=FOLDER")
     if (folder / MANIFEST).exists():
         raise UserError(f"no judge is given, but {folder} holds one: write judge.model_name_or_path={folder}")
-    return judge_file, folder
+    return [str(judge_file), f"output_dir={folder}", f"policy.model_name_or_path={settings.model_name_or_path}"]
 
 
 if __name__ == "__main__":
     arguments = [text for text in sys.argv[1:] if text != "--dry-run"]
     try:
-        if needed := (None if {"--help", "-h"} & set(arguments) else judge_needed(arguments)):
-            print(*needed, sep="\t")
+        if not {"--help", "-h"} & set(arguments):
+            print(*judge_arguments(arguments), sep="\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

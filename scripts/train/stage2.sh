@@ -10,13 +10,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
 bash "$root/environment.sh"
 needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@")
 if [ -n "$needed" ]; then
-    config=${needed%%$'\t'*} folder=${needed#*$'\t'}
-    dry_run=
+    judge=()
+    while IFS= read -r argument; do judge+=("$argument"); done <<< "$needed"
     for argument in "$@"; do
-        if [ "$argument" = --dry-run ]; then dry_run=--dry-run; fi
+        if [ "$argument" = --dry-run ]; then judge+=(--dry-run); fi
     done
+    folder=${judge[1]#output_dir=}
     echo "stage2.sh: no judge.model_name_or_path is given, so a judge is trained first, into $folder"
-    stage judge "$config" "output_dir=$folder" $dry_run
+    stage judge "${judge[@]}"
     set -- "$@" "judge.model_name_or_path=$folder"
 fi
 stage stage2 "$@"
