@@ -1,0 +1,79 @@
+"""Stage 1 from the command line to the manifest, and the judge measured on its checkpoint."""
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from gre import handoff
+from gre.config import UserError, load
+from gre.models.vlm import load_model
+from gre.training import judging
+from stages import judge, stage1
+
+
+@pytest.fixture
+def workplace(tiny_vlm, tmp_path, monkeypatch):
+    """A folder with a base and a published-form data file of four rows."""
+    monkeypatch.chdir(tmp_path)
+    for part in tiny_vlm:
+        part.save_pretrained("base")
+    (tmp_path / "cot" / "imgs").mkdir(parents=True)
+    rows = []
+    for i in range(4):
+        Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(f"cot/imgs/{i}.png")
+        turns = [{"from": "human", "value": "<image>\nWhere is this?"},
+                 {"from": "gpt", "value": f"<think>The sign is French.</think><answer>{i}.5, 2.3</answer>"}]
+        rows.append({"image": f"images/{i}.png", "conversations": turns, "gt_lat": 48.9, "gt_lon": 2.3})
+    (tmp_path / "cot" / "cot.json").write_text(json.dumps(rows))
+    return tmp_path
+
+
+def run(*keys):
+    stage1.run(load(stage1.Config, ["output_dir=run/stage1", "model_name_or_path=base", "data.path=cot/cot.json",
+                                    "train.max_steps=2", "train.learning_rate=1e-3", *keys]))
+
+
+def test_stage1_trains_and_hands_on(workplace):
+    run("model.freeze_vision=true", "train.bf16=true", "model.max_pixels=12544")
+    folder = workplace / "run" / "stage1"
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "model",
+                                                        "manifest.json"}
+    parent = handoff.verify_parent("run/stage1", {"stage1"})
+    assert parent.manifest["metrics"]["rows"] == 4 and parent.manifest["metrics"]["steps"] == 2
+    assert parent.pixel_budget.max_pixels == 12544
+    assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
+    trained, base = load_model(parent.model_dir), load_model("base")
+    for (name, new), old in zip(trained.named_parameters(), base.parameters(), strict=True):
+        assert new.dtype == torch.float32 and torch.equal(new, old) == ("visual" in name), name
+    completions = sample(folder / "model")
+    assert [len(row) for row in completions] == [3, 3]
+    assert completions == sample(folder / "model")
+
+
+def sample(model_dir):
+    """Three completions of two rows, as the judge's stage samples them."""
+    config = judge.Config(output_dir="run/judge", model_name_or_path="base")
+    config.policy.max_new_tokens, config.policy.num_generations = 8, 3
+    rows = stage1.read_cot(stage1.DataConfig("cot/cot.json"))[:2]
+    parent = handoff.verify_parent(model_dir.parent, {"stage1"})
+    return judge.completions_of(config, parent, rows, torch.device("cpu"))
+
+
+def test_a_row_that_is_too_long_stops_the_run_before_it_begins(workplace):
+    with pytest.raises(UserError, match="cot:1 has .*model.max_length=20"):
+        run("model.max_length=20")
+    assert not (workplace / "run").exists()
+
+
+def test_a_stage1_checkpoint_is_no_base(workplace):
+    run()
+    with pytest.raises(UserError, match="is a stage1 checkpoint.*starts from base"):
+        run("output_dir=run/again", "model_name_or_path=run/stage1")
+    run("output_dir=run/again", "model_name_or_path=run/stage1", "accept_parent=any")
+    assert json.loads((workplace / "run/again/manifest.json").read_text())["parent"]["verified"] is False
+
+
+def test_photos_are_told_apart_by_content(workplace):
+    rows = stage1.read_cot(stage1.DataConfig("cot/cot.json"))
+    assert len(judging.unseen(rows, rows[:3], 64, 0)) == 1
