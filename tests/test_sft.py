@@ -154,7 +154,7 @@ def test_lengths_are_exact_and_long_rows_are_never_cut(tiny_vlm, rows, capsys):
         fitting_rows(rows, length, longest - 1, drop=False)
     assert len(fitting_rows(rows, length, longest - 1, drop=True)) < len(rows)
     assert "cot:7" in capsys.readouterr().out
-    with pytest.raises(UserError, match="no row"):
+    with pytest.raises(UserError, match="8 of 8 rows"):
         fitting_rows(rows, length, 1, drop=True)
 
 

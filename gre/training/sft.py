@@ -77,18 +77,17 @@ def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: 
 
     Raises UserError naming the first longer row, or, with `drop`, prints how many there are and which.
     """
-    lengths = [length(row) for row in rows]
-    long = [(row.id, tokens) for row, tokens in zip(rows, lengths, strict=True) if tokens > max_length]
-    if long and not drop:
-        raise UserError(f"row {long[0][0]} has {long[0][1]} tokens; {len(long)} of {len(rows)} rows have more than "
+    lengths = {row.id: length(row) for row in rows}
+    long = {row_id: tokens for row_id, tokens in lengths.items() if tokens > max_length}
+    if len(long) == len(rows) or long and not drop:
+        name, tokens = next(iter(long.items()))
+        raise UserError(f"row {name} has {tokens} tokens; {len(long)} of {len(rows)} rows have more than "
                         f"model.max_length={max_length}: raise it, lower model.max_pixels or write "
                         "data.on_bad_row=drop")
     if long:
         print(f"dropped {len(long)} of {len(rows)} rows longer than {max_length} tokens: "
-              + ", ".join(f"{name} ({tokens})" for name, tokens in long), flush=True)
-    if len(long) == len(rows):
-        raise UserError(f"no row has at most model.max_length={max_length} tokens")
-    return [row for row, tokens in zip(rows, lengths, strict=True) if tokens <= max_length]
+              + ", ".join(f"{name} ({tokens})" for name, tokens in long.items()), flush=True)
+    return [row for row in rows if row.id not in long]
 
 
 def response_length(processor, row) -> int:
