@@ -1,0 +1,236 @@
+"""GRPO on transformers' Trainer, with the group as the unit: one row of a batch is one prompt with its completions.
+
+Trainer brings the loop, the optimizer, DeepSpeed and checkpoints. A step's micro-batches are fetched together, so that
+all its prompts are answered in one rollout and the loss is divided by the tokens of the whole step, over micro-batches
+and processes: how a step is cut changes nothing. Old policy, reference and update go through `gre.models.scoring`.
+
+Departures from the paper, which trains with VLM-R1: prompts are forwarded once per group; the loss is averaged over
+tokens, not first over each completion (`grpo.normalize: sequence` does that); the std has a floor.
+"""
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from gre.config import UserError, option
+from gre.models.packing import Group, Prompt
+from gre.models.scoring import score
+from gre.rollout.transformers import Completion, TransformersRollout
+from gre.training.arguments import check_weights
+from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, kl, token_weights
+from gre.training.meter import Meter
+from gre.training.sampler import StepSampler
+
+
+@dataclass
+class GRPOConfig:
+    """The group and the loss."""
+
+    num_generations: int = option(8, "completions of each prompt: the group")
+    beta: float = option(0.04, "weight of the KL to the policy the stage started from; 0: no reference is loaded")
+    clip_epsilon: float = option(0.2, "the ratio to the sampling policy counts within 1 ± this")
+    scale_by_std: bool = option(True, "divide advantages by max(std of the group's rewards, 0.05)")
+    normalize: str = option("token", "token: every token of a step weighs the same; sequence: every completion")
+    num_iterations: int = option(1, "updates made on each step's completions")
+
+    def __post_init__(self):
+        if self.normalize not in NORMALIZATIONS:
+            raise ValueError(f"grpo.normalize is {self.normalize!r}: write {' or '.join(NORMALIZATIONS)}")
+        if self.num_generations < 2 or self.num_iterations < 1:
+            raise ValueError("grpo.num_generations must be at least 2 and grpo.num_iterations at least 1")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A row of the data with the texts of its completions (without the end token) and whether each came to its end."""
+
+    row: Any
+    texts: list[str]
+    finished: list[bool]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one backward pass needs: n completions, N tokens. A class of its own, because Trainer moves and, under
+    DeepSpeed, rounds to bfloat16 every tensor it finds in a batch.
+
+    ids: the rows'. advantages (n,). sampled (N,): log-probs as drawn; old (N,): as the policy gave them before the
+    first update, None when there is only one; reference (N,): None without a KL.
+    """
+
+    groups: list[Group]
+    ids: list[str]
+    advantages: Tensor
+    sampled: Tensor
+    old: Tensor | None
+    reference: Tensor | None
+
+
+Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completion
+
+
+class GRPOTrainer(Trainer):
+    """Maximises the sum of `rewards`, which are named by the stage.
+
+    rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
+    from, frozen; None when beta is 0. samples: the file that gets one group of every step.
+    """
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
+
+    def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
+                 rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
+                 samples: Path, **kwargs):
+        check_weights(model, args)
+        if (reference is None) != (grpo.beta == 0):
+            raise ValueError("a reference is needed exactly when grpo.beta is not 0")
+        self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
+        self.samples, self.meter, self._step = Path(samples), Meter(), None
+        super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
+                         data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
+                         **kwargs)
+        self.reference = reference and reference.eval().requires_grad_(False).to(args.device)
+        self.add_callback(_UpdateClock(self.meter))
+
+    def _get_train_sampler(self, train_dataset=None) -> StepSampler:
+        prompts = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return StepSampler(len(self.rows), prompts, self.grpo.num_iterations, self.args.seed)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The micro-batches of one optimizer step, answered and rewarded, and the global count the loss is divided by.
+
+        With num_iterations above 1 the following steps get the same micro-batches again.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return [], None
+        if self._step is None or self.state.global_step % self.grpo.num_iterations == 0:
+            self._step = self._answer(batches, device)
+        return self._step
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """This micro-batch's part of the step's loss. Processes' gradients are averaged, hence the factor."""
+        batch: MicroBatch = inputs["batch"]
+        scores = score(model, batch.groups, temperature=self.rollout.temperature, banned=self.rollout.banned)
+        old = scores.log_probs.detach() if batch.old is None else batch.old
+        weights = token_weights(scores.completion, self.grpo.normalize, int(num_items_in_batch))
+        loss = grpo_loss(scores.log_probs, old, batch.advantages[scores.completion], weights,
+                         clip_epsilon=self.grpo.clip_epsilon, beta=self.grpo.beta, reference_log_probs=batch.reference)
+        if not torch.isfinite(loss):
+            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}, on the rows {batch.ids}: "
+                            "lower train.learning_rate, or look into these rows")
+        ratio = (scores.log_probs.detach() - old).exp()
+        self.meter.add("ratio", ratio)
+        self.meter.add("clipped", (ratio - 1).abs() > self.grpo.clip_epsilon)
+        self.meter.add("entropy", scores.entropies)
+        self.meter.add("sampling_gap", (old - batch.sampled).abs())
+        if batch.reference is not None:
+            self.meter.add("kl", kl(scores.log_probs.detach(), batch.reference))
+        return loss * self.accelerator.num_processes
+
+    def log(self, logs, start_time=None):
+        """Trainer's numbers and ours."""
+        super().log({**logs, **self.meter.flush(self.accelerator)} if "loss" in logs else logs, start_time)
+
+    def floating_point_ops(self, inputs) -> int:
+        """Unknown to Trainer for packed rows: it counts `input_ids`."""
+        return 0
+
+    def _answer(self, batches: list[dict], device) -> tuple[list[dict], Tensor]:
+        """Rollout, rewards, advantages, old and reference log-probs of all prompts of a step."""
+        rows = [row for batch in batches for row in batch["row"]]
+        prompts = [prompt for batch in batches for prompt in batch["prompt"]]
+        with self.meter.clock("seconds/rollout"), self.compute_loss_context_manager():
+            groups = self.rollout.generate(
+                self.model, prompts, self.grpo.num_generations, rows, seed=self.args.seed,
+                step=self.state.global_step // self.grpo.num_iterations)
+        answers = [Answers(self.rows[row], [self._text(one) for one in group], [one.finished for one in group])
+                   for row, group in zip(rows, groups, strict=True)]
+        with self.meter.clock("seconds/rewards"):
+            rewards = {name: self._reward(name, answers) for name in self.rewards}       # (prompts, G) each
+        total = torch.stack(list(rewards.values())).sum(0)
+        member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
+        advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
+        self._measure(groups, rewards, total)
+        self._write_sample(answers[0], {name: values[0] for name, values in rewards.items()}, advantage[0])
+
+        micro_batches, start = [], 0
+        with self.meter.clock("seconds/passes"):
+            for batch in batches:
+                part = slice(start, start + len(batch["row"]))
+                packed = [Group(prompt, [one.token_ids for one in group])
+                          for prompt, group in zip(prompts[part], groups[part], strict=True)]
+                micro_batches.append({"batch": MicroBatch(
+                    groups=packed, ids=[self.rows[row].id for row in rows[part]],
+                    advantages=advantage[part].flatten().to(device),
+                    sampled=torch.cat([one.log_probs for group in groups[part] for one in group]).to(device),
+                    old=self._log_probs(self.model, packed) if self.grpo.num_iterations > 1 else None,
+                    reference=None if self.reference is None else self._log_probs(self.reference, packed))})
+                start = part.stop
+        tokens = sum(len(one.token_ids) for group in groups for one in group)
+        local = tokens if self.grpo.normalize == "token" else total.numel()
+        return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
+
+    def _text(self, completion: Completion) -> str:
+        return self.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+
+    def _reward(self, name: str, answers: list[Answers]) -> Tensor:
+        values = torch.tensor(self.rewards[name](answers), dtype=torch.float32)
+        if values.shape != (len(answers), self.grpo.num_generations) or not values.isfinite().all():
+            raise ValueError(f"the reward {name!r} must give one finite number per completion, "
+                             f"{(len(answers), self.grpo.num_generations)}, and gave {tuple(values.shape)}: {values}")
+        return values
+
+    @torch.no_grad()
+    def _log_probs(self, model, groups: list[Group]) -> Tensor:
+        with self.compute_loss_context_manager():
+            return score(model, groups, temperature=self.rollout.temperature, banned=self.rollout.banned).log_probs
+
+    def _measure(self, groups: list[list[Completion]], rewards: dict[str, Tensor], total: Tensor) -> None:
+        self.meter.add("reward", total)
+        self.meter.add("reward_std", total.std(1))
+        for name, values in rewards.items():
+            self.meter.add(f"reward/{name}", values)
+            self.meter.add(f"reward/{name}_std", values.std(1))  # within the group: what advantages are made of
+        self.meter.add("zero_spread", total.amax(1) - total.amin(1) < 1e-6)
+        completions = [one for group in groups for one in group]
+        self.meter.add("length", torch.tensor([len(one.token_ids) for one in completions]))
+        self.meter.add("truncated", torch.tensor([not one.finished for one in completions]))
+
+    def _write_sample(self, answers: Answers, rewards: dict[str, Tensor], advantage: Tensor) -> None:
+        if not self.is_world_process_zero():
+            return
+        self.samples.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.samples, "a" if self.state.global_step else "w", encoding="utf-8") as file:
+            for i, (text, finished) in enumerate(zip(answers.texts, answers.finished, strict=True)):
+                file.write(json.dumps({
+                    "step": self.state.global_step + 1, "id": answers.row.id, "text": text, "finished": finished,
+                    "rewards": {name: round(values[i].item(), 4) for name, values in rewards.items()},
+                    "advantage": round(advantage[i].item(), 4)}, ensure_ascii=False) + "\n")
+
+
+def _prompt_dataset(rows: Sequence[Any], encode: Callable[[Any], Prompt]) -> Dataset:
+    """Row numbers, and prompts that are encoded, picture and all, when they are fetched."""
+    dataset = Dataset.from_dict({"row": list(range(len(rows)))})
+    dataset.set_transform(lambda batch: {"row": batch["row"], "prompt": [encode(rows[i]) for i in batch["row"]]})
+    return dataset
+
+
+class _UpdateClock(TrainerCallback):
+    """Seconds from a step's first micro-batch to the end of its optimizer step."""
+
+    def __init__(self, meter: Meter):
+        self.meter, self.start = meter, 0.0
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.meter.add_sum("seconds/update", time.perf_counter() - self.start)

@@ -1,0 +1,44 @@
+"""Means of what happened since the last log, over all micro-batches and processes."""
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Meter:
+    """Collects weighted sums by name; `flush` turns them into means over all processes.
+
+    Every process must add the same names between two flushes.
+    """
+
+    def __init__(self):
+        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Let every entry of `values` count once."""
+        self.add_sum(name, values.detach().double().sum().item(), values.numel())
+
+    def add_sum(self, name: str, total: float, count: float = 1.0) -> None:
+        """Let `total` be the sum of `count` values."""
+        self._sums[name][0] += total
+        self._sums[name][1] += count
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Add the seconds the block takes."""
+        start = time.perf_counter()
+        yield
+        self.add_sum(name, time.perf_counter() - start)
+
+    def flush(self, accelerator) -> dict[str, float]:
+        """{name: mean}, and start anew. A name without values is left out."""
+        names = sorted(self._sums)
+        if not names:
+            return {}
+        sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float32, device=accelerator.device)
+        sums = accelerator.reduce(sums, reduction="sum").tolist()
+        self._sums.clear()
+        return {name: total / count for name, (total, count) in zip(names, sums, strict=True) if count}

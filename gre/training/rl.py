@@ -1,0 +1,103 @@
+"""What stages 2 and 3 share: from a parent and named rewards to a trained policy handed on."""
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from gre import handoff
+from gre.config import option, save
+from gre.data.images import load_image
+from gre.data.records import SeedRow, read_seed
+from gre.models.vlm import (
+    banned_tokens,
+    encode_prompt,
+    end_token_id,
+    freeze_vision,
+    load_model,
+    load_processor,
+)
+from gre.rewards.format import format_reward
+from gre.rollout.transformers import TransformersRollout
+from gre.training.arguments import training_arguments, weight_dtype
+from gre.training.callbacks import MetricsFile
+from gre.training.finish import hand_on, training_metrics
+from gre.training.grpo import Answers, GRPOTrainer, Reward
+from gre.training.sft import fitting_rows, row_prompt_length
+
+ENGINES = ("transformers",)
+
+
+@dataclass
+class RolloutConfig:
+    """How completions are sampled."""
+
+    engine: str = option("transformers", "transformers: generate, by the model that is being trained")
+    max_new_tokens: int = option(1024, "longest completion in tokens, the end token included")
+    temperature: float = option(1.0, "of the softmax that is sampled from and trained")
+    batch_size: int = option(512, "completions generated at a time")
+
+    def __post_init__(self):
+        if self.engine not in ENGINES:
+            raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
+
+
+@dataclass
+class Policy:
+    """A stage's start: its arguments, its verified parent, the parent's processor, and the rows it will be asked."""
+
+    args: TrainingArguments
+    parent: handoff.Parent
+    processor: object
+    rows: list[SeedRow]
+
+
+def start(config, parent_stages: set[str]) -> Policy:
+    """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong."""
+    args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
+    parent = handoff.verify_parent(config.model_name_or_path, parent_stages, config.accept_parent)
+    budget = handoff.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
+    processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
+    rows = fitting_rows(read_seed(config.data),
+                        lambda row: row_prompt_length(processor, row) + config.rollout.max_new_tokens,
+                        config.model.max_length, drop=config.data.on_bad_row == "drop")
+    return Policy(args, parent, processor, rows)
+
+
+def train(config, policy: Policy, rewards: dict[str, Reward], *, stage: str, metrics: dict | None = None) -> None:
+    """Train the parent on `rewards` and hand on `config.output_dir`. metrics: what else the manifest shall hold."""
+    folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
+    model = load_model(model_dir, dtype)
+    if config.model.freeze_vision:
+        freeze_vision(model)
+    reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
+    if policy.args.process_index == 0:
+        save(config, handoff.begin(folder) / "config.yaml")
+    trainer = GRPOTrainer(
+        model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
+        rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
+        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl",
+        callbacks=[MetricsFile(folder / "metrics.jsonl")])
+    trainer.train()
+    hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
+            metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {})})
+
+
+def make_rollout(config: RolloutConfig, processor, model) -> TransformersRollout:
+    """A rollout that never draws control tokens, nor words the tokenizer lacks."""
+    tokenizer = processor.tokenizer
+    return TransformersRollout(
+        end_token_id=end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
+        banned=banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature, batch_size=config.batch_size)
+
+
+def encode(processor, row: SeedRow):
+    """A row's prompt; its picture is decoded here."""
+    return encode_prompt(processor, row.instruction, load_image(row.image))
+
+
+def format_rewards(groups: list[Answers]) -> list[list[float]]:
+    """The format reward of every completion."""
+    return [[format_reward(text, finished) for text, finished in zip(group.texts, group.finished, strict=True)]
+            for group in groups]

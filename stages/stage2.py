@@ -1,0 +1,114 @@
+"""Stage 2, RL on a judge: GRPO on the format and on P(True) of the policy's own chains, starting from stage 1.
+
+The paper trains the policy to say True or False about given chains; here a judge trained for that on GRE30K-Judge
+(stages/judge.py) rewards what the policy itself writes. A judge that cannot tell right from wrong, on held-out Judge
+rows or on this policy's completions, is refused before anything is trained. No supervised loss.
+
+    python -m stages.stage2 configs/gre7b/stage2.yaml model_name_or_path=runs/x/stage1 \
+        judge.model_name_or_path=runs/x/judge output_dir=runs/x/stage2
+"""
+import random
+from dataclasses import dataclass
+from functools import partial
+
+from gre import handoff
+from gre.config import REQUIRED, UserError, main, option
+from gre.data.records import DataConfig
+from gre.models.judge import Judge, completion_text
+from gre.models.vlm import ModelConfig, load_model, load_processor
+from gre.rewards.judge import judge_rewards
+from gre.training import judging, rl
+from gre.training.arguments import TrainConfig
+from gre.training.gate import check_gate
+from gre.training.grpo import Answers, GRPOConfig
+
+STAGE = "stage2"
+
+
+@dataclass
+class JudgeConfig:
+    """The judge and what is asked of it."""
+
+    model_name_or_path: str | None = option(None, "the judge's folder")
+    min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
+    batch_size: int = option(8, "pictures judged at a time")
+    num_photos: int = option(64, "photos to measure it on, when its manifest has no measure of this very policy")
+    num_generations: int = option(4, "completions a photo, for that measure")
+    true_within_km: float = option(200.0, "an answer this near to the truth is right, for that measure")
+
+
+@dataclass
+class Config:
+    """Keys of stage 2."""
+
+    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage2")
+    model_name_or_path: str = option(REQUIRED, "stage 1's folder")
+    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage folder")
+    seed: int = option(0, "seed of row order and sampling")
+    data: DataConfig = option(DataConfig, "GRE30K-Seed")
+    model: ModelConfig = option(ModelConfig, "the model")
+    train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
+    grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
+    rollout: rl.RolloutConfig = option(rl.RolloutConfig, "sampling")
+    judge: JudgeConfig = option(JudgeConfig, "the judge")
+
+
+def run(config: Config) -> None:
+    """Check the judge, train and hand on `output_dir`."""
+    policy = rl.start(config, parent_stages={"stage1"})
+    judge, judge_parent, measured = start_judge(config, policy)
+    check_gate(measured, config.judge.min_auc)
+    rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size)}
+    rl.train(config, policy, rewards, stage=STAGE, metrics={"judge": {**judge_parent.record(), **measured}})
+
+
+def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:
+    """(the judge, its folder's record, its quality): on held-out rows as its manifest says, and on this policy's own
+    completions, measured here unless the manifest holds that of this very policy."""
+    if config.judge.model_name_or_path is None:
+        raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
+    parent = handoff.verify_parent(config.judge.model_name_or_path, {"judge"}, config.accept_parent)
+    metrics = parent.manifest["metrics"] if parent.manifest else {}
+    judge = Judge(load_model(parent.model_dir).to(policy.args.device), load_processor(parent.model_dir))
+    if metrics.get("policy_sha256") != policy.parent.sha256:
+        metrics = {**metrics, **measure_on_policy(config, policy, judge)}
+    names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
+    return judge, parent, {name: metrics[name] for name in names if metrics.get(name) is not None}
+
+
+def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
+    """The judge's AUC on completions that the parent samples for some of the rows."""
+    rows = random.Random(config.seed).sample(policy.rows, min(config.judge.num_photos, len(policy.rows)))
+    model = load_model(policy.parent.model_dir).to(policy.args.device)
+    rollout = rl.make_rollout(config.rollout, policy.processor, model)
+    texts = judging.sample_completions(model, policy.processor, rollout, rows, config.judge.num_generations, config.seed)
+    metrics = judging.on_policy_metrics(judge, rows, texts, config.judge.true_within_km, config.judge.batch_size)
+    if metrics["auc_on_policy"] is None:
+        raise UserError(f"the judge cannot be measured on {policy.parent.name}'s completions: of {metrics['n_on_policy']} "
+                        f"readable answers a share of {metrics['right_on_policy']:.2f} lies within "
+                        f"judge.true_within_km={config.judge.true_within_km}, and both kinds are needed: change it or "
+                        "raise judge.num_photos")
+    return metrics
+
+
+def p_true_rewards(judge: Judge, batch_size: int, groups: list[Answers]) -> list[list[float]]:
+    """P(True) of every completion, 0 without a readable answer; a picture is shown to the judge once per group."""
+    pictures = [group.row.image for group in groups for _ in group.texts]
+    texts = [text for group in groups for text in group.texts]
+
+    def ask(readable: list[int]) -> list[float]:
+        questions = [(pictures[i], completion_text(texts[i])) for i in readable]
+        return judging.ask(judge, questions, batch_size).p_true.tolist()
+
+    rewards = iter(judge_rewards(texts, ask))
+    return [[next(rewards) for _ in group.texts] for group in groups]
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run reads and writes."""
+    reads = [config.model_name_or_path, config.judge.model_name_or_path, config.data.path]
+    return {"reads": [path for path in reads if path], "writes": [config.output_dir]}
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)

@@ -1,0 +1,191 @@
+"""GRPO through Trainer: the loss and gradients of a step, however it is cut, and where it drives a policy."""
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gre.config import UserError
+from gre.models import attention
+from gre.models.vlm import banned_tokens, encode_prompt
+from gre.rollout.transformers import TransformersRollout
+from gre.training.arguments import TrainConfig, training_arguments
+from gre.training.callbacks import MetricsFile
+from gre.training.grpo import GRPOConfig, GRPOTrainer
+from gre.training.sampler import StepSampler
+from tests.test_shared_prefix import plain_logits
+
+
+@dataclass
+class Row:
+    id: str
+    image: Path
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imgs")
+    for i in range(4):
+        Image.new("RGB", (56 + 28 * (i % 3), 56), (60 * i, 200 - 40 * i, 90)).save(folder / f"{i}.png")
+    return [Row(f"seed:{i}", folder / f"{i}.png") for i in range(4)]
+
+
+def short(groups):
+    """Pays for what the sampled texts differ in."""
+    return [[1.0 / (1 + len(text) % 5) for text in group.texts] for group in groups]
+
+
+def trainer_of(tiny_vlm, rows, folder, *, grpo=None, reference=True, rewards=None, max_new_tokens=6, **train):
+    """A trainer whose policy and, if asked for, reference start from the tiny model."""
+    stock, processor = tiny_vlm
+    model = copy.deepcopy(stock)
+    attention.install(model)
+    frozen = None
+    if reference:
+        frozen = copy.deepcopy(model)
+        for parameter in frozen.parameters():  # another policy than the one trained, so that the KL has a gradient
+            parameter.data.mul_(1.02)
+    settings = TrainConfig(**{"learning_rate": 3e-3, "warmup_steps": 0, "lr_scheduler_type": "constant",
+                              "per_device_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 1, **train})
+    tokenizer = processor.tokenizer
+    rollout = TransformersRollout(tokenizer.eos_token_id, tokenizer.pad_token_id,
+                                  banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens)
+    return GRPOTrainer(
+        model, training_arguments(settings, folder, seed=0), rows=rows,
+        encode=lambda row: encode_prompt(processor, "where?", Image.open(row.image)),
+        rewards=rewards or {"short": short}, rollout=rollout, tokenizer=tokenizer, reference=frozen,
+        grpo=grpo or GRPOConfig(num_generations=3, beta=0.04 if reference else 0.0), samples=folder / "samples.jsonl",
+        callbacks=[MetricsFile(folder / "metrics.jsonl")])
+
+
+def gradients(trainer):
+    """What the optimizer is given in its first step, before clipping changes it."""
+    trainer.args.max_grad_norm = 0
+    caught = {}
+
+    def catch(optimizer, *_):
+        caught.update({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
+
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_pre_hook(catch)
+    trainer.train()
+    return caught
+
+
+def assert_same(ours, reference):
+    assert ours.keys() == reference.keys()
+    for name, gradient in reference.items():
+        assert (ours[name] - gradient).abs().max() <= 1e-5 * gradient.abs().max() + 1e-9, name
+
+
+@pytest.mark.parametrize("normalize", ["token", "sequence"])
+def test_accumulation_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, normalize):
+    grpo = GRPOConfig(num_generations=3, normalize=normalize)
+    cuts = [(4, 1), (2, 2), (1, 4)]
+    one, *others = [gradients(trainer_of(tiny_vlm, rows, tmp_path, grpo=grpo, per_device_batch_size=size,
+                                         gradient_accumulation_steps=steps)) for size, steps in cuts]
+    assert any(gradient.abs().max() > 0 for gradient in one.values())
+    for other in others:
+        assert_same(other, one)
+
+
+def test_a_step_equals_a_loop_over_plain_rows(tiny_vlm, rows, tmp_path):
+    """Loss and gradients of a whole step against the stock model, row by row, with the formula written out."""
+    trainer = trainer_of(tiny_vlm, rows, tmp_path)
+    steps = []
+    answer = trainer._answer
+    trainer._answer = lambda *arguments: steps.append(answer(*arguments)) or steps[-1]
+    ours = gradients(trainer)
+    (batches, total), = steps
+    policy, reference = copy.deepcopy(tiny_vlm[0]), copy.deepcopy(tiny_vlm[0])
+    for parameter in reference.parameters():
+        parameter.data.mul_(1.02)
+    banned, loss = trainer.rollout.banned, 0.0
+    for batch in (batch["batch"] for batch in batches):
+        advantage = iter(batch.advantages)
+        for group in batch.groups:
+            for completion in group.completions:
+                a = next(advantage)
+                logits = [plain_logits(model, group, completion) for model in (policy, reference)]
+                log_probs, base = (each.masked_fill(banned, -torch.inf).log_softmax(-1)
+                                   .gather(1, completion[:, None])[:, 0] for each in logits)
+                ratio, r = (log_probs - log_probs.detach()).exp(), (base.detach() - log_probs).exp()
+                loss = loss - (torch.min(ratio * a, ratio.clamp(0.8, 1.2) * a) - 0.04 * (r - r.log() - 1)).sum()
+    loss = loss / total
+    loss.backward()
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][0]
+    assert logged["loss"] == pytest.approx(loss.item(), rel=1e-3, abs=1e-5)
+    assert_same(ours, {name: p.grad for name, p in policy.named_parameters()})
+
+
+def test_every_parameter_moves_and_the_reference_does_not(tiny_vlm, rows, tmp_path):
+    trainer = trainer_of(tiny_vlm, rows, tmp_path, max_steps=2)
+    frozen = copy.deepcopy(trainer.reference.state_dict())
+    trainer.train()
+    before = tiny_vlm[0].state_dict()
+    assert [name for name, value in trainer.model.state_dict().items() if torch.equal(value, before[name])] == []
+    assert all(torch.equal(value, frozen[name]) for name, value in trainer.reference.state_dict().items())
+
+
+def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
+    zero = {"short": short, "flat": lambda groups: [[0.5] * len(group.texts) for group in groups]}
+    trainer_of(tiny_vlm, rows, tmp_path, rewards=zero, max_steps=2).train()
+    first, second = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:2]
+    names = {"loss", "grad_norm", "reward", "reward_std", "reward/short", "reward/short_std", "reward/flat",
+             "zero_spread", "kl", "ratio", "clipped", "entropy", "length", "truncated", "sampling_gap", "seconds/rollout",
+             "seconds/rewards", "seconds/passes", "seconds/update"}
+    assert names <= first.keys() and names <= second.keys()
+    assert first["reward"] == pytest.approx(first["reward/short"] + 0.5)
+    assert first["reward/flat_std"] == 0 and first["ratio"] == 1 and first["sampling_gap"] < 1e-5
+    assert 1 <= first["length"] <= 6 and 0 <= first["truncated"] <= 1 and first["kl"] > 0
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [1, 1, 1, 2, 2, 2]
+    assert samples[0]["rewards"].keys() == {"short", "flat"} and samples[0]["id"].startswith("seed:")
+
+
+def test_iterations_reuse_a_step_s_completions(tiny_vlm, rows, tmp_path):
+    grpo = GRPOConfig(num_generations=3, num_iterations=2)
+    trainer = trainer_of(tiny_vlm, rows, tmp_path, grpo=grpo, max_steps=4, learning_rate=1e-3)
+    calls = []
+    answer = trainer._answer
+    trainer._answer = lambda *arguments: calls.append(trainer.state.global_step) or answer(*arguments)
+    trainer.train()
+    assert calls == [0, 2]
+    logs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:4]
+    assert [abs(log["ratio"] - 1) < 1e-5 for log in logs] == [True, False, True, False]
+    assert all(log["sampling_gap"] < 1e-5 for log in logs)
+
+
+def test_a_rewarded_word_becomes_likelier(tiny_vlm, rows, tmp_path):
+    """The whole loop learns: pay for the share of one letter and it is written more often."""
+    rewards = {"e": lambda groups: [[text.count("e") / (1 + len(text)) for text in group.texts] for group in groups]}
+    trainer = trainer_of(tiny_vlm, rows, tmp_path, rewards=rewards, reference=False, max_steps=25, learning_rate=3e-3,
+                         per_device_batch_size=4, gradient_accumulation_steps=1, max_new_tokens=5,
+                         grpo=GRPOConfig(num_generations=16, beta=0.0))
+    trainer.train()
+    logs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:25]
+    assert logs[-1]["reward"] > 2 * logs[0]["reward"]
+
+
+def test_refusals(tiny_vlm, rows, tmp_path):
+    with pytest.raises(UserError, match="a step takes 8 prompts and the data has 4"):
+        trainer_of(tiny_vlm, rows, tmp_path, per_device_batch_size=4).train()
+    with pytest.raises(ValueError, match="reward 'bad' must give one finite number"):
+        trainer_of(tiny_vlm, rows, tmp_path, rewards={"bad": lambda groups: [[float("nan")] * 3] * len(groups)}).train()
+    with pytest.raises(ValueError, match="reference is needed exactly when"):
+        trainer_of(tiny_vlm, rows, tmp_path, reference=False, grpo=GRPOConfig(num_generations=3))
+    with pytest.raises(ValueError, match="num_generations"):
+        GRPOConfig(num_generations=1)
+
+
+def test_sampler_repeats_whole_steps_and_shuffles_every_epoch():
+    sampler = StepSampler(num_rows=7, prompts_per_step=3, repeats=2, seed=0)
+    first = list(sampler)
+    assert len(first) == len(sampler) == 12
+    assert first[:3] == first[3:6] and first[6:9] == first[9:] and len(set(first)) == 6
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
