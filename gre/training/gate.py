@@ -36,7 +36,10 @@ def check_gate(metrics: dict, min_auc: float) -> float:
     """
     where = {"auc": "on held-out Judge rows", "auc_on_policy": "on stage 1's own completions"}
     for name, rows in where.items():
-        if metrics.get(name) is None:
+        if name in metrics and metrics[name] is None:
+            raise UserError(f"the judge's AUC {rows} has no meaning, so RL does not start: the answers were all right, "
+                            "all wrong or unreadable. Name a better stage 1 or sample more of it (policy.num_photos)")
+        if name not in metrics:
             raise UserError(f"the judge's AUC {rows} was not measured ({name} is missing from its manifest), so RL "
                             "does not start: train the judge with policy.model_name_or_path and policy.data.path")
     for name, rows in where.items():
