@@ -78,16 +78,17 @@ def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Paren
 
 def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
     """The judge's AUC on completions that the parent samples for some of the rows."""
-    rows = random.Random(config.seed).sample(policy.rows, min(config.judge.num_photos, len(policy.rows)))
+    settings = config.judge
+    rows = random.Random(config.seed).sample(policy.rows, min(settings.num_photos, len(policy.rows)))
     model = load_model(policy.parent.model_dir).to(policy.args.device)
     rollout = rl.make_rollout(config.rollout, policy.processor, model)
-    texts = judging.sample_completions(model, policy.processor, rollout, rows, config.judge.num_generations, config.seed)
-    metrics = judging.on_policy_metrics(judge, rows, texts, config.judge.true_within_km, config.judge.batch_size)
+    texts = judging.sample_completions(model, policy.processor, rollout, rows, settings.num_generations, config.seed)
+    metrics = judging.on_policy_metrics(judge, rows, texts, settings.true_within_km, settings.batch_size)
     if metrics["auc_on_policy"] is None:
-        raise UserError(f"the judge cannot be measured on {policy.parent.name}'s completions: of {metrics['n_on_policy']} "
-                        f"readable answers a share of {metrics['right_on_policy']:.2f} lies within "
-                        f"judge.true_within_km={config.judge.true_within_km}, and both kinds are needed: change it or "
-                        "raise judge.num_photos")
+        raise UserError(
+            f"the judge cannot be measured on the completions of {policy.parent.name}: {metrics['n_on_policy']} have a "
+            f"readable answer and {metrics['right_on_policy']:.0%} of these lie within judge.true_within_km="
+            f"{settings.true_within_km}; both kinds are needed. Change it, or raise judge.num_photos")
     return metrics
 
 

@@ -135,8 +135,8 @@ def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
     trainer_of(tiny_vlm, rows, tmp_path, rewards=zero, max_steps=2).train()
     first, second = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:2]
     names = {"loss", "grad_norm", "reward", "reward_std", "reward/short", "reward/short_std", "reward/flat",
-             "zero_spread", "kl", "ratio", "clipped", "entropy", "length", "truncated", "sampling_gap", "seconds/rollout",
-             "seconds/rewards", "seconds/passes", "seconds/update"}
+             "zero_spread", "kl", "ratio", "clipped", "entropy", "length", "truncated", "sampling_gap",
+             "seconds/rollout", "seconds/rewards", "seconds/passes", "seconds/update"}
     assert names <= first.keys() and names <= second.keys()
     assert first["reward"] == pytest.approx(first["reward/short"] + 0.5)
     assert first["reward/flat_std"] == 0 and first["ratio"] == 1 and first["sampling_gap"] < 1e-5

@@ -1,0 +1,133 @@
+"""Stages 2 and 3 from their configs to their manifests, with a random model: what is read, refused and written."""
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from gre import handoff
+from gre.config import ConfigError, UserError, load, save
+from gre.geo.point import LatLon
+from gre.rewards.judge import judge_rewards
+from gre.training.grpo import Answers
+from stages import stage2, stage3
+
+PARIS, NOWHERE = "<think>a</think><answer>48.86, 2.35</answer>", "<think>a</think><answer>somewhere</answer>"
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    """(model, processor) whose tokenizer says True and False in one token, as a judge must."""
+    from gre.tiny.model import build
+
+    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=64, layers=2,
+                 vocabulary=400)
+
+
+def write_stage(vlm, stage, metrics):
+    """A finished stage folder holding the tiny model."""
+    folder = handoff.begin(f"run/{stage}")
+    save(stage3.Config(output_dir=str(folder), model_name_or_path="base"), folder / "config.yaml")
+    for part in vlm:
+        part.save_pretrained(folder / "model")
+    parent = handoff.verify_parent("base", {handoff.BASE})
+    return handoff.finish(folder, stage=stage, parent=parent, data=[], metrics=metrics)
+
+
+@pytest.fixture
+def workplace(vlm, tmp_path, monkeypatch):
+    """run/stage1, run/judge (measured on that stage 1) and a data file of four rows."""
+    monkeypatch.chdir(tmp_path)
+    for part in vlm:
+        part.save_pretrained("base")
+    sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
+    write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": sha256})
+    (tmp_path / "seed" / "imgs").mkdir(parents=True)
+    with open("seed/seed.jsonl", "w") as lines:
+        for i in range(4):
+            Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(f"seed/imgs/{i}.png")
+            lines.write(json.dumps({"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9,
+                                    "gt_lon": 2.3}) + "\n")
+    return tmp_path
+
+
+KEYS = ["data.path=seed/seed.jsonl", "train.max_steps=2", "train.learning_rate=1e-3", "train.per_device_batch_size=2",
+        "grpo.num_generations=2", "rollout.max_new_tokens=6"]
+
+
+def run2(*keys):
+    stage2.run(load(stage2.Config, ["output_dir=run/stage2", "model_name_or_path=run/stage1",
+                                    "judge.model_name_or_path=run/judge", *KEYS, *keys]))
+
+
+def run3(*keys):
+    stage3.run(load(stage3.Config, ["output_dir=run/stage3", "model_name_or_path=run/stage2", *KEYS, *keys]))
+
+
+def test_one_stage_hands_on_to_the_next(workplace):
+    run2()
+    assert {path.name for path in (workplace / "run/stage2").iterdir()} == {
+        "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "manifest.json"}
+    manifest = handoff.verify_parent("run/stage2", {"stage2"}).manifest
+    assert manifest["parent"]["stage"] == "stage1" and manifest["metrics"]["judge"]["auc_on_policy"] == 0.8
+    run3()
+    manifest = handoff.verify_parent("run/stage3", {"stage3"}).manifest
+    assert manifest["parent"]["sha256"] == handoff.verify_parent("run/stage2", {"stage2"}).sha256
+    lines = [json.loads(line) for line in (workplace / "run/stage3/metrics.jsonl").read_text().splitlines()]
+    assert {"reward", "reward/format", "reward/gps", "kl"} <= lines[0].keys()
+    assert lines[0]["kl"] == 0  # the reference is the parent
+    assert lines[1]["kl"] > 0 or lines[0]["grad_norm"] == 0
+
+
+def test_the_same_seed_gives_the_same_policy(workplace):
+    run2()
+    first = handoff.verify_parent("run/stage2", {"stage2"}).sha256
+    torch.manual_seed(123)
+    run2("output_dir=run/again")
+    assert handoff.verify_parent("run/again", {"stage2"}).sha256 == first
+
+
+def test_what_is_refused_before_training(workplace, vlm):
+    with pytest.raises(UserError, match="AUC on stage 1's own completions is 0.800, below judge.min_auc=0.85"):
+        run2("judge.min_auc=0.85")
+    with pytest.raises(UserError, match="no judge is given"):
+        stage2.run(load(stage2.Config, ["output_dir=run/stage2", "model_name_or_path=run/stage1", *KEYS]))
+    with pytest.raises(UserError, match="is a stage1 checkpoint"):
+        run2("judge.model_name_or_path=run/stage1")
+    with pytest.raises(UserError, match="is a stage1 checkpoint"):
+        run3("model_name_or_path=run/stage1")
+    with pytest.raises(UserError, match="model.max_length=20"):
+        run2("model.max_length=20")
+    with pytest.raises(ConfigError, match="rollout.engine"):
+        run2("rollout.engine=tgi")
+    with pytest.raises(ConfigError, match="thetas_km"):
+        run3("gps.thetas_km=[0]")
+    assert not (workplace / "run" / "stage2").exists()
+
+
+def test_a_judge_of_another_policy_is_measured_on_this_one(workplace, vlm):
+    """The random policy gives no readable answer: nothing can be measured, and RL does not start."""
+    write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": "another"})
+    with pytest.raises(UserError, match="cannot be measured on the completions of run/stage1"):
+        run2()
+
+
+def test_judge_reward_asks_only_about_readable_answers():
+    asked = []
+
+    def p_true(indices):
+        asked.extend(indices)
+        return [0.25, 0.75]
+
+    assert judge_rewards([NOWHERE, PARIS, "", PARIS], p_true) == [0.0, 0.25, 0.0, 0.75]
+    assert asked == [1, 3]
+    assert judge_rewards([NOWHERE], p_true) == [0.0] and asked == [1, 3]
+    with pytest.raises(ConnectionError):
+        judge_rewards([PARIS], lambda indices: (_ for _ in ()).throw(ConnectionError()))
+
+
+def test_gps_rewards_by_hand():
+    row = SimpleNamespace(truth=LatLon(48.86, 2.35))
+    rewards = stage3.gps_rewards([25.0], [Answers(row, [PARIS, NOWHERE], [True, True])])
+    assert rewards == [[1.0, 0.0]]
