@@ -32,8 +32,8 @@ def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, 
 
 
 def training_metrics(trainer: Trainer) -> dict:
-    """Steps, seconds and the last and the mean training loss, for the manifest."""
+    """Steps, seconds, the mean training loss and the last one logged (none when train.logging_steps is never reached)."""
     history = trainer.state.log_history
     losses = [log["loss"] for log in history if "loss" in log]
-    return {"steps": trainer.state.global_step, "train_loss": history[-1]["train_loss"], "last_loss": losses[-1],
-            "train_seconds": history[-1]["train_runtime"]}
+    return {"steps": trainer.state.global_step, "train_loss": history[-1]["train_loss"],
+            "train_seconds": history[-1]["train_runtime"], **({"last_loss": losses[-1]} if losses else {})}
