@@ -1,0 +1,157 @@
+"""Greedy answers of one checkpoint: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
+
+One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
+file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
+The pixel budget is the checkpoint's own. The two controls show the same questions with other pictures:
+pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
+"""
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from eval import controls, predictions
+from eval.predictions import Prediction
+from gre import handoff
+from gre.config import REQUIRED, UserError, main, option
+from gre.data.images import load_image
+from gre.data.records import DataConfig, SeedRow, read_seed
+from gre.models import vlm
+from gre.rollout.transformers import TransformersRollout
+from gre.text.answers import parse_answer
+
+PICTURES = ("own", "blank", "swapped")
+STAGES = (handoff.BASE, "stage1", "stage2", "stage3")
+
+
+@dataclass
+class Config:
+    model: str = option(REQUIRED, "a stage's folder, or a plain Hugging Face model folder")
+    data: str = option(REQUIRED, "rows to answer, in the form of GRE30K-Seed")
+    out: str = option(REQUIRED, "prediction file, one JSON line per picture")
+    image_root: str = option("", "where the rows' pictures lie; empty: beside the data file")
+    places: str = option("", "JSON lines naming the `place` of each `image`; empty: equal coordinates are one place")
+    pictures: str = option("own", f"what the model is shown: {', '.join(PICTURES)}")
+    seed: int = option(0, "deals the swapped pictures; greedy answers need no other")
+    batch_size: int = option(64, "pictures answered at once")
+    max_new_tokens: int = option(512, "tokens of an answer; what is longer is cut and counts as unfinished")
+    dtype: str = option("float32", "weights while answering: float32 or bfloat16")
+    min_pixels: int | None = option(None, "smallest picture of a plain model; a stage's is in its manifest")
+    max_pixels: int | None = option(None, "largest picture of a plain model; a stage's is in its manifest")
+    accept_parent: str = option("verified", "verified, or any: take an unfinished or altered checkpoint")
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run would read and write."""
+    return {"reads": [config.model, config.data, *filter(None, [config.places])], "writes": [config.out]}
+
+
+def run(config: Config) -> list[Prediction]:
+    """Answer every row of `config.data` not yet in `config.out`; returns all rows in the order of the data.
+
+    Raises UserError for a setting it does not know, a checkpoint that is refused, a bad row, or a file made otherwise.
+    """
+    if config.pictures not in PICTURES:
+        raise UserError(f"pictures is {config.pictures!r}: write one of {', '.join(PICTURES)}")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"dtype is {config.dtype!r}: write float32 or bfloat16")
+    parent = handoff.verify_parent(config.model, STAGES, config.accept_parent)
+    budget = handoff.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
+    rows = read_seed(DataConfig(path=config.data, image_root=config.image_root))
+    places = place_names(rows, config.places)
+    shown = controls.deal(places, config.seed) if config.pictures == "swapped" else range(len(rows))
+
+    out = Path(config.out)
+    kept = _kept(out, {
+        "model": {"stage": parent.stage, "sha256": parent.sha256}, "data_sha256": handoff.file_hash(config.data),
+        "pictures": config.pictures, "seed": config.seed, "max_new_tokens": config.max_new_tokens,
+        "dtype": config.dtype, "pixel_budget": asdict(budget)})
+    waiting = [index for index, row in enumerate(rows) if row.id not in kept]
+    if waiting:
+        answer = _answerer(parent.model_dir, budget, config)
+        root = Path(config.image_root or Path(config.data).parent).resolve()
+        with tqdm(total=len(rows), initial=len(rows) - len(waiting), desc=out.stem, unit="picture") as progress:
+            for indices in _batches(waiting, config.batch_size):
+                images = [load_image(rows[shown[index]].image) for index in indices]
+                if config.pictures == "blank":
+                    images = [controls.blank(image) for image in images]
+                said = answer([rows[index].instruction for index in indices], images)
+                predictions.append(out, [_prediction(rows[index], places[index], root, *text_and_end)
+                                         for index, text_and_end in zip(indices, said)])
+                progress.update(len(indices))
+    return predictions.check_complete(predictions.read(out), [row.id for row in rows], str(out))
+
+
+def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:
+    """The place of each row: what intervals resample.
+
+    sidecar: JSON lines with `image` (relative to that file) and `place`. Without one, rows with one and the same
+    coordinate are one place. Raises UserError when the sidecar lacks a picture.
+    """
+    if not sidecar:
+        return [f"{row.truth.lat_deg}, {row.truth.lon_deg}" for row in rows]
+    folder = Path(sidecar).resolve().parent
+    try:
+        lines = Path(sidecar).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        named = {(folder / line["image"]).resolve(): line["place"] for line in map(json.loads, lines)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{sidecar} does not name places ({type(error).__name__}: {error}): it needs JSON lines with "
+                        "image and place, or leave places= empty") from None
+    if unnamed := [row.id for row in rows if row.image.resolve() not in named]:
+        raise UserError(f"{sidecar} names no place for {len(unnamed)} pictures, the first is row {unnamed[0]}")
+    return [named[row.image.resolve()] for row in rows]
+
+
+def _answerer(model_dir: Path, budget: vlm.PixelBudget, config: Config):
+    """A function from instructions and pictures to (text, finished) pairs."""
+    processor = vlm.load_processor(model_dir, budget.min_pixels, budget.max_pixels)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = vlm.load_model(model_dir, dtype=getattr(torch, config.dtype)).to(device).eval()
+    tokenizer = processor.tokenizer
+    rollout = TransformersRollout(
+        end_token_id=vlm.end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
+        banned=vlm.banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size)
+
+    def answer(instructions: Sequence[str], images: Sequence[Image.Image]) -> list[tuple[str, bool]]:
+        prompts = [vlm.encode_prompt(processor, *pair) for pair in zip(instructions, images)]
+        groups = rollout.generate(model, prompts, 1, keys=list(range(len(prompts))), seed=0, step=0, greedy=True)
+        return [(tokenizer.decode(completion.token_ids, skip_special_tokens=True), completion.finished)
+                for (completion,) in groups]
+
+    return answer
+
+
+def _prediction(row: SeedRow, place: str, root: Path, text: str, finished: bool) -> Prediction:
+    point = parse_answer(text)
+    image = row.image.resolve()
+    name = image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[-2:])
+    return Prediction(row.id, place, name.as_posix(), row.truth.lat_deg, row.truth.lon_deg, text,
+                      point and point.lat_deg, point and point.lon_deg, finished)
+
+
+def _kept(out: Path, source: dict) -> set[str]:
+    """Ids already answered in `out`. `source` is written beside a new file, and must be the same for an old one."""
+    beside = out.with_suffix(".json")
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handoff.write_atomically(beside, json.dumps(source, indent=2) + "\n")
+        return set()
+    before = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    if changed := [key for key in source if before.get(key) != source[key]]:
+        raise UserError(f"{out} was predicted with another {', '.join(changed)}: delete it or choose another out=")
+    predictions.drop_torn_line(out)
+    return {row.id for row in predictions.read(out)}
+
+
+def _batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(items), size):
+        yield items[start:start + size]
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)

@@ -1,0 +1,109 @@
+"""Prediction files: one JSON line per picture, read back whole or not at all.
+
+    {"id", "place", "image", "gt_lat", "gt_lon", "text", "lat", "lon", "finished"}
+
+Degrees are decimal; lat and lon are null where the text holds no readable answer. `finished` is false when the model
+was cut off at the token limit. `image` is relative to the data's folder. Later versions add fields and drop none.
+"""
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gre.config import UserError
+from gre.geo.point import LatLon, distance_km
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model said about one picture, and where the picture was taken (degrees)."""
+
+    id: str
+    place: str
+    image: str
+    gt_lat: float
+    gt_lon: float
+    text: str
+    lat: float | None
+    lon: float | None
+    finished: bool
+
+    @property
+    def truth(self) -> LatLon:
+        return LatLon(self.gt_lat, self.gt_lon)
+
+    @property
+    def answer(self) -> LatLon | None:
+        return None if self.lat is None else LatLon(self.lat, self.lon)
+
+    @property
+    def error_km(self) -> float | None:
+        """Distance from truth to answer; None without a readable answer."""
+        return None if self.answer is None else distance_km(self.truth, self.answer)
+
+
+def append(path: Path, rows: Iterable[Prediction]) -> None:
+    """Add rows to the end of a prediction file; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def read(path: str | Path) -> list[Prediction]:
+    """The rows of a prediction file. Raises UserError naming file and line of a row that is none or comes twice."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # not splitlines: text may hold U+2028
+    except FileNotFoundError:
+        raise UserError(f"there are no predictions {path}: run eval.predict with out={path} first") from None
+    rows = [_parse(line, f"{path} line {number}") for number, line in enumerate(lines, 1)] if lines != [""] else []
+    if twice := [name for name, count in Counter(row.id for row in rows).items() if count > 1]:
+        raise UserError(f"{path} holds row {twice[0]} more than once ({len(twice)} such rows): delete the file and "
+                        "predict again")
+    return rows
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line that an interrupted run left half written."""
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        path.write_bytes(content[:content.rfind(b"\n") + 1])
+
+
+def check_complete(rows: Sequence[Prediction], ids: Sequence[str], name: str) -> list[Prediction]:
+    """`rows` in the order of `ids`. UserError when one is missing or foreign: n is never what happened to work."""
+    by_id = {row.id: row for row in rows}
+    missing, foreign = [i for i in ids if i not in by_id], sorted(set(by_id) - set(ids))
+    if missing:
+        raise UserError(f"{name}: {len(missing)} of {len(ids)} rows have no prediction, the first is {missing[0]}: run "
+                        "eval.predict again, it continues where it stopped")
+    if foreign:
+        raise UserError(f"{name}: {len(foreign)} predictions belong to no row of the data, the first is {foreign[0]}: "
+                        "delete the file and predict again")
+    return [by_id[row_id] for row_id in ids]
+
+
+def check_same_rows(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple[str, str]) -> None:
+    """Raises UserError unless both files hold the same pictures in the same order: a paired comparison needs pairs."""
+    def key(row: Prediction) -> tuple:
+        return row.id, row.place, row.gt_lat, row.gt_lon
+
+    if len(a) != len(b):
+        raise UserError(f"{names[0]} has {len(a)} rows and {names[1]} has {len(b)}: predict both on the same data")
+    for left, right in zip(a, b):
+        if key(left) != key(right):
+            raise UserError(f"{names[0]} has row {key(left)} where {names[1]} has {key(right)}: predict both on the "
+                            "same data")
+
+
+def _parse(line: str, where: str) -> Prediction:
+    try:
+        fields = json.loads(line)
+        row = Prediction(**{name: fields[name] for name in Prediction.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{where} is not a prediction ({type(error).__name__}: {error}): delete the file and predict "
+                        "again") from None
+    if (row.lat is None) != (row.lon is None):
+        raise UserError(f"{where}: lat is {row.lat} and lon is {row.lon}; both are numbers or both are null")
+    return row

@@ -1,0 +1,178 @@
+"""report.html of a run: `python -m eval.report run=runs/NAME data=runs/NAME/data`.
+
+One self-contained file: no script, no network, pictures as data URIs, charts and maps as inline SVG. What models wrote
+is untrusted and escaped. Every number comes from results.json, scores.json or the stages' metrics.jsonl; none is typed.
+"""
+import base64
+import io
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from eval import charts, tables, worldmap
+from eval.predictions import Prediction
+from eval.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
+from gre import handoff
+from gre.config import REQUIRED, UserError, main, option
+from gre.data.images import load_image
+from gre.data.records import DataConfig, read_seed
+
+CURVES = (  # title, stage, {legend: key in metrics.jsonl}
+    ("Stage 1: loss", "stage1", {"loss": "loss"}),
+    ("Judge: loss", "judge", {"loss": "loss"}),
+    ("Stage 2: reward", "stage2", {"total": "reward", "format": "reward/format", "judge": "reward/judge"}),
+    ("Stage 2: KL to stage 1", "stage2", {"KL": "kl"}),
+    ("Stage 3: reward", "stage3", {"total": "reward", "format": "reward/format", "gps": "reward/gps"}),
+    ("Stage 3: KL to stage 2", "stage3", {"KL": "kl"}),
+)
+TEXTS = {name: f"<p>{text}</p>" for name, text in {
+    "places": "Test pictures of places the model has seen other pictures of. Small print: 95 % intervals.",
+    "controls": "What a model must beat: the one place of the training data that scores best when given for every "
+                "picture; stage 1 on grey pictures; stage 1 on pictures dealt to rows of other places. A model that "
+                "looks falls to about the constant's level when its pictures are swapped.",
+    "new_places": "Pictures of places that no training row shows. Nobody has told the model where they are: expect "
+                  "little.",
+    "curves": "Thin: what was measured. Thick: its mean over the last tenth of the run.",
+    "map": "From each picture's place (dot) to the answer, along the globe. The coastlines are drawn by hand, for "
+           "orientation only.",
+    "samples": "Pictures drawn at random, not chosen.",
+    "protocol": "Answers are coordinates, read by one parser; no geocoder. Decoding is greedy. Distances are on a "
+                "sphere of radius 6371.0088 km and “within” means at most. An answer that cannot be read counts as "
+                "wrong (GeoScore 0, 20,015 km) and stays in the denominator. GeoScore is 5000·exp(−d / 1492.7 km). "
+                "Intervals are 95 %, from 10,000 bootstrap draws that resample places; gains are paired by picture. "
+                "Reward is stage 3's (format + gps, at most 2), the same function for every row of the tables.",
+}.items()}
+THUMBNAIL_PIXELS = 320 * 320
+
+
+@dataclass
+class Config:
+    run: str = option(REQUIRED, "the run's folder, with results.json and scores.json")
+    data: str = option(REQUIRED, "the data folder")
+    samples: int = option(6, "pictures shown with what the checkpoints said about them")
+    seed: int = option(0, "which pictures are shown")
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run would read and write."""
+    return {"reads": [config.run, config.data], "writes": [f"{config.run}/report.html"]}
+
+
+def run(config: Config) -> None:
+    """Write report.html from what the run holds. Raises UserError naming what is missing."""
+    folder, data = Path(config.run), Path(config.data)
+    results = read_json(folder / "results.json", "eval.results writes it")
+    scores = read_json(folder / "scores.json", "eval.results writes it")
+    ids = [row.id for row in read_seed(DataConfig(path=str(data / DATA["test"])))]
+    answers = {name: load(folder, name, ids) for name in CHECKPOINTS}
+    handoff.write_atomically(folder / "report.html", page(
+        folder.resolve().name, results, scores, answers, (data / DATA["test"]).parent,
+        planted=planted_errors(data / "truth.jsonl"), curves=curves(folder), samples=config.samples, seed=config.seed))
+
+
+def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, list[Prediction]], pictures: Path, *,
+         planted: str, curves: str, samples: int, seed: int) -> str:
+    """The whole document. answers: checkpoint → rows. pictures: the folder the rows' images are relative to. planted,
+    curves: HTML (planted_errors, curves); every other text is escaped here."""
+    style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
+    bars = [(label, "control" if label in CONTROLS else "", scores["geoscore"][label])
+            for label in (*CONTROLS, *CHECKPOINTS)]
+    sections = [
+        _head(name, results), planted,
+        "<h2>What each stage did</h2>", tables.checkpoints(results, scores, CHECKPOINTS), TEXTS["places"],
+        _grid(charts.intervals("Mean GeoScore, 95 % interval", bars, 5000), tables.gains(results)),
+        "<h2>Controls</h2>", TEXTS["controls"], tables.checkpoints(results, scores, CONTROLS, style="control"),
+        "<h2>New places</h2>", TEXTS["new_places"], tables.new_places(scores),
+        "<h2>The judge</h2>", tables.judge(results, scores),
+        "<h2>Training curves</h2>", TEXTS["curves"], _grid(curves),
+        "<h2>Errors on the map</h2>", TEXTS["map"], _legend(), worldmap.land(),
+        _grid(*(worldmap.errors(label, rows) for label, rows in answers.items())),
+        "<h2>What the checkpoints said</h2>", TEXTS["samples"], *_samples(answers, pictures, samples, seed),
+        "<h2>Time and rows</h2>", tables.seconds(results["seconds"]), tables.rows(results["rows"]),
+        f"<footer>{TEXTS['protocol']}</footer>"]
+    return ("<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+            f"<title>{escape(name)}: geo-localization report</title><style>{style}</style></head><body>"
+            + "\n".join(sections) + "</body></html>\n")
+
+
+def planted_errors(truth: Path) -> str:
+    """The notice that a world's teacher errs by design, with its rates; empty for data whose sidecar plants none."""
+    errors = Counter(row["teacher_error"] for row in read_lines(truth) if row["split"] == "gre_cot")
+    wrong = {error: count for error, count in errors.items() if error not in (None, "none")}
+    if not wrong:
+        return ""
+    total = sum(errors.values())
+    kinds = ", ".join(f"{escape(error)} {count / total:.0%}" for error, count in sorted(wrong.items()))
+    return ("<p class='notice'><b>A synthetic planet.</b> The pictures are drawn and the teacher's errors are planted: "
+            f"{sum(wrong.values()) / total:.0%} of its {total:,} chains err ({kinds}). Stage 3 can gain because those "
+            "errors are there to be repaired. The gain shows that the machinery works, and nothing about real photos."
+            "</p>")
+
+
+def curves(folder: Path) -> str:
+    """The training curves of all stages. Raises UserError when a stage never logged what is to be drawn."""
+    return "".join(charts.lines(title, {legend: curve(folder / stage / "metrics.jsonl", key)
+                                        for legend, key in keys.items()}, "step")
+                   for title, stage, keys in CURVES)
+
+
+def curve(path: Path, key: str) -> list[tuple[float, float]]:
+    """(step, value) of one logged number, in the order of the file."""
+    points = [(row["step"], row[key]) for row in read_lines(path) if key in row]
+    if not points:
+        raise UserError(f"{path} holds no {key}: train that stage again with this version")
+    return points
+
+
+def _head(name: str, results: Mapping) -> str:
+    rollout, gain = results["rollout"], results["gain"]["stage3_over_stage1"]["geoscore"]
+    return (f"<h1>Where was this photo taken?</h1><p class='soft'>Run {escape(name)} · seed {results['seed']} · commit "
+            f"{escape(results['commit'][:12])} · rollouts by {escape(rollout['engine'])} "
+            f"{escape(rollout['version'])}</p><p>Four checkpoints of one model answer "
+            f"{results['checkpoints']['base']['n']:,} test pictures. Stage 3 changes the mean GeoScore of stage 1 by "
+            f"{tables.signed(gain)} points ({tables.interval(gain)}).</p>")
+
+
+def _grid(*parts: str) -> str:
+    return "<div class='grid2'>" + "".join(parts) + "</div>"
+
+
+def _samples(answers: Mapping[str, list[Prediction]], pictures: Path, count: int, seed: int) -> list[str]:
+    total = len(answers["stage1"])
+    cards = []
+    for index in sorted(random.Random(seed).sample(range(total), min(count, total))):
+        row = answers["stage1"][index]
+        said = "".join(
+            f"<b>{escape(name)} · {_outcome(rows[index])}</b><blockquote class='{worldmap.band(rows[index].error_km)}'>"
+            f"{escape(rows[index].text)}</blockquote>" for name, rows in answers.items())
+        cards.append(f"<article class='sample'><div><img alt='test picture' src='{data_uri(pictures / row.image)}'>"
+                     f"<p class='soft'>{escape(row.place)}<br>{row.gt_lat:.2f}, {row.gt_lon:.2f}</p></div>"
+                     f"<div>{said}</div></article>")
+    return cards
+
+
+def data_uri(path: Path) -> str:
+    """A picture as a data URI: decoded and written anew, so that nothing but pixels gets in."""
+    buffer = io.BytesIO()
+    load_image(path, max_pixels=THUMBNAIL_PIXELS).save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _outcome(row: Prediction) -> str:
+    return "no answer" if row.error_km is None else f"{row.error_km:,.0f} km off"
+
+
+def _legend() -> str:
+    names = ("within 200 km", "within 2500 km", "farther", "no answer")
+    styles = [style for _, style in worldmap.BANDS_KM] + ["none"]
+    return "<p class='legend key'>" + "".join(
+        f"<span><i class='{style}'></i>{name}</span>" for style, name in zip(styles, names)) + "</p>"
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)

@@ -1,0 +1,58 @@
+"""Everything after training: `python -m eval.run run=runs/NAME data=runs/NAME/data base=gre/tiny/base`.
+
+All checkpoints and controls answer the test pictures, the judge reads the answers, and results.json, scores.json and
+report.html are written. Interrupted, the same command goes on where it stopped.
+"""
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval import clock, judged, predict, report, results
+from gre.config import REQUIRED, main, option
+from gre.handoff import read_manifest
+
+
+@dataclass
+class Config:
+    run: str = option(REQUIRED, "the run's folder, runs/NAME, with stage1, judge, stage2 and stage3")
+    data: str = option(REQUIRED, "the data folder, laid out as gre.tiny.world writes it")
+    base: str = option(REQUIRED, "the model that stage 1 started from")
+    seed: int = option(0, "the run's seed; deals the swapped pictures, draws the bootstrap and the pictures shown")
+    batch_size: int = option(64, "pictures answered at once")
+    max_new_tokens: int | None = option(None, "tokens of an answer; null: as in stage 3's rollouts")
+    dtype: str = option("float32", "weights while answering: float32 or bfloat16")
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run would read and write."""
+    writes = ("predictions", "results.json", "scores.json", "report.html")
+    return {"reads": [*(f"{config.run}/{stage}" for stage in ("stage1", "judge", "stage2", "stage3")), config.data,
+                      config.base], "writes": [f"{config.run}/{name}" for name in writes]}
+
+
+def run(config: Config) -> None:
+    """Predict, judge, score, report. Raises UserError naming what is missing."""
+    folder, data = Path(config.run), Path(config.data)
+    models = {"base": config.base, **{stage: str(folder / stage) for stage in results.CHECKPOINTS[1:]}}
+    budget = read_manifest(folder / "stage1")["pixel_budget"]  # the base sees what its children see
+    max_new_tokens = config.max_new_tokens or results.stage_config(folder, "stage3").rollout.max_new_tokens
+
+    def answers(name: str, model: str, split: str, pictures: str = "own") -> list:
+        return predict.run(predict.Config(
+            model=model, data=str(data / results.DATA[split]), out=str(folder / "predictions" / f"{name}.jsonl"),
+            places=str(data / "truth.jsonl"), pictures=pictures, seed=config.seed, batch_size=config.batch_size,
+            max_new_tokens=max_new_tokens, dtype=config.dtype, **budget))
+
+    test = {name: answers(name, model, "test") for name, model in models.items()}
+    for pictures in ("blank", "swapped"):
+        answers(pictures, models["stage1"], "test", pictures)
+    for name, model in models.items():
+        answers(f"{results.NEW_PLACES}/{name}", model, results.NEW_PLACES)
+    judged.write(folder, test, (data / results.DATA["test"]).parent)
+    seconds = results.seconds(folder, results.PHASES[:-1]) | {"evaluation": round(time.monotonic() - clock.STARTED, 2)}
+    results.write(folder, *results.assemble(folder, data, config.seed, seconds))
+    report.run(report.Config(run=config.run, data=config.data, seed=config.seed))
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)

@@ -1,0 +1,90 @@
+"""The tables of the report, as HTML. Everything that is not a number is escaped."""
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from gre.geo.accuracy import THRESHOLDS_KM
+
+HEAD = ("", "GeoScore", "median km", *(f"≤ {km} km" for km in THRESHOLDS_KM), "reward", "unparsed", "n")
+GAINS = (("stage1_over_constant", "geoscore", "stage 1 over the constant"),
+         ("stage2_over_stage1", "judge_reward", "stage 2 over stage 1, judge's P(True)"),
+         ("stage2_over_stage1", "geoscore", "stage 2 over stage 1"),
+         ("stage3_over_stage2", "geoscore", "stage 3 over stage 2"),
+         ("stage3_over_stage1", "geoscore", "stage 3 over stage 1"))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "") -> str:
+    """A table whose first column names the rows. Cells are HTML already."""
+    header = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr class='{style}'><th scope='row'>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in rest)
+                   + "</tr>" for first, *rest in rows)
+    return f"<div class='wide'><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def checkpoints(results: Mapping, scores: Mapping, names: Sequence[str], style: str = "") -> str:
+    """One row per checkpoint or control of results.json, with the interval of its GeoScore."""
+    blocks = {**results["checkpoints"], **results["controls"]}
+    return table(HEAD, [_row(name, blocks[name], scores["geoscore"][name]) for name in names], style)
+
+
+def new_places(scores: Mapping) -> str:
+    """The checkpoints on places no training row shows."""
+    return table(HEAD, [_row(name, block, scores["test_new_places_geoscore"][name])
+                        for name, block in scores["test_new_places"].items()])
+
+
+def gains(results: Mapping) -> str:
+    """The paired gains with their intervals."""
+    return table(("gain, paired by picture", "mean"), [
+        (escape(label), f"{signed(value, measure)}<small>{interval(value, measure)}</small>")
+        for pair, measure, label in GAINS for value in [results["gain"][pair][measure]]])
+
+
+def judge(results: Mapping, scores: Mapping) -> str:
+    """How good the judge is, and what it thinks of each checkpoint's greedy answers."""
+    block = results["judge"]
+    quality = table(("the judge, on pictures it was not trained on", ""), [
+        ("AUC, held-out Judge rows", f"{block['auc']:.3f}"),
+        ("AUC with pictures swapped", f"{block['auc_swapped_pictures']:.3f}"),
+        ("AUC on stage 1's own answers", f"{block['auc_on_policy']:.3f}"),
+        ("calibration error", f"{block['calibration_error']:.3f}"), ("rows", f"{block['n']:,}")])
+    opinion = table(("mean P(True) of greedy test answers", ""), [
+        (escape(name), f"{value:.3f}") for name, value in scores["judge_reward"].items()])
+    return f"<div class='grid2'>{quality}{opinion}</div>"
+
+
+def seconds(phases: Mapping[str, float]) -> str:
+    """Wall time of each phase as a bar and a table."""
+    total = sum(phases.values())
+    parts = "".join(f"<div style='flex:{value:.1f}' title='{escape(phase)} {value:.0f} s'></div>"
+                    for phase, value in phases.items())
+    return (f"<p>{total / 60:.1f} minutes from the first picture to this page, installation aside.</p>"
+            f"<div class='phases'>{parts}</div>"
+            + table(("phase", *phases, "total"), [("seconds", *(f"{value:,.0f}" for value in phases.values()),
+                                                   f"{total:,.0f}")]))
+
+
+def rows(counts: Mapping[str, int]) -> str:
+    """Rows of each data split."""
+    return "<p></p>" + table(("data", *counts), [("rows", *(f"{count:,}" for count in counts.values()))])
+
+
+def signed(value: Mapping[str, float], measure: str = "geoscore") -> str:
+    """A gain's mean, coloured only when its interval leaves out zero."""
+    style = "up" if value["low"] > 0 else "down" if value["high"] < 0 else "open"
+    return f"<span class='{style}'>{_difference(value['mean'], measure)}</span>"
+
+
+def interval(value: Mapping[str, float], measure: str = "geoscore") -> str:
+    """A gain's 95 % interval in words."""
+    return f"{_difference(value['low'], measure)} to {_difference(value['high'], measure)}"
+
+
+def _difference(value: float, measure: str) -> str:
+    return f"{value:+,.0f}" if measure == "geoscore" else f"{value:+.3f}"
+
+
+def _row(name: str, block: Mapping, geoscore: Mapping[str, float]) -> list[str]:
+    between = f"<small>{geoscore['low']:,.0f} to {geoscore['high']:,.0f}</small>"
+    return [escape(name), f"{block['mean_geoscore']:,.0f}{between}",
+            f"{block['median_km']:,.0f}", *(f"{block['within_km'][str(km)]:.1%}" for km in THRESHOLDS_KM),
+            f"{block['mean_reward']:.3f}", f"{block['unparsed']:,}", f"{block['n']:,}"]

@@ -1,0 +1,88 @@
+"""Maps of errors as inline SVG: every answer joined to the truth by the shortest way over the globe.
+
+The projection is equirectangular: x is the longitude, y minus the latitude, one unit a degree. Land (eval/land.json) is
+drawn by hand and coarse; it is there for orientation.
+"""
+import json
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+
+import numpy as np
+
+from eval.predictions import Prediction
+from gre.geo.point import LatLon
+
+BANDS_KM = ((200, "near"), (2500, "mid"), (float("inf"), "far"))  # upper ends, style classes
+MAX_ARCS = 600  # more would be a blot
+STEP_DEG = 6  # one corner of an arc every so many degrees
+
+
+def land() -> str:
+    """The background, to be put into a page once: <svg> with a symbol `world` (graticule and land)."""
+    outlines = json.loads(resources.files("eval").joinpath("land.json").read_text(encoding="utf-8"))
+
+    def shape(kind: str) -> str:
+        rings = ("M" + "L".join(f"{lon},{-lat}" for lon, lat in ring) + "Z" for ring in outlines[kind].values())
+        return f'<path class="{kind}" d="{"".join(rings)}"/>'
+
+    meridians = "".join(f"M{lon},-90V90" for lon in range(-150, 180, 30))
+    parallels = "".join(f"M-180,{-lat}H180" for lat in range(-60, 90, 30))
+    return ('<svg class="hidden" aria-hidden="true"><symbol id="world" viewBox="-180 -90 360 180">'
+            f'<rect class="sea" x="-180" y="-90" width="360" height="180"/>{shape("land")}{shape("water")}'
+            f'<path class="graticule" d="{meridians}{parallels}"/></symbol></svg>')
+
+
+def errors(name: str, rows: Sequence[Prediction]) -> str:
+    """A map of one checkpoint's answers, the worst on top; of more than MAX_ARCS rows, that many evenly picked ones."""
+    shown = [rows[i * len(rows) // MAX_ARCS] for i in range(MAX_ARCS)] if len(rows) > MAX_ARCS else list(rows)
+    shown.sort(key=lambda row: row.error_km or 0)
+    parts = {style: [] for _, style in BANDS_KM}
+    dots = []
+    for row in shown:
+        style = band(row.error_km)
+        dots.append(_dot(row.truth, style))
+        if row.answer is not None:
+            parts[style].append(arc(row.truth, row.answer))
+    arcs = "".join(f'<path class="arc {style}" d="{"".join(paths)}"/>' for style, paths in parts.items())
+    count = f"{len(shown)} of {len(rows)} pictures" if len(shown) < len(rows) else f"{len(rows)} pictures"
+    return (f'<figure><figcaption>{escape(name)}<span class="key">{count}</span></figcaption>'
+            f'<svg class="map" viewBox="-180 -90 360 180" role="img" aria-label="errors of {escape(name)}">'
+            f'<use href="#world" x="-180" y="-90" width="360" height="180"/>{arcs}{"".join(dots)}</svg></figure>')
+
+
+def band(error_km: float | None) -> str:
+    """The style class of an error: near, mid, far, or none for no answer."""
+    return "none" if error_km is None else next(style for limit, style in BANDS_KM if error_km <= limit)
+
+
+def arc(start: LatLon, end: LatLon) -> str:
+    """SVG path of the great circle from start to end, cut where it crosses the date line.
+
+    Antipodes have no single shortest way; theirs is drawn over a pole.
+    """
+    a, b = _unit(start), _unit(end)
+    angle = float(np.arccos(np.clip(a @ b, -1, 1)))
+    side = b - a * (a @ b)
+    if np.linalg.norm(side) < 1e-9:  # the same point, or its antipode
+        side = np.array([0.0, 0.0, 1.0]) - a * a[2]
+    side /= max(float(np.linalg.norm(side)), 1e-12)
+    turns = np.linspace(0, angle, 2 + int(np.degrees(angle) / STEP_DEG))[:, None]
+    x, y, z = (np.cos(turns) * a + np.sin(turns) * side).T
+    lon, lat = np.degrees(np.arctan2(y, x)), np.degrees(np.arcsin(np.clip(z, -1, 1)))
+    path = f"M{lon[0]:.1f},{-lat[0]:.1f}"
+    for i in range(1, len(lon)):
+        if abs(lon[i] - lon[i - 1]) > 180:
+            edge = 180 if lon[i - 1] > 0 else -180
+            path += f"L{edge},{-lat[i]:.1f}M{-edge},{-lat[i]:.1f}"
+        path += f"L{lon[i]:.1f},{-lat[i]:.1f}"
+    return path
+
+
+def _unit(point: LatLon) -> np.ndarray:
+    lat, lon = np.radians([point.lat_deg, point.lon_deg])
+    return np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def _dot(point: LatLon, style: str) -> str:
+    return f'<circle class="{style}" cx="{point.lon_deg:.1f}" cy="{-point.lat_deg:.1f}" r="1.3"/>'
