@@ -219,6 +219,9 @@ NOT_READ = [
     ("dash or minus", "Latitude - 33.86, Longitude 151.2"),
     ("rating", "8/10"),
     ("always", "24/7"),
+    ("minutes under a key", '{"latitude": {"degrees": 48, "minutes": 51}, "longitude": {"degrees": 2, "minutes": 21}}'),
+    ("space between degrees and minutes", "48 51 24 N 2 21 03 E"),
+    ("letter glued to a label", "Lat48.85 Lon2.35"),
     ("two counts", "5 trees, 12 m apart"),
     ("date", "2024-05-01"),
     ("version", "1.2.3, 4.5.6"),
@@ -290,9 +293,9 @@ def test_text_without_two_numbers_is_never_a_place(before, number, after):
 
 
 PIECES = st.sampled_from([
-    "48.85", "2.35", "-33.9", "151", "°", "'", '"', " N", "S", " W", "lat", "lon", "Longitude", ":", ", ", ";", " ", "\n",
-    "-", "−", "–", "(", "]", "{", "/", "km", "%", "and", "to", "between", "the", "confidence", "1.", "\\boxed{", "e-05",
-    ".", "<think>", "</think>", "<answer>", "</answer>"])
+    "48.85", "2.35", "-33.9", "151", "°", "'", '"', " N", "S", " W", "lat", "lon", "Longitude", ":", ", ", ";", " ",
+    "\n", "-", "−", "–", "(", "]", "{", "/", "km", "%", "and", "to", "between", "the", "confidence", "1.", "\\boxed{",
+    "e-05", ".", "<think>", "</think>", "<answer>", "</answer>"])
 
 
 @given(st.lists(PIECES, max_size=25).map("".join))
@@ -306,9 +309,9 @@ def test_any_text_is_read_without_an_error(text):
     parse_answer(text)
 
 
-LONG = ["word ", "1", "1.5, 2.5 ", "<answer>", "</think>", "</answer>a", "<", "lat", "lat: ", "N ", "-", "48°", "48°51'",
-        " ", "\n", "a", "(", ",", ".", "1.", "1 ", "x: ", "\\", "&", "^", "deg", "é", "# ", "1:", "1/", "1,", "1. ",
-        "a" * 599 + "1", " " * 190 + "1", "1km", "A1"]
+LONG = ["word ", "1", "1.5, 2.5 ", "<answer>", "</think>", "</answer>a", "<", "lat", "lat: ", "N ", "-", "48°",
+        "48°51'", " ", "\n", "a", "(", ",", ".", "1.", "1 ", "x: ", "\\", "&", "^", "deg", "é", "# ", "1:", "1/", "1,",
+        "1. ", "a" * 599 + "1", " " * 190 + "1", "1km", "A1"]
 
 
 @pytest.mark.parametrize("piece", LONG, ids=repr)

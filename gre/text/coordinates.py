@@ -15,7 +15,7 @@ Numbers = dict[str, Number]
 N = f"[{NUMBER_SIGNS}]"
 SEPARATOR = r"(?:(?:,&|[,;]\n?|[/|&])f?)?"
 
-CONFIDENCE = re.compile(rf"x[:f(]{{0,4}}{N}(?!%)|{N}[%x]|b[AOf:]{{0,4}}{N}&{N}|{N}~{N}")  # not coordinates
+CONFIDENCE = re.compile(rf"x[:f(]{{0,4}}{N}(?!%)|{N}[%mx]|b[AOf:]{{0,4}}{N}&{N}|{N}~{N}")  # not coordinates
 ENUMERATED = re.compile(rf"#({N})")
 LABEL_ORDER = re.compile(r"(A[,/&:()]{0,3}O|O[,/&:()]{0,3}A)")
 WORDS_BEFORE = re.compile(rf"([ns])({N})([,&]{{0,2}})([ew])({N})")
@@ -45,6 +45,8 @@ def read_place(text: str) -> LatLon | None:
 
 def _drop(line: str, numbers: Numbers) -> str:
     """Put `_` for numbers that cannot be coordinates: measures, ranges, years, what is option 2 or number 12."""
+    if re.search(rf"m:{N}", line):  # {"degrees": 48, "minutes": 51}: not read, and 48 alone would be wrong
+        raise Ambiguous
     line = CONFIDENCE.sub("_", line)
     line = ENUMERATED.sub(lambda match: "_" if numbers[match[1]].whole else match[1], line)
     return re.sub(N, lambda match: "_" if numbers[match[0]].whole and abs(numbers[match[0]].value) >= 1000

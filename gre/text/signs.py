@@ -6,6 +6,7 @@ short patterns over signs (gre.text.coordinates). One pass over the text; no pat
     A latitude   O longitude   P "latitude, longitude"   Q "longitude, latitude"   N S E W letters   n s e w words
     , ; / | & : ( ) . newline   as printed (any bracket is a round one, `=` is `:`, "and" is `&`)   - a dash on its own
     ~ to   b between   f filler (of, about)   # what takes a number (option, no.)   x a measure (confidence)   % a unit
+    m minutes and seconds apart from their number
     _ any other word, and any number that cannot be a coordinate (dates, list numbers, ranges, 5th, A4)
 """
 import re
@@ -109,7 +110,8 @@ _WORDS = {word: sign for sign, words in {
     "x": "confidence certainty probability prob score accuracy radius error uncertainty zoom altitude elevation alt "
          "height heading bearing distance population year zip postcode zipcode level",
     "%": "percent km kms kilometer kilometers kilometre kilometres m meter meters metre metres mi mile miles ft feet "
-         "people years hours minutes seconds mph stories storeys floors times million thousand",
+         "people years hours mph stories storeys floors times million thousand",
+    "m": "minute minutes second seconds",
 }.items() for word in words.split()}
 _LONGEST_WORD = max(map(len, _WORDS)) + 8  # room for gt_, _deg
 
