@@ -10,7 +10,9 @@ COT_INSTRUCTION = (
 )
 """The policy's question (GRE asks its teacher for the same five steps)."""
 
-JUDGE_INSTRUCTION = "Here is someone's reasoning about where this photo was taken. Is the answer right? Say True or False."
+JUDGE_INSTRUCTION = (
+    "Here is someone's reasoning about where this photo was taken. Is the answer right? Say True or False."
+)
 """The judge's question; picture and question come first, so that all chains about one picture share them."""
 
 JUDGE_CHAIN = "\nReasoning: {chain}\nAnswer: {answer}"

@@ -9,6 +9,7 @@ from gre.tiny.places import COLOURS, DISTRICTS, SHAPES, TREES, Place, flags, lan
 
 SIDE = 112  # pixels: 16 visual tokens
 GROUND = {"tropical": (40, 150, 50), "arid": (214, 180, 110), "temperate": (120, 135, 60), "polar": (225, 232, 238)}
+JITTER = 4  # pixels by which things stand elsewhere from photo to photo
 NOISE = 10
 
 
@@ -44,17 +45,22 @@ def draw(scene: Scene, rng: random.Random) -> Image.Image:
     """The photo: an RGB picture of SIDE x SIDE pixels. Positions, sizes and noise come from rng and mean nothing."""
     image = Image.new("RGB", (SIDE, SIDE), (150, 195, 240))
     pen = ImageDraw.Draw(image)
-    horizon = rng.randrange(54, 60)
+
+    def jitter() -> int:
+        return rng.randrange(-JITTER, JITTER + 1)
+
+    horizon = 56 + jitter()
     pen.rectangle([0, horizon, SIDE, SIDE], fill=GROUND[scene.climate])
-    sun_x = rng.randrange(82, 102) if scene.southern else rng.randrange(10, 30)
-    pen.ellipse([sun_x - 7, 4, sun_x + 7, 18], fill=(255, 225, 90))
-    upper, lower = rng.sample([34, 78], 2), rng.sample([30, 80], 2)
+    if scene.southern:
+        pen.ellipse([84, 5, 102, 23], outline=(240, 120, 60), width=5)
+    else:
+        pen.ellipse([10, 5, 28, 23], fill=(255, 235, 90))
     if scene.landmark:
-        _landmark(pen, *scene.landmark, upper[0] + rng.randrange(-5, 6), horizon, rng.randrange(30, 37))
-    _tree(pen, scene.climate, upper[1] + rng.randrange(-5, 6), horizon + 8)
+        _landmark(pen, *scene.landmark, 40 + jitter(), horizon, rng.randrange(32, 37))
+    _tree(pen, scene.climate, 90 + jitter(), horizon + 8)
     if scene.country:
-        _flag(pen, flags()[scene.country], lower[0] + rng.randrange(-6, 7), horizon + rng.randrange(14, 20))
-    _vehicle(pen, scene.vehicle, lower[1] + rng.randrange(-6, 7), rng.randrange(96, 106))
+        _flag(pen, flags()[scene.country], 35 + jitter(), 72 + jitter())
+    _vehicle(pen, scene.vehicle, 86 + jitter(), 98 + jitter())
     noise = np.random.default_rng(rng.getrandbits(63)).integers(-NOISE, NOISE + 1, (SIDE, SIDE, 3))
     return Image.fromarray((np.asarray(image).astype(np.int16) + noise).clip(0, 255).astype(np.uint8))
 
@@ -99,7 +105,7 @@ def _tree(pen, climate, x, y):
 
 def _flag(pen, colours, x, y):
     for stripe, colour in enumerate(colours):
-        pen.rectangle([x - 18 + 12 * stripe, y, x - 7 + 12 * stripe, y + 17], fill=COLOURS[colour])
+        pen.rectangle([x - 21 + 14 * stripe, y, x - 8 + 14 * stripe, y + 19], fill=COLOURS[colour])
 
 
 def _vehicle(pen, vehicle, x, y):

@@ -36,8 +36,9 @@ REPLY = "<|im_end|>\n<|im_start|>assistant\n"
 class Config:
     out: str = option("gre/tiny/base", "folder of the base model")
     seed: int = option(0, "seed of weights, scenes and questions")
-    steps: int = option(2000, "optimiser steps")
-    pictures: int = option(24, "pictures a step")
+    steps: int = option(1200, "optimiser steps")
+    naming_steps: int = option(300, "first steps, in which things are only named; then descriptions are checked too")
+    pictures: int = option(16, "pictures a step")
     hidden: int = option(192, "width of the text model")
     layers: int = option(4, "layers of the text model")
     vocabulary: int = option(1000, "words of the tokenizer, at most")
@@ -51,9 +52,9 @@ def cues(scene: Scene) -> dict[str, str]:
             "sun": f"sun in the {'north' if scene.southern else 'south'}", "vehicle": scene.vehicle}
 
 
-def questions(scene: Scene, rng: random.Random, checks: int = 5) -> list[tuple[str, str, str]]:
-    """(kind, question, answer): each cue by name, then `checks` descriptions that fit or have one cue wrong."""
-    asked = [(cue, f"Which {cue}?", value) for cue, value in cues(scene).items()]
+def questions(scene: Scene, rng: random.Random, names: int, checks: int) -> list[tuple[str, str, str]]:
+    """(kind, question, answer): `names` cues by name, then `checks` descriptions that fit or have one cue wrong."""
+    asked = [(cue, f"Which {cue}?", value) for cue, value in rng.sample(list(cues(scene).items()), names)]
     for _ in range(checks):
         described, fits = cues(scene), rng.random() < 0.5
         shown = sorted(rng.sample(list(described), rng.randint(1, 5)), key=list(described).index)
@@ -68,14 +69,15 @@ def questions(scene: Scene, rng: random.Random, checks: int = 5) -> list[tuple[s
 
 def corpus(rng: random.Random) -> list[str]:
     """Text for the tokenizer only: every word the planet uses. No model is trained on it."""
-    texts = [prompts.JUDGE_INSTRUCTION + prompts.JUDGE_CHAIN, prompts.COT_INSTRUCTION] * 20 + ["True", "False"] * 1000
+    texts = [prompts.JUDGE_INSTRUCTION + prompts.JUDGE_CHAIN, prompts.COT_INSTRUCTION] * 20
+    texts += ["True", "False", "yes", "no", "user", "assistant"] * 1000  # single words: frequent enough to be one token
     for place in places() * 20:
         texts.append(describe(place, scene_of(place, rng, 0.05), rng).response)
-        texts += [f"{question} {reply}" for _, question, reply in questions(random_scene(rng), rng)]
+        texts += [f"{question} {reply}" for _, question, reply in questions(random_scene(rng), rng, 5, 4)]
     return texts
 
 
-def encode(processor, scenes: list[Scene], rng: random.Random) -> tuple[list[Group], list[str]]:
+def encode(processor, scenes: list[Scene], rng: random.Random, names: int = 5, checks: int = 4) -> tuple[list[Group], list[str]]:
     """One group a scene: the picture as shared prompt, every question with its answer as a completion, only the answer
     scored. Also the kind of each completion."""
     pictures = processor(text=[TURN] * len(scenes), images=[draw(scene, rng) for scene in scenes], return_tensors="pt")
@@ -87,7 +89,7 @@ def encode(processor, scenes: list[Scene], rng: random.Random) -> tuple[list[Gro
         prompt = Prompt(pictures["input_ids"][i], pictures["mm_token_type_ids"][i], pixels,
                         pictures["image_grid_thw"][i:i + 1])
         group = Group(prompt, [], [])
-        for kind, question, answer in questions(scene, rng):
+        for kind, question, answer in questions(scene, rng, names, checks):
             asked = torch.cat([encode_text(processor, question), reply])
             answered = torch.cat([encode_text(processor, answer), end])
             group.completions.append(torch.cat([asked, answered]))
@@ -121,7 +123,9 @@ def run(config: Config) -> None:
                                                    pct_start=0.1)
     progress = tqdm(range(1, config.steps + 1), desc="base")
     for step in progress:
-        groups, _ = encode(processor, [random_scene(rng) for _ in range(config.pictures)], rng)
+        scenes = [random_scene(rng) for _ in range(config.pictures)]
+        naming = step <= config.naming_steps
+        groups, _ = encode(processor, scenes, rng, names=5 if naming else 2, checks=0 if naming else 5)
         loss = -score(model, groups).log_probs.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
