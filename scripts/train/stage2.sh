@@ -8,7 +8,10 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
 bash "$root/environment.sh"
-needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@")
+case " $* " in
+    *" judge.model_name_or_path="[!\ ]*) needed= ;;
+    *) needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@") ;;
+esac
 if [ -n "$needed" ]; then
     judge=()
     while IFS= read -r argument; do judge+=("$argument"); done <<< "$needed"
