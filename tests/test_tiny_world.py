@@ -14,7 +14,7 @@ from gre.text.answers import parse_answer
 from gre.tiny import world
 from gre.tiny.picture import draw, random_scene, scene_of
 from gre.tiny.places import DISTRICTS, famous, flags, landmarks, places
-from gre.tiny.pretrain import cues, questions
+from gre.tiny.pretrain import CHECKS, cues, questions
 from gre.tiny.teacher import answer, describe
 
 SPLITS = ("gre_cot", "gre_judge", "gre_seed", "validation", "test", "test_new_places")
@@ -141,9 +141,11 @@ def test_a_description_fits_exactly_when_every_cue_is_right():
     for _ in range(300):
         scene = random_scene(rng)
         for kind, question, reply in questions(scene, rng, 5, 4):
-            if kind == "fits":
-                said = question.removeprefix("Does this fit? ").rstrip(".").split(". ")
-                assert (reply == "yes") == all(cue in cues(scene).values() for cue in said)
+            if kind.startswith("check"):
+                opening = next(opening for opening, *_ in CHECKS if question.startswith(opening))
+                said = [cue.split(": ")[-1] for cue in question.removeprefix(opening + " ").rstrip(".").split(". ")]
+                assert len(said) == int(kind[-1])
+                assert (reply in ("yes", "True")) == all(cue in cues(scene).values() for cue in said)
 
 
 def test_fog_hides_flag_and_landmark():

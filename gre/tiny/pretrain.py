@@ -1,11 +1,11 @@
 """Make the tiny base: teach a small Qwen2.5-VL to see, with general questions about the planet's pictures.
 
-    python -m gre.tiny.pretrain [out=gre/tiny/base] [seed=0] [steps=2000]
+    python -m gre.tiny.pretrain [out=gre/tiny/base] [seed=0] [key=value …]
 
-It learns what is drawn, whose flag flies, which colour, and whether a description fits (yes or no), on scenes whose
-cues are drawn independently of each other, so that it never meets a place. It is never shown coordinates, reasoning
-chains or a judge's question: like a real base it can see and compare, and cannot localize. `out` gets the weights in
-bfloat16, the processor, and recipe.json with settings, accuracy per question and the weights' hash.
+It learns what is drawn, whose flag flies, which colour, and whether a description fits (yes or no, true or false), on
+scenes whose cues are drawn independently of each other, so that it never meets a place. It is never shown coordinates,
+reasoning chains or a judge's question: like a real base it can see and compare, and cannot localize. `out` gets the
+weights in bfloat16, the processor, and recipe.json with settings, accuracy per question and the weights' hash.
 """
 import hashlib
 import json
@@ -30,14 +30,15 @@ from gre.tiny.teacher import describe
 
 TURN = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
 REPLY = "<|im_end|>\n<|im_start|>assistant\n"
+CHECKS = (("Does this fit?", "yes", "no"), ("Is this description right? Say True or False.", "True", "False"))
+"""Ways to ask whether a description fits, with the two answers."""
 
 
 @dataclass
 class Config:
     out: str = option("gre/tiny/base", "folder of the base model")
     seed: int = option(0, "seed of weights, scenes and questions")
-    steps: int = option(1200, "optimiser steps")
-    naming_steps: int = option(300, "first steps, in which things are only named; then descriptions are checked too")
+    steps: int = option(2400, "optimiser steps")
     pictures: int = option(16, "pictures a step")
     hidden: int = option(192, "width of the text model")
     layers: int = option(4, "layers of the text model")
@@ -52,18 +53,21 @@ def cues(scene: Scene) -> dict[str, str]:
             "sun": f"sun in the {'north' if scene.southern else 'south'}", "vehicle": scene.vehicle}
 
 
-def questions(scene: Scene, rng: random.Random, names: int, checks: int) -> list[tuple[str, str, str]]:
-    """(kind, question, answer): `names` cues by name, then `checks` descriptions that fit or have one cue wrong."""
+def questions(scene: Scene, rng: random.Random, names: int, checks: int, longest: int = 5) -> list[tuple[str, str, str]]:
+    """(kind, question, answer): `names` cues by name, then `checks` descriptions, of `longest` cues at most, that fit or
+    have one cue wrong. The kind of a check ends in its number of cues."""
     asked = [(cue, f"Which {cue}?", value) for cue, value in rng.sample(list(cues(scene).items()), names)]
     for _ in range(checks):
         described, fits = cues(scene), rng.random() < 0.5
-        shown = sorted(rng.sample(list(described), rng.randint(1, 5)), key=list(described).index)
+        shown = sorted(rng.sample(list(described), rng.randint(1, longest)), key=list(described).index)
         if not fits:
             wrong = rng.choice([cue for cue in shown for _ in range(3 if cue in ("building", "flag") else 1)])
             while described[wrong] == cues(scene)[wrong]:
                 described[wrong] = cues(random_scene(rng))[wrong]
-        text = ". ".join(described[cue] for cue in shown)
-        asked.append(("fits", f"Does this fit? {text}.", "yes" if fits else "no"))
+        question, *verdicts = rng.choice(CHECKS)
+        label = rng.choice(("{cue}: {value}", "{value}"))
+        text = ". ".join(label.format(cue=cue, value=described[cue]) for cue in shown)
+        asked.append((f"check {len(shown)}", f"{question} {text}.", verdicts[not fits]))
     return asked
 
 
@@ -77,7 +81,8 @@ def corpus(rng: random.Random) -> list[str]:
     return texts
 
 
-def encode(processor, scenes: list[Scene], rng: random.Random, names: int = 5, checks: int = 4) -> tuple[list[Group], list[str]]:
+def encode(processor, scenes: list[Scene], rng: random.Random, names: int = 5, checks: int = 4,
+           longest: int = 5) -> tuple[list[Group], list[str]]:
     """One group a scene: the picture as shared prompt, every question with its answer as a completion, only the answer
     scored. Also the kind of each completion."""
     pictures = processor(text=[TURN] * len(scenes), images=[draw(scene, rng) for scene in scenes], return_tensors="pt")
@@ -89,7 +94,7 @@ def encode(processor, scenes: list[Scene], rng: random.Random, names: int = 5, c
         prompt = Prompt(pictures["input_ids"][i], pictures["mm_token_type_ids"][i], pixels,
                         pictures["image_grid_thw"][i:i + 1])
         group = Group(prompt, [], [])
-        for kind, question, answer in questions(scene, rng, names, checks):
+        for kind, question, answer in questions(scene, rng, names, checks, longest):
             asked = torch.cat([encode_text(processor, question), reply])
             answered = torch.cat([encode_text(processor, answer), end])
             group.completions.append(torch.cat([asked, answered]))
@@ -100,7 +105,7 @@ def encode(processor, scenes: list[Scene], rng: random.Random, names: int = 5, c
 
 
 @torch.no_grad()
-def accuracy(model, processor, seed: int, pictures: int = 200) -> dict[str, float]:
+def accuracy(model, processor, seed: int, pictures: int = 160) -> dict[str, float]:
     """Share of questions whose every answer token is the most likely one, per kind, on scenes of another seed."""
     rng, right = random.Random(seed), defaultdict(list)
     for _ in range(0, pictures, 20):
@@ -110,7 +115,15 @@ def accuracy(model, processor, seed: int, pictures: int = 200) -> dict[str, floa
         hit = logits.argmax(-1) == labels
         for number, kind in enumerate(kinds):
             right[kind].append(bool(hit[scores.completion == number].all()))
-    return {kind: sum(hits) / len(hits) for kind, hits in right.items()}
+    return {kind: round(sum(hits) / len(hits), 3) for kind, hits in sorted(right.items())}
+
+
+def lesson(progress: float) -> tuple[int, int, int]:
+    """(names, checks, longest) of `questions` at that share of the training: things are named first, then checked one
+    by one, then in whole descriptions. Descriptions from the start were not learned in twice the time."""
+    if progress < 0.15:
+        return 5, 0, 1
+    return (2, 6, 1) if progress < 0.5 else (2, 5, 5)
 
 
 def run(config: Config) -> None:
@@ -124,8 +137,7 @@ def run(config: Config) -> None:
     progress = tqdm(range(1, config.steps + 1), desc="base")
     for step in progress:
         scenes = [random_scene(rng) for _ in range(config.pictures)]
-        naming = step <= config.naming_steps
-        groups, _ = encode(processor, scenes, rng, names=5 if naming else 2, checks=0 if naming else 5)
+        groups, _ = encode(processor, scenes, rng, *lesson(step / config.steps))
         loss = -score(model, groups).log_probs.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
