@@ -50,8 +50,12 @@ def run(config: Config) -> None:
         answers(f"{results.NEW_PLACES}/{name}", model, results.NEW_PLACES)
     judged.write(folder, test, (data / results.DATA["test"]).parent)
     seconds = results.seconds(folder, results.PHASES[:-1]) | {"evaluation": round(time.monotonic() - clock.STARTED, 2)}
-    results.write(folder, *results.assemble(folder, data, config.seed, seconds))
+    made, scores = results.assemble(folder, data, config.seed, seconds)
+    results.write(folder, made, scores)
     report.run(report.Config(run=config.run, data=config.data, seed=config.seed))
+    for name, block in {**made["controls"], **made["checkpoints"]}.items():
+        print(f"{name:>9}: GeoScore {block['mean_geoscore']:5.0f}, within 750 km {block['within_km']['750']:6.1%}, "
+              f"unparsed {block['unparsed']} of {block['n']}")
 
 
 if __name__ == "__main__":
