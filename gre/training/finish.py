@@ -32,7 +32,7 @@ def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, 
 
 
 def training_metrics(trainer: Trainer) -> dict:
-    """Steps, seconds, the mean training loss and the last one logged (none when train.logging_steps is never reached)."""
+    """Steps, seconds, the mean training loss and the last one logged (absent in a run shorter than logging_steps)."""
     history = trainer.state.log_history
     losses = [log["loss"] for log in history if "loss" in log]
     return {"steps": trainer.state.global_step, "train_loss": history[-1]["train_loss"],
