@@ -60,7 +60,7 @@ def run(settings: Config) -> None:
           f"data.path={data / results.DATA['cot']}", f"train.max_steps={steps}", f"seed={seed}")
 
     tokens = results.stage_config(folder, "stage3").rollout.max_new_tokens
-    answers = {name: predictions.read(folder / "predictions" / f"{name}.jsonl") for name in ("stage1", "stage2", "stage3")}
+    answers = {name: predictions.read(folder / "predictions" / f"{name}.jsonl") for name in results.CHECKPOINTS[1:]}
     for name in ("shuffled", "longer"):
         answers[name] = predict.run(predict.Config(
             model=str(null / name), data=str(data / results.DATA["test"]), places=str(data / "truth.jsonl"),

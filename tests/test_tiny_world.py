@@ -130,7 +130,8 @@ def test_answers_are_centres_with_one_decimal():
 
 def test_pretraining_never_names_a_place_or_a_coordinate():
     rng = random.Random(1)
-    text = " ".join(f"{question} {reply}" for _ in range(500) for _, question, reply in questions(random_scene(rng), rng, 5, 4))
+    asked = [one for _ in range(500) for one in questions(random_scene(rng), rng)]
+    text = " ".join(f"{question} {reply}" for _, question, reply in asked)
     assert not any(character.isdigit() for character in text)
     cities = {place.city for place in places()} - {"Mexico City"}
     assert not [city for city in cities if city in text]
@@ -140,7 +141,7 @@ def test_a_description_fits_exactly_when_every_cue_is_right():
     rng = random.Random(2)
     for _ in range(300):
         scene = random_scene(rng)
-        for kind, question, reply in questions(scene, rng, 5, 4):
+        for kind, question, reply in questions(scene, rng):
             if kind.startswith("check"):
                 opening = next(opening for opening, *_ in CHECKS if question.startswith(opening))
                 said = [cue.split(": ")[-1] for cue in question.removeprefix(opening + " ").rstrip(".").split(". ")]

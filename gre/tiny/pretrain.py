@@ -53,9 +53,10 @@ def cues(scene: Scene) -> dict[str, str]:
             "sun": f"sun in the {'north' if scene.southern else 'south'}", "vehicle": scene.vehicle}
 
 
-def questions(scene: Scene, rng: random.Random, names: int, checks: int, longest: int = 5) -> list[tuple[str, str, str]]:
-    """(kind, question, answer): `names` cues by name, then `checks` descriptions, of `longest` cues at most, that fit or
-    have one cue wrong. The kind of a check ends in its number of cues."""
+def questions(scene: Scene, rng: random.Random, names: int = 5, checks: int = 4,
+              longest: int = 5) -> list[tuple[str, str, str]]:
+    """(kind, question, answer): `names` cues by name, then `checks` descriptions, of `longest` cues at most, that fit
+    or have one cue wrong. The kind of a check ends in its number of cues."""
     asked = [(cue, f"Which {cue}?", value) for cue, value in rng.sample(list(cues(scene).items()), names)]
     for _ in range(checks):
         described, fits = cues(scene), rng.random() < 0.5
@@ -77,7 +78,7 @@ def corpus(rng: random.Random) -> list[str]:
     texts += ["True", "False", "yes", "no", "user", "assistant"] * 1000  # single words: frequent enough to be one token
     for place in places() * 20:
         texts.append(describe(place, scene_of(place, rng, 0.05), rng).response)
-        texts += [f"{question} {reply}" for _, question, reply in questions(random_scene(rng), rng, 5, 4)]
+        texts += [f"{question} {reply}" for _, question, reply in questions(random_scene(rng), rng)]
     return texts
 
 

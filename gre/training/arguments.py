@@ -37,13 +37,13 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
                        gradient_checkpointing: bool = False) -> TrainingArguments:
     """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`.
 
-    Raises UserError when the DeepSpeed config is missing.
+    Raises UserError when the DeepSpeed config is missing, or one process sees several GPUs.
     """
     if train.deepspeed and not Path(train.deepspeed).is_file():
         raise UserError(f"there is no DeepSpeed config {train.deepspeed}: set train.deepspeed to a JSON file or null")
     if train.report_to == "tensorboard":
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(output_dir) / "tensorboard"))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(Path(output_dir) / "checkpoints"), seed=seed, learning_rate=train.learning_rate,
         per_device_train_batch_size=train.per_device_batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps, num_train_epochs=train.num_train_epochs,
@@ -56,6 +56,10 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,
         use_cpu=not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
         ddp_timeout=DDP_TIMEOUT_SECONDS, disable_tqdm=False)
+    if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
+        raise UserError(f"one process sees {arguments.n_gpu} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start "
+                        "one process a GPU with torchrun")
+    return arguments
 
 
 def weight_dtype(train: TrainConfig) -> torch.dtype:
