@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from gre import handoff
-from gre.config import REQUIRED, UserError, main, option
-from gre.data.records import DataConfig
+from gre.config import UserError, main, option
 from gre.models.judge import Judge, completion_text
-from gre.models.vlm import ModelConfig, load_model, load_processor
+from gre.models.vlm import load_model, load_processor
 from gre.rewards.judge import judge_rewards
 from gre.training import judging, rl
-from gre.training.arguments import TrainConfig
 from gre.training.gate import check_gate
-from gre.training.grpo import Answers, GRPOConfig
+from gre.training.grpo import Answers
 
 STAGE = "stage2"
 
@@ -38,18 +36,9 @@ class JudgeConfig:
 
 
 @dataclass
-class Config:
+class Config(rl.RLConfig):
     """Keys of stage 2."""
 
-    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage2")
-    model_name_or_path: str = option(REQUIRED, "stage 1's folder")
-    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage folder")
-    seed: int = option(0, "seed of row order and sampling")
-    data: DataConfig = option(DataConfig, "GRE30K-Seed")
-    model: ModelConfig = option(ModelConfig, "the model")
-    train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
-    grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
-    rollout: rl.RolloutConfig = option(rl.RolloutConfig, "sampling")
     judge: JudgeConfig = option(JudgeConfig, "the judge")
 
 

@@ -9,15 +9,12 @@ are kept. The distance and the reader of answers are those of the evaluation. No
 from dataclasses import dataclass
 from functools import partial
 
-from gre.config import REQUIRED, main, option
-from gre.data.records import DataConfig
+from gre.config import main, option
 from gre.geo.point import LatLon, distance_km
-from gre.models.vlm import ModelConfig
 from gre.rewards.gps import gps_reward
 from gre.text.answers import parse_answer
 from gre.training import rl
-from gre.training.arguments import TrainConfig
-from gre.training.grpo import Answers, GRPOConfig
+from gre.training.grpo import Answers
 
 STAGE = "stage3"
 
@@ -33,18 +30,9 @@ class GPSConfig:
 
 
 @dataclass
-class Config:
+class Config(rl.RLConfig):
     """Keys of stage 3."""
 
-    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage3")
-    model_name_or_path: str = option(REQUIRED, "stage 2's folder")
-    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
-    seed: int = option(0, "seed of row order and sampling")
-    data: DataConfig = option(DataConfig, "GRE30K-Seed")
-    model: ModelConfig = option(ModelConfig, "the model")
-    train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
-    grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
-    rollout: rl.RolloutConfig = option(rl.RolloutConfig, "sampling")
     gps: GPSConfig = option(GPSConfig, "the GPS reward")
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from gre import handoff
-from gre.config import option, save
+from gre.config import REQUIRED, option, save
 from gre.data.images import load_image
-from gre.data.records import SeedRow, read_seed
+from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.models.vlm import (
+    ModelConfig,
     banned_tokens,
     encode_prompt,
     end_token_id,
@@ -19,10 +20,10 @@ from gre.models.vlm import (
 )
 from gre.rewards.format import format_reward
 from gre.rollout.transformers import TransformersRollout
-from gre.training.arguments import training_arguments, weight_dtype
+from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
-from gre.training.grpo import Answers, GRPOTrainer, Reward
+from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, Reward
 from gre.training.sft import fitting_rows, row_prompt_length
 
 ENGINES = ("transformers",)
@@ -43,6 +44,21 @@ class RolloutConfig:
 
 
 @dataclass
+class RLConfig:
+    """Keys of a stage of RL; each adds those of its reward."""
+
+    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage2")
+    model_name_or_path: str = option(REQUIRED, "the folder of the stage before")
+    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
+    seed: int = option(0, "seed of row order and sampling")
+    data: DataConfig = option(DataConfig, "GRE30K-Seed")
+    model: ModelConfig = option(ModelConfig, "the model")
+    train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
+    grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
+    rollout: RolloutConfig = option(RolloutConfig, "sampling")
+
+
+@dataclass
 class Policy:
     """A stage's start: its arguments, its verified parent, the parent's processor, and the rows it will be asked."""
 
@@ -52,7 +68,7 @@ class Policy:
     rows: list[SeedRow]
 
 
-def start(config, parent_stages: set[str]) -> Policy:
+def start(config: RLConfig, parent_stages: set[str]) -> Policy:
     """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong."""
     args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
     parent = handoff.verify_parent(config.model_name_or_path, parent_stages, config.accept_parent)
@@ -64,7 +80,8 @@ def start(config, parent_stages: set[str]) -> Policy:
     return Policy(args, parent, processor, rows)
 
 
-def train(config, policy: Policy, rewards: dict[str, Reward], *, stage: str, metrics: dict | None = None) -> None:
+def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
+          metrics: dict | None = None) -> None:
     """Train the parent on `rewards` and hand on `config.output_dir`. metrics: what else the manifest shall hold."""
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
