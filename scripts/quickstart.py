@@ -42,7 +42,7 @@ def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, 
     prompts = f"data.path={data}/gre_seed/gre_seed.jsonl"
     settings = {
         "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json"],
-        "judge": [f"model_name_or_path={base}", f"data.path={data}/gre_judge/gre_judge.json",
+        "judge": [f"model_name_or_path={folder}/stage1", f"data.path={data}/gre_judge/gre_judge.json",
                   f"policy.model_name_or_path={folder}/stage1", f"policy.data.path={data}/validation/validation.jsonl"],
         "stage2": [f"model_name_or_path={folder}/stage1", f"judge.model_name_or_path={folder}/judge", prompts],
         "stage3": [f"model_name_or_path={folder}/stage2", prompts],

@@ -73,6 +73,28 @@ def test_every_answer_is_as_often_true_as_false(planet):
         assert error_km < 120 if row.label else error_km > 120
 
 
+def test_judge_rows_err_in_four_ways(planet):
+    out, _ = planet
+    shown = {row["image"].rsplit("/")[-1]: row for row in sidecar(out) if row["split"] == "gre_judge"}
+    kinds, hidden = Counter(), Counter()
+    for row in read_judge(DataConfig(path=str(out / "gre_judge" / "gre_judge.json"))):
+        photo = shown[row.image.name]
+        kind, own = photo["teacher_error"], photo["place"]
+        named = row.chain.split("So ")[1].rstrip(".")
+        at_home, names_own = named.endswith(photo["country"]), named == own
+        assert (kind == "none") is row.label
+        assert (at_home, names_own) == {"none": (True, True), "fame": (True, False), "misnamed": (True, False),
+                                        "confusion": (False, False), "slip": (True, True)}[kind]
+        described = own if kind in ("none", "misnamed", "slip") else named
+        building = " ".join(landmarks()[described]) if photo["localizable"] else "hidden"
+        assert row.chain.startswith(f"Architecture: {building}. ")
+        kinds[kind] += 1
+        hidden[row.label] += not photo["localizable"]
+    assert kinds["fame"] + kinds["misnamed"] == kinds["confusion"] + kinds["slip"] == kinds["none"] / 2
+    assert min(kinds.values()) > kinds["none"] / 5
+    assert min(hidden.values()) > 0.3 * hidden.total() > 0
+
+
 def test_a_seed_gives_the_same_world_and_another_seed_another(tmp_path):
     small = dict(cot=1, judge=2, seed_photos=1, validation=1, test=1, test_new_places=1)
     digests = []

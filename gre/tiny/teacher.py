@@ -17,8 +17,8 @@ ROUNDING_RATE = 0.2  # share of chains that give whole degrees
 
 @dataclass(frozen=True)
 class Chain:
-    """What the teacher wrote about one photo. error: "none", "fame", "sign", "fog" (nothing to go by: a famous city
-    of that climate is named), "slip" or "confusion" (planted in Judge rows only)."""
+    """What the teacher wrote about one photo. error: "none", "fame", "sign", "fog" (nothing to go by: the most famous
+    city of that climate is named), "misnamed", "slip" or "confusion" (planted in Judge rows only)."""
 
     reasoning: str
     answer: str
@@ -45,7 +45,12 @@ def answer(point: LatLon, whole_degrees: bool = False) -> str:
 
 
 def imagined(scene: Scene, believed: Place) -> Scene:
-    """The scene as someone sees it who is sure to be at `believed`: its flag and its landmark, the rest as drawn."""
+    """The scene as someone sees it who is sure to be at `believed`: its flag and its landmark, the rest as drawn.
+
+    What the fog hides stays hidden.
+    """
+    if not scene.localizable:
+        return scene
     return replace(scene, country=believed.country, landmark=landmarks()[believed.name])
 
 
@@ -53,7 +58,7 @@ def describe(place: Place, scene: Scene, rng: random.Random) -> Chain:
     """The teacher's chain about one photo, errors included (rates in cities.csv)."""
     whole = rng.random() < ROUNDING_RATE
     if not scene.localizable:
-        guess = rng.choice([p for p in places() if p.climate == scene.climate and p == famous(p.country)])
+        guess = next(p for p in places() if p.climate == scene.climate and p == famous(p.country))
         return Chain(reasoning(scene, guess), answer(guess.centre, whole), "fog")
     if rng.random() < place.fame_rate:
         guess = famous(place.country)

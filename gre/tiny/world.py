@@ -98,8 +98,9 @@ def judge_pairs(photos: list[Photo], rng: random.Random) -> Iterator[tuple[Photo
     """(photo, chain, label): each answer string as often on a photo of its place as on a photo of another.
 
     The photos of each place are dealt in halves. A True row takes the chain of its own place; the False row beside it
-    repeats the answer under a photo from elsewhere. Half of the False rows mistake the city within the country, as the
-    teacher does by fame; of the rest most mistake the country, and some describe the photo well and then slip.
+    repeats the answer under a photo from elsewhere: half of them from the same country, half from abroad. Some of these
+    chains describe the place they name ("fame" at home, "confusion" abroad), some describe the photo well and then name
+    a compatriot ("misnamed") or name its place well and then give the answer of another ("slip").
     """
     by_place: dict[Place, list[Photo]] = {}
     for photo in photos:
@@ -111,9 +112,9 @@ def judge_pairs(photos: list[Photo], rng: random.Random) -> Iterator[tuple[Photo
             mine, theirs = by_place[place][2 * turn], by_place[other][2 * turn + 1]
             text = answer(place.centre, whole_degrees=rng.random() < ROUNDING_RATE)
             yield mine, Chain(reasoning(imagined(mine.scene, place), place), text, "none"), True
-            kind = rng.choice(["confusion", "confusion", "slip"]) if abroad else "fame"
-            believed = other if kind == "slip" else place
-            yield theirs, Chain(reasoning(imagined(theirs.scene, believed), believed), text, kind), False
+            kind = rng.choice(["confusion", "slip"] if abroad else ["fame", "misnamed"])
+            seen = theirs.scene if kind in ("slip", "misnamed") else imagined(theirs.scene, place)
+            yield theirs, Chain(reasoning(seen, other if kind == "slip" else place), text, kind), False
 
 
 def _partners(ordered: list[Place], abroad: bool, rng: random.Random) -> list[tuple[Place, Place]]:
