@@ -251,6 +251,7 @@ TABLE: dict[str, list[tuple[str, tuple[float, float] | None]]] = {
         ("A 2-3 storey street. 48.8566, 2.3522", PARIS),
         ("At 20°C; 48.8566, 2.3522", PARIS),
         ("48.8566, 2.3522 heading 270°", PARIS),
+        ("facing 270 degrees; 48.8566, 2.3522", PARIS),
         ("10 minutes: 48.8566, 2.3522", PARIS),
         ("€12.50 on a sign, 48.8566, 2.3522", PARIS),
     ],

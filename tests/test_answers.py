@@ -39,6 +39,15 @@ def test_a_chain_before_changes_nothing(text, place):
     assert parse_answer(f"<think>Lima? -12.0, -77.0</think>{body}") == (None if place is None else near(place))
 
 
+@pytest.mark.parametrize("text", [
+    "(-33.8688), 151.2093", "33.8688 s, 151.2093 e", "48.8566:2.3522", "1 - 48.8566, 2.3522",
+    "48 51' 24\" N, 2 21' 8\" E", "La latitude est 48.8566 et la longitude est 2.3522.",
+    "Lat-33.8688, Lon151.2093", "48.8566E0, 2.3522E0",
+    '{"lat": {"deg": 48, "dir": "N", "min": 51}, "lon": {"deg": 2, "dir": "E", "min": 21}}'])
+def test_what_a_person_might_still_read_is_refused_and_not_misread(text):
+    assert parse_answer(text) is None
+
+
 def test_too_many_numbers_are_no_answer():
     assert parse_answer("1.5, 2.5 " * 5000) is None
 
