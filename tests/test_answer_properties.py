@@ -50,12 +50,10 @@ def forms(lat: float, lon: float) -> list[str]:
         f"1. Paris, 10 Rue de Rivoli (90 %): {lat}, {lon}, within 25 km"]
 
 
-@given(st.integers(-900_000, 900_000), st.integers(-1_800_000, 1_800_000))
-def test_a_place_is_read_in_every_usual_form(lat_ten_thousandths, lon_ten_thousandths):
+@given(st.integers(-900_000, 900_000), st.integers(-1_800_000, 1_800_000), st.integers(0, len(forms(0, 0)) - 1))
+def test_a_place_is_read_in_every_usual_form(lat_ten_thousandths, lon_ten_thousandths, form):
     place = (lat_ten_thousandths / 10_000, lon_ten_thousandths / 10_000)
-    if place != (0, 0):
-        for text in forms(*place):
-            assert parse_answer(text) == near(place), text
+    assert parse_answer(forms(*place)[form]) == (None if place == (0, 0) else near(place))
 
 
 @given(st.integers(-90 * 3600, 90 * 3600), st.integers(-180 * 3600, 180 * 3600), st.sampled_from([
