@@ -6,7 +6,7 @@ short patterns over signs (gre.text.coordinates). One pass over the text; no pat
     A latitude   O longitude   P "latitude, longitude"   Q "longitude, latitude"   N S E W letters   n s e w words
     , ; / | & : ( ) . newline   as printed (any bracket is a round one, `=` is `:`, "and" is `&`)   - a dash on its own
     ~ to   b between   f filler (of, about)   # what takes a number (option, no.)   x a measure (confidence)   % a unit
-    m minutes and seconds apart from their number
+    m minutes and u seconds apart from their number   H hemisphere   h its other keys in JSON (direction, lat_ref)
     _ any other word, and any number that cannot be a coordinate (dates, list numbers, ranges, 5th, A4)
 """
 import re
@@ -56,7 +56,7 @@ class Number:
 
 _CHARACTERS = str.maketrans({
     **dict.fromkeys("﹣－⁻", "−"), **dict.fromkeys("‐‑‒–", "-"), "―": "—", **dict.fromkeys("º˚∘ᵒ", "°"),
-    **dict.fromkeys("′’‘ʹ´", "'"), **dict.fromkeys("″”“„ʺ", '"'), "、": ",", "。": ".", "\r": "\n",
+    **dict.fromkeys("′’‘ʹ´", "'"), **dict.fromkeys("″”“„ʺ˝", '"'), "、": ",", "。": ".", "\r": "\n",
     **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if code != 0xFF0D},  # full-width forms
     **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u200a\u202f\u3000", " "),
     **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"),  # invisible: deleted
@@ -66,26 +66,43 @@ _SPELLINGS = {
     "纬度": " latitude ", "緯度": " latitude ", "经度": " longitude ", "經度": " longitude ",
     "度": "°", "分": "'", "秒": '"', "&minus;": "−", "&quot;": '"', "&prime;": "'", "&Prime;": '"', "&#39;": "'",
     "&nbsp;": " ", '\\"': '"', "\\'": "'", "\\,": " ", "\\;": " ", "\\quad": " ", "\\n": "\n",
-    "\\text": "", "\\mathrm": "", "\\mathbf": "", "\\textbf": ""}
+    "\\text": "", "\\mathrm": "", "\\mathbf": "", "\\textbf": "",
+    "^\\prime": "'", "^{\\prime}": "'", "^\\prime\\prime": '"', "^{\\prime\\prime}": '"'}
 _SPELLING = re.compile(r"[北南][纬緯]|[东東西][经經]|[纬緯经經]度|(?<=[0-9])[度分秒]"
-                       r"|&(?:minus|quot|prime|Prime|\#39|nbsp);"
+                       r"|&(?:minus|quot|prime|Prime|\#39|nbsp);|\^(?:\\prime){1,2}|\^\{(?:\\prime){1,2}\}"
                        r"|\\(?:[\"',;]|quad|text(?:bf)?|math(?:rm|bf)|n(?![a-z]))")
+_CLOSING_TAG = re.compile(r"</[A-Za-z]\w{0,20}>")
 _DEGREE = re.compile(r"&deg;|&\#176;|(?:\{\})?\^\s?\{?\s?(?:\\circ|\\degree|o(?![a-z]))\s?\}?|\\circ|\\degree"
-                     r"|(?<![A-Za-z])deg(?:rees?|s|\.)?(?![A-Za-z])", re.IGNORECASE)
-_ABBREVIATION = re.compile(r"(?<![A-Za-z])(lat|lon|long|lng)\.", re.IGNORECASE)
+                     r"|(?<![A-Za-z])(?:decimal\s)?deg(?:rees?|s|\.)?(?![A-Za-z])", re.IGNORECASE)
+_LABEL = re.compile(r"(?<![^\W\d])(?:(lat|lon|long|lng)\."  # Lat. 48.85, Lat48.85
+                    r"|(lat(?:itude)?|lng|lon(?:g(?:itude)?)?)(?=[0-9]{1,3}\.[0-9]))", re.IGNORECASE)
+_MINUS = re.compile(r"(?<![^\W_])(?:minus|negative)\s(?=[0-9.])", re.IGNORECASE)
+_AFTER_ANGLE = r"(?:(?<=°)|(?<=[0-9]['\"])|(?<=''))\s?"
+_COMPASS = re.compile(_AFTER_ANGLE + r"(?:(nord|norte)|(sud|süd|sur|sul)|(est|este|ost|leste)|(ouest|oeste|ovest))"
+                      r"(?![^\W\d])", re.IGNORECASE)
+_OUEST_OR_OST = re.compile(_AFTER_ANGLE + r"O(?![^\W\d])")
 _FAR_FROM_NUMBERS = re.compile(r"(?<!\D)\D{600,}+")
-_DECIMAL_COMMA = re.compile(r"(?<![0-9.,])([0-9]{1,3}),([0-9]{1,8})(?=\s?°|\s?[NSEW](?![A-Za-z]))")
+_DECIMAL_COMMA = re.compile(r"(?:(?<![0-9.,])([0-9]{1,3}),(?=[0-9]{1,8}(?:\s?°|\s?[NSEW](?![A-Za-z])))"
+                            r"|(?<![0-9.])([0-9]{1,3}),(?=[0-9]{4,8}(?![0-9.])))")
+_DMS = re.compile(r"""
+    (?:(?<!\w)(?P<letter>[NSEW])\s?|(?<![\w.]))(?P<degrees>[0-9]{1,3})
+    (?:\s?d\s?(?P<m>[0-9]{1,2})\s?m(?:\s?(?P<s>[0-9]{1,2}(?:\.[0-9]{1,8})?)\s?s)?(?![a-z0-9])            # 48d51m24s
+      |(?P<gap>[:\ -])(?P<minutes>[0-9]{1,2})(?P=gap)(?P<seconds>[0-9]{1,2}(?:\.[0-9]{1,8})?)(?!\.?[0-9])  # 48:51:24 N
+       (?(letter)(?![:\ -][0-9])|(?=\s?[NSEW](?![A-Za-z]))))""", re.VERBOSE)
 
 _TOKEN = re.compile(r"""
   (?P<list>^[ \t>*\#-]{0,6}\(?[0-9]{1,3}[.):](?=\s))
 | (?P<other>(?<![0-9.])(?:[0-9]{1,4}([/-])[0-9]{1,2}\3[0-9]{1,4}(?![0-9.])       # dates
-    | [0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?![0-9.])                               # times
+    | [0-9]{1,4}:[0-9]{1,4}(?::[0-9]{2})?(?![0-9.:])                            # times, 16:9
     | [0-9]++(?:\.[0-9]++){2,}+                                                 # versions
     | [-+−]?[0-9][0-9.]*+\s?°\s?[CF](?![A-Za-z])                                # temperatures
-    | [-+−]?[0-9][0-9.]*+(?![NSEW](?![A-Za-z])|[eE][+-][0-9])[A-Za-z]++))        # 5th, 10km
+    | [€£¥]\s?[0-9][0-9.,]*+ | [0-9][0-9.]*+\s?[€£¥]                            # prices
+    | [-+−]?[0-9][0-9.]*+(?![NSEW](?![A-Za-z])|[eE][+-][0-9]{1,2}(?![0-9])|e[0-9]{1,2}(?![0-9.]))
+      [A-Za-z]++))                                                              # 5th, 10km
+| (?P<zoom>map=[0-9.]++/)
 | (?P<tolerance>(?:±|\+/-)\s?[0-9.]++\s?°?)
 | (?P<number>(?P<sign>[-+−—])?
-    (?P<digits>[0-9]++(?:\.[0-9]++)?|(?<![\w.])\.[0-9]++)(?P<power>[eE][+-][0-9]{1,2}(?![0-9]))?
+    (?P<digits>[0-9]++(?:\.[0-9]++)?|(?<![\w.])\.[0-9]++)(?P<power>[eE][+-][0-9]{1,2}(?![0-9])|e[0-9]{1,2}(?![0-9.]))?
     (?:\.(?=[,;)\]}°]))?
     (?P<degree>\s{0,2}°
       (?:(?:,?\s?(?:and\s)?(?=[0-9.]{1,9}\s?min))?\s{0,2}(?P<minutes>[0-9]++(?:\.[0-9]++)?)\s{0,2}(?:'(?!')|min(?:ute)?s?\b)
@@ -93,25 +110,29 @@ _TOKEN = re.compile(r"""
           (?:''|"|sec(?:ond)?s?\b))?)?)?)
 | (?P<order>POINT(?=\s?\()|["']type["']\s?:\s?["']Point["'])
 | (?P<either>(?<![A-Za-z])[NSEW]\s?/\s?[NSEW](?![A-Za-z]))
-| (?P<letter>(?<![A-Za-z])[NSEW](?![A-Za-z'])|(?<=°)[nsew](?![A-Za-z]))
-| (?P<word>[^\W\d]++(?:[0-9]\w*+)?)
+| (?P<letter>(?<![^\W\d_])[NSEW](?![^\W\d]|'\w)|(?<=°)[nsew](?![A-Za-z])
+    |(?<=")[nsew](?=")|(?<=')[nsew](?='))
+| (?P<word>[^\W\d_][^\W\d]*+(?:[0-9]\w*+)?)
 | (?P<mark>[,;/|&:=()\[\]{}\n.!?%\#−—-])
 """, re.VERBOSE | re.MULTILINE)
 
 _MARKS = dict(zip("=[]{}!?−—", ":()()..--"))
 _WORDS = {word: sign for sign, words in {
-    "&": "and", "~": "to through until", "b": "between", "n": "north", "s": "south", "e": "east", "w": "west",
-    "A": "lat lats latitude latitudes latitud lattitude", "O": "lon lons lng long longitude longitudes longitud",
+    "&": "and", "~": "to through until", "b": "between", "n": "north northern nord norte",
+    "s": "south southern sud süd sur sul", "e": "east eastern est este ost leste",
+    "w": "west western ouest oeste ovest", "H": "hemisphere", "h": "direction dir ref ns ew",
+    "A": "lat lats latitude latitudes latitud lattitude φ",
+    "O": "lon lons lng long longitude longitudes longitud λ",
     "P": "latlon latlng latlong", "Q": "lonlat lnglat longlat",
     "f": "a about approx approximately around roughly near nearly circa is are was be of at in the this its it place "
          "location photo picture image point estimated estimate likely value equals equal coordinates coordinate "
-         "position gps decimal",
+         "position gps decimal positive plus",
     "#": "option step candidate guess rank no number house floor route highway road exit line house page figure",
     "x": "confidence certainty probability prob score accuracy radius error uncertainty zoom altitude elevation alt "
-         "height heading bearing distance population year zip postcode zipcode level",
+         "height heading bearing facing distance population year zip postcode zipcode level",
     "%": "percent km kms kilometer kilometers kilometre kilometres m meter meters metre metres mi mile miles ft feet "
-         "people years hours mph stories storeys floors times million thousand",
-    "m": "minute minutes second seconds",
+         "cm mm people years hours mph stories storeys floors times million thousand",
+    "m": "minute minutes min", "u": "second seconds sec", ".": "equator greenwich",
 }.items() for word in words.split()}
 _LONGEST_WORD = max(map(len, _WORDS)) + 8  # room for gt_, _deg
 
@@ -133,7 +154,7 @@ def signs(text: str) -> tuple[str, dict[str, Number]]:
             sign = token["letter"].upper()
         else:
             sign = {"list": "_", "other": "_", "order": "Q"}.get(kind, "")
-        if sign and not (sign == line[-1] and sign in "_f\n"):
+        if sign and not (sign == line[-1] and sign in "_f\n-"):
             line.append(sign)
     return "".join(line), numbers
 
@@ -143,18 +164,27 @@ def _tidy(text: str) -> str:
     # The x makes another word of one that is cut in two: "flat" must not become "lat".
     text = _FAR_FROM_NUMBERS.sub(lambda match: f"{match[0][:200]}x . x{match[0][-200:]}", text)
     text = _SPELLING.sub(lambda match: _SPELLINGS[match[0]], text.translate(_CHARACTERS))
-    text = _ABBREVIATION.sub(r"\1 ", _DEGREE.sub("°", text))
-    return _DECIMAL_COMMA.sub(r"\1.\2", text)
+    text = _LABEL.sub(r" \1\2 ", _DEGREE.sub("°", _CLOSING_TAG.sub(" ", text)))
+    text = _COMPASS.sub(lambda match: " " + "NSEW"[match.lastindex - 1], _MINUS.sub("−", text))
+    if _OUEST_OR_OST.search(text):  # west in French and Spanish, east in German
+        raise Ambiguous
+    return _DMS.sub(_degree_signs, _DECIMAL_COMMA.sub(r"\1\2.", text))
+
+
+def _degree_signs(match: re.Match) -> str:
+    minutes, seconds = match["m"] or match["minutes"], match["s"] or match["seconds"]
+    return f"{match['letter'] or ''}{match['degrees']}°{minutes}'" + (f'{seconds}"' if seconds else "")
 
 
 def _word(word: str) -> str:
     if len(word) > _LONGEST_WORD:
         return "_"
-    word = word.lower()
-    parts = [sign for part in word.split("_") if (sign := _WORDS.get(part)) in ("A", "O")]  # gt_lat, lat_deg, lat_lon
-    if "_" in word and parts:
-        return {"AO": "P", "OA": "Q"}.get("".join(parts), parts[0])
-    return _WORDS.get(word, "_")
+    parts = re.split(r"_|(?<=[a-z])(?=[A-Z])", word)
+    if len(parts) > 1:  # gt_lat, lat_deg, lat_lon, estimatedLatitude, latitudeRef
+        named = "".join(sign for part in parts if (sign := _WORDS.get(part.lower(), "")) in ("A", "O", "H", "h"))
+        if named:
+            return "h" if named[-1] in "Hh" else {"AO": "P", "OA": "Q"}.get(named, named[0])
+    return _WORDS.get(word.lower(), "_")
 
 
 def _number(token: re.Match, text: str, line: list[str], numbers: dict[str, Number]) -> str:
