@@ -74,25 +74,27 @@ class MicroBatch:
 
 
 Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completion
+OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
 
 
 class GRPOTrainer(Trainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
-    from, frozen; None when beta is 0. samples: the file that gets one group of every step.
+    from, frozen; None when beta is 0. samples: the file that gets one group of every step. on_rollout: called on every
+    process once a step's completions are rewarded and before anything is learned from them; it may stop the run.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
-                 samples: Path, **kwargs):
+                 samples: Path, on_rollout: OnRollout | None = None, **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
-        self.samples, self.meter, self._step = Path(samples), Meter(), None
+        self.samples, self.on_rollout, self.meter, self._step = Path(samples), on_rollout, Meter(), None
         super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
@@ -160,6 +162,8 @@ class GRPOTrainer(Trainer):
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
         self._measure(groups, rewards, total)
         self._write_sample(answers[0], {name: values[0] for name, values in rewards.items()}, advantage[0])
+        if self.on_rollout is not None:
+            self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
 
         micro_batches, start = [], 0
         with self.meter.clock("seconds/passes"):

@@ -1,7 +1,7 @@
 """Means of what happened since the last log, over all micro-batches and processes."""
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,11 @@ class Meter:
         """Let `total` be the sum of `count` values."""
         self._sums[name][0] += total
         self._sums[name][1] += count
+
+    def add_numbers(self, numbers: Mapping[str, float]) -> None:
+        """Let every number count once, under its name."""
+        for name, number in numbers.items():
+            self.add_sum(name, number)
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
