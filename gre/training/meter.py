@@ -16,6 +16,7 @@ class Meter:
 
     def __init__(self):
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.clocked = 0.0  # seconds of all blocks that were timed, ever
 
     def add(self, name: str, values: Tensor) -> None:
         """Let every entry of `values` count once."""
@@ -36,7 +37,9 @@ class Meter:
         """Add the seconds the block takes."""
         start = time.perf_counter()
         yield
-        self.add_sum(name, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self.add_sum(name, seconds)
+        self.clocked += seconds
 
     def flush(self, accelerator) -> dict[str, float]:
         """{name: mean}, and start anew. A name without values is left out."""
