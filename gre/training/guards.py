@@ -1,19 +1,18 @@
 """What tells that a run goes wrong: a judge that is being gamed stops it, everything else raises an alarm.
 
-An alarm is one line on the screen and one in `alarms.jsonl`. It is raised when a number leaves its range, and again
-only after it has been back. The ranges are wide on purpose: inside them a run may still be bad.
+An alarm (gre/training/alarms.py) is raised when a number leaves its range, and again only after it has been back. The
+ranges are wide on purpose: inside them a run may still be bad.
 """
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from accelerate import PartialState
 from transformers import TrainerCallback
 
 from gre.config import UserError, option
+from gre.training.alarms import ring
 
 BASELINE_LOGS = 10  # logs whose mean is "at the start"
 
@@ -89,23 +88,15 @@ class Alarms(TrainerCallback):
         self.ringing, self.start = set(state["ringing"]), {name: list(v) for name, v in state["start"].items()}
 
 
-def ring(path: Path, step: int, name: str, value: float, meaning: str) -> None:
-    """Print an alarm and append it to the file, on the main process."""
-    if PartialState().is_main_process:
-        print(f"ALARM, step {step}: {name} is {value:.4g}: {meaning}", flush=True)
-        with open(path, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, "name": name, "value": value, "meaning": meaning}) + "\n")
-
-
 class JudgeGuard:
     """Stops the run when the judge's P(True) no longer follows nearness: the policy has learned to please the judge.
 
     The rank correlation of P(True) with minus the true distance, within groups, is averaged over the groups of the last
     `steps` steps that had any. Once that many are there and the mean is below `minimum`, `observe` raises UserError.
     A verdict that knows nothing of the distance gives 0, with a standard error of about 0.5 / sqrt(groups) for groups
-    of 8: 0.02 over 20 steps of 36 prompts, 0.03 over 20 of 16. On samples of the tiny world's stage 2 its judge gave
-    0.30 (24 groups, standard deviation 0.45), the length of the text 0.00 (20 groups, 0.59). A minimum of 0.05 lies
-    between, nearer to nothing: what stops is a judge that is not followed at all.
+    of 8: 0.02 over 20 steps of 36 prompts, 0.03 over 20 of 16. On samples of two runs of the tiny world's stage 2 the
+    judge gave 0.30 (24 groups, standard deviation 0.45) and 0.33 (25), the length of the text 0.00 (20, 0.59). A
+    minimum of 0.05 lies between, nearer to nothing: what stops a run is a judge that is not followed at all.
     """
 
     def __init__(self, minimum: float, steps: int, alarms: str | Path):
