@@ -26,9 +26,11 @@ CURVES = (  # title, stage, {legend: key in metrics.jsonl}
     ("Judge: loss", "judge", {"loss": "loss"}),
     ("Stage 2: reward", "stage2", {"total": "reward", "format": "reward/format", "judge": "reward/judge"}),
     ("Stage 2: KL to stage 1", "stage2", {"KL": "kl"}),
+    ("Stage 2: does P(True) follow nearness?", "stage2", {"rank correlation within groups": "rank_correlation"}),
     ("Stage 3: reward", "stage3", {"total": "reward", "format": "reward/format", "gps": "reward/gps"}),
     ("Stage 3: KL to stage 2", "stage3", {"KL": "kl"}),
 )
+STEP = ("rollout", "rewards", "passes", "update", "rest")  # seconds/… in the metrics.jsonl of stages 2 and 3
 TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "places": "Test pictures of places the model has seen other pictures of. Small print: 95 % intervals.",
     "controls": "What a model must beat: the one place of the training data that scores best when given for every "
@@ -37,6 +39,10 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "new_places": "Pictures of places that no training row shows. Nobody has told the model where they are: expect "
                   "little.",
     "curves": "Thin: what was measured. Thick: its mean over the last tenth of the run.",
+    "said": "Of one prompt of the first, the middle and the last step: the completion with the highest advantage and "
+            "the one with the lowest.",
+    "profile": "Mean seconds of a step of RL. Passes are the reference's and the old policy's; the rest is pictures, "
+               "logging and saving.",
     "map": "From each picture's place (dot) to the answer, along the globe. The coastlines are drawn by hand, for "
            "orientation only.",
     "samples": "Pictures drawn at random, not chosen.",
@@ -71,13 +77,16 @@ def run(config: Config) -> None:
     answers = {name: load(folder, name, ids) for name in CHECKPOINTS}
     handoff.write_atomically(folder / "report.html", page(
         folder.resolve().name, results, scores, answers, (data / DATA["test"]).parent,
-        planted=planted_errors(data / "truth.jsonl"), curves=curves(folder), samples=config.samples, seed=config.seed))
+        planted=planted_errors(data / "truth.jsonl"), curves=curves(folder),
+        said="".join(said_in_training(folder, stage) for stage in ("stage2", "stage3")),
+        profile=tables.profile({stage: profile(folder / stage / "metrics.jsonl") for stage in ("stage2", "stage3")}),
+        samples=config.samples, seed=config.seed))
 
 
 def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, list[Prediction]], pictures: Path, *,
-         planted: str, curves: str, samples: int, seed: int) -> str:
+         planted: str, curves: str, said: str, profile: str, samples: int, seed: int) -> str:
     """The whole document. answers: checkpoint → rows. pictures: the folder the rows' images are relative to. planted,
-    curves: HTML (planted_errors, curves); every other text is escaped here."""
+    curves, said, profile: HTML; every other text is escaped here."""
     style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
     bars = [(label, "control" if label in CONTROLS else "", scores["geoscore"][label])
             for label in (*CONTROLS, *CHECKPOINTS)]
@@ -89,11 +98,12 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
         "<h2>New places</h2>", TEXTS["new_places"], tables.new_places(scores),
         "<h2>The judge</h2>", tables.judge(results, scores),
         "<h2>Training curves</h2>", TEXTS["curves"], _grid(curves),
+        "<h2>What was said in training</h2>", TEXTS["said"], said,
         "<h2>Errors on the map</h2>", TEXTS["map"], _legend(), worldmap.land(),
         _grid(*(worldmap.errors(label, rows) for label, rows in answers.items())),
         "<h2>What the checkpoints said</h2>", TEXTS["samples"], *_samples(answers, pictures, samples, seed),
         "<h2>Time and rows</h2>", tables.seconds(results["seconds"]), tables.rows(results["rows"]),
-        f"<footer>{TEXTS['protocol']}</footer>"]
+        TEXTS["profile"], profile, f"<footer>{TEXTS['protocol']}</footer>"]
     return ("<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
             f"<title>{escape(name)}: geo-localization report</title><style>{style}</style></head><body>"
@@ -127,6 +137,26 @@ def curve(path: Path, key: str) -> list[tuple[float, float]]:
     if not points:
         raise UserError(f"{path} holds no {key}: train that stage again with this version")
     return points
+
+
+def profile(path: Path) -> dict[str, float]:
+    """Mean seconds of each part of a step. Raises UserError when one was never logged."""
+    logs = len(curve(path, "seconds/update"))  # with grpo.num_iterations above 1, not every step has a rollout
+    return {part: sum(value for _, value in curve(path, f"seconds/{part}")) / logs for part in STEP}
+
+
+def said_in_training(folder: Path, stage: str) -> str:
+    """Completions of the first, the middle and the last step of a stage's samples.jsonl, best and worst of a group."""
+    lines = read_lines(folder / stage / "samples.jsonl")
+    steps = sorted({line["step"] for line in lines})
+    cards = []
+    for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]}):
+        group = sorted((line for line in lines if line["step"] == step), key=lambda line: line["advantage"])
+        for line in (group[-1], group[0]):
+            rewards = ", ".join(f"{escape(name)} {value:.3f}" for name, value in line["rewards"].items())
+            cards.append(f"<b>{stage}, step {step}, {escape(line['id'])} · advantage {line['advantage']:+.2f} "
+                         f"({rewards})</b><blockquote>{escape(line['text'])}</blockquote>")
+    return "".join(cards)
 
 
 def _head(name: str, results: Mapping) -> str:

@@ -63,6 +63,18 @@ def seconds(phases: Mapping[str, float]) -> str:
                                                    f"{total:,.0f}")]))
 
 
+def profile(stages: Mapping[str, Mapping[str, float]]) -> str:
+    """Where the seconds of a step go, by stage, as bars and a table."""
+    bars = "".join(
+        f"<p class='soft'>{escape(stage)}</p><div class='phases'>"
+        + "".join(f"<div style='flex:{value:.3f}' title='{escape(part)} {value:.2f} s'></div>"
+                  for part, value in parts.items()) + "</div>" for stage, parts in stages.items())
+    names = list(next(iter(stages.values())))
+    return bars + table(("seconds a step", *names, "total"), [
+        (escape(stage), *(f"{parts[name]:.2f}" for name in names), f"{sum(parts.values()):.2f}")
+        for stage, parts in stages.items()])
+
+
 def rows(counts: Mapping[str, int]) -> str:
     """Rows of each data split."""
     return "<p></p>" + table(("data", *counts), [("rows", *(f"{count:,}" for count in counts.values()))])

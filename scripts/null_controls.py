@@ -51,7 +51,8 @@ def run(settings: Config) -> None:
 
     dealt = data / "gre_seed" / "gre_seed_shuffled.jsonl"  # beside the pictures it names
     write_seed(dealt, shuffle_truths(read_seed(DataConfig(path=str(data / results.DATA["seed"]))), seed))
-    train("stage3", null / "shuffled", f"model_name_or_path={folder}/stage2", f"data.path={dealt}", f"seed={seed}")
+    train("stage3", null / "shuffled", f"model_name_or_path={folder}/stage2", f"data.path={dealt}",
+          f"guards.places={data}/places.csv", f"seed={seed}")
 
     first = handoff.read_manifest(folder / "stage1")["metrics"]
     seconds = sum(handoff.read_manifest(folder / stage)["metrics"]["train_seconds"] for stage in ("stage2", "stage3"))

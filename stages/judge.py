@@ -3,7 +3,8 @@
 The paper trains the policy itself to judge (its RL stage I); here the judge is a model of its own, whose P(True) of the
 policy's chains is stage 2's reward. Photos are split before training: its quality is measured on photos it never saw,
 and, when `policy.model_name_or_path` names a stage 1 checkpoint, on that policy's own completions too. The measures go
-into the manifest, and RL refuses a judge that falls short (gre/training/gate.py).
+into the manifest, and RL refuses a judge that falls short (gre/training/gate.py). The hashes of the photos it was
+trained and measured on go into photos.json: RL must not ask it about them.
 
     python -m stages.judge configs/gre7b/judge.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct \
         policy.model_name_or_path=runs/x/stage1 policy.data.path=dataset/gre_seed/gre_seed.jsonl
@@ -33,6 +34,7 @@ from gre.training import judging
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import save_model, training_metrics
+from gre.training.photos import write_photos
 from gre.training.sft import SFTTrainer, fitting_rows
 
 STAGE = "judge"
@@ -99,6 +101,7 @@ def run(config: Config) -> None:
     gc.collect()
     if args.process_index == 0:
         metrics |= measure(config, folder, held_out, policy, seeds, args.device)
+        metrics["photos_sha256"] = write_photos(folder, {row.image for row in rows})
         data = [config.data.path, *([config.policy.data.path] if policy else [])]
         handoff.finish(folder, stage=STAGE, parent=parent, data=data, metrics=metrics)
     PartialState().wait_for_everyone()

@@ -2,7 +2,8 @@
 
 The paper trains the policy to say True or False about given chains; here a judge trained for that on GRE30K-Judge
 (stages/judge.py) rewards what the policy itself writes. A judge that cannot tell right from wrong, on held-out Judge
-rows or on this policy's completions, is refused before anything is trained. No supervised loss.
+rows or on this policy's completions, is refused before anything is trained, and so are prompts with photos it has seen.
+A policy that pleases the judge without coming nearer to the truth is stopped. No supervised loss.
 
     python -m stages.stage2 configs/gre7b/stage2.yaml model_name_or_path=runs/x/stage1 \
         judge.model_name_or_path=runs/x/judge output_dir=runs/x/stage2
@@ -10,6 +11,9 @@ rows or on this policy's completions, is refused before anything is trained. No 
 import random
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+
+from torch import Tensor
 
 from gre import handoff
 from gre.config import UserError, main, option
@@ -19,6 +23,10 @@ from gre.rewards.judge import judge_rewards
 from gre.training import judging, rl
 from gre.training.gate import check_gate
 from gre.training.grpo import Answers
+from gre.training.guards import JudgeGuard
+from gre.training.meter import Meter
+from gre.training.photos import judged_photos, unseen_rows
+from gre.training.watch import Watch, read_places
 
 STAGE = "stage2"
 
@@ -33,6 +41,13 @@ class JudgeConfig:
     num_photos: int = option(64, "photos to measure it on, when its manifest has no measure of this very policy")
     num_generations: int = option(4, "completions a photo, for that measure")
     true_within_km: float = option(200.0, "an answer this near to the truth is right, for that measure")
+    accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
+    min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups")
+    guard_steps: int = option(20, "steps that mean is taken over; below it the run stops")
+
+    def __post_init__(self):
+        if self.guard_steps < 1:
+            raise ValueError("judge.guard_steps must be at least 1; judge.min_rank_correlation=-1 never stops a run")
 
 
 @dataclass
@@ -44,11 +59,15 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Check the judge, train and hand on `output_dir`."""
+    watch = Watch(read_places(config.guards.places))
     policy = rl.start(config, parent_stages={"stage1"})
     judge, judge_parent, measured = start_judge(config, policy)
     check_gate(measured, config.judge.min_auc)
     rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size)}
-    rl.train(config, policy, rewards, stage=STAGE, metrics={"judge": {**judge_parent.record(), **measured}})
+    guard = JudgeGuard(config.judge.min_rank_correlation, config.judge.guard_steps,
+                       Path(config.output_dir) / "alarms.jsonl")
+    rl.train(config, policy, rewards, stage=STAGE, on_rollout=partial(on_rollout, watch, guard),
+             metrics={"judge": {**judge_parent.record(), **measured}})
 
 
 def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:
@@ -57,6 +76,8 @@ def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Paren
     if config.judge.model_name_or_path is None:
         raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
     parent = handoff.verify_parent(config.judge.model_name_or_path, {"judge"}, config.accept_parent)
+    if not config.judge.accept_seen_photos:
+        policy.rows = unseen_rows(policy.rows, judged_photos(parent), drop=config.data.on_bad_row == "drop")
     metrics = parent.manifest["metrics"] if parent.manifest else {}
     judge = Judge(load_model(parent.model_dir).to(policy.args.device), load_processor(parent.model_dir))
     if metrics.get("policy_sha256") != policy.parent.sha256:
@@ -94,9 +115,17 @@ def p_true_rewards(judge: Judge, batch_size: int, groups: list[Answers]) -> list
     return [[next(rewards) for _ in group.texts] for group in groups]
 
 
+def on_rollout(watch: Watch, guard: JudgeGuard, step: int, groups: list[Answers], rewards: dict[str, Tensor],
+               meter: Meter) -> None:
+    """Log what the completions are like, and stop the run when the judge is being gamed."""
+    numbers = watch(groups, rewards["judge"])
+    meter.add_numbers(numbers)
+    guard.observe(step, numbers)
+
+
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run reads and writes."""
-    reads = [config.model_name_or_path, config.judge.model_name_or_path, config.data.path]
+    reads = [config.model_name_or_path, config.judge.model_name_or_path, config.data.path, config.guards.places]
     return {"reads": [path for path in reads if path], "writes": [config.output_dir]}
 
 

@@ -1,20 +1,29 @@
 """Stage 3, RL on coordinates: GRPO on the format and on the GPS reward, starting from stage 2.
 
 The paper's reward is 2 / (1 + e^(d / theta)) of the distance d, with a theta it does not state; ours is its mean over
-`gps.thetas_km`, so that near misses and far ones can both be told apart. Its 8 completions a prompt and KL weight 0.04
-are kept. The distance and the reader of answers are those of the evaluation. No supervised loss.
+`gps.thetas_km`, so that near misses and far ones can both be told apart, or, with `gps.curriculum.enabled`, the reward
+at one theta that is refined by a rule of ours (gre/training/curriculum.py). Its 8 completions a prompt and KL weight
+0.04 are kept. The distance and the reader of answers are those of the evaluation. No supervised loss.
 
     python -m stages.stage3 configs/gre7b/stage3.yaml model_name_or_path=runs/x/stage2 output_dir=runs/x/stage3
 """
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather
+from torch import Tensor
+
 from gre.config import main, option
 from gre.geo.point import LatLon, distance_km
 from gre.rewards.gps import gps_reward
 from gre.text.answers import parse_answer
 from gre.training import rl
+from gre.training.curriculum import Curriculum, CurriculumConfig, Step
 from gre.training.grpo import Answers
+from gre.training.meter import Meter
+from gre.training.watch import Watch, read_places
 
 STAGE = "stage3"
 
@@ -24,6 +33,7 @@ class GPSConfig:
     """The reward of a distance."""
 
     thetas_km: list[float] = option([25.0, 200.0, 750.0, 2500.0], "scales of the reward; the mean over them is paid")
+    curriculum: CurriculumConfig = option(CurriculumConfig, "pay at one theta, which is refined step by step, instead")
 
     def __post_init__(self):
         gps_reward(0.0, self.thetas_km)
@@ -38,15 +48,41 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Train and hand on `output_dir`."""
+    watch = Watch(read_places(config.guards.places))
     policy = rl.start(config, parent_stages={"stage2"})
-    rewards = {"format": rl.format_rewards, "gps": partial(gps_rewards, config.gps.thetas_km)}
-    rl.train(config, policy, rewards, stage=STAGE)
+    curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.enabled else None
+    gps = partial(curriculum_rewards, curriculum) if curriculum else partial(gps_rewards, config.gps.thetas_km)
+    rl.train(config, policy, {"format": rl.format_rewards, "gps": gps}, stage=STAGE,
+             on_rollout=partial(on_rollout, watch, curriculum))
 
 
 def gps_rewards(thetas_km: list[float], groups: list[Answers]) -> list[list[float]]:
     """The GPS reward of every completion's answer."""
     return [[gps_reward(answer_distance_km(text, group.row.truth), thetas_km) for text in group.texts]
             for group in groups]
+
+
+def curriculum_rewards(curriculum: Curriculum, groups: list[Answers]) -> list[list[float]]:
+    """The GPS reward of every completion's answer at the theta the curriculum stands at."""
+    return gps_rewards([curriculum.theta_km], groups)
+
+
+def on_rollout(watch: Watch, curriculum: Curriculum | None, step: int, groups: list[Answers],
+               rewards: dict[str, Tensor], meter: Meter) -> None:
+    """Log what the completions are like, and let the curriculum look at them."""
+    meter.add_numbers(watch(groups))
+    if curriculum is not None:
+        meter.add_numbers({"theta_km": curriculum.theta_km})
+        if curriculum.observe(step_of_all(curriculum, groups)) and PartialState().is_main_process:
+            print(f"step {step}: the next step is paid at theta = {curriculum.theta_km:g} km", flush=True)
+
+
+def step_of_all(curriculum: Curriculum, groups: list[Answers]) -> Step:
+    """A step's sums over all processes, the same on each."""
+    distances_km = [[answer_distance_km(text, group.row.truth) for text in group.texts] for group in groups]
+    local = Step.of(distances_km, curriculum.theta_km, curriculum.next_theta_km)
+    sums = torch.tensor([list(vars(local).values())], dtype=torch.float64, device=PartialState().device)
+    return Step(*gather(sums).sum(0).tolist())
 
 
 def answer_distance_km(text: str, truth: LatLon) -> float | None:
@@ -57,7 +93,8 @@ def answer_distance_km(text: str, truth: LatLon) -> float | None:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run reads and writes."""
-    return {"reads": [config.model_name_or_path, config.data.path], "writes": [config.output_dir]}
+    reads = [config.model_name_or_path, config.data.path, config.guards.places]
+    return {"reads": [path for path in reads if path], "writes": [config.output_dir]}
 
 
 if __name__ == "__main__":

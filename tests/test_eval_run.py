@@ -74,8 +74,13 @@ def finished(tmp_path, data) -> Path:
         (folder / stage / "manifest.json").write_text(json.dumps(
             {"metrics": metrics.get(stage, {}), "versions": {"transformers": "5.19.0"}}))
         wanted = {key for _, owner, keys in report.CURVES if owner == stage for key in keys.values()}
+        wanted |= {f"seconds/{part}" for part in report.STEP}
         (folder / stage / "metrics.jsonl").write_text("".join(
             json.dumps({"step": step, **{key: step / 7 for key in wanted}}) + "\n" for step in range(1, 5)))
+        (folder / stage / "samples.jsonl").write_text("".join(
+            json.dumps({"step": step, "id": f"seed:{step}", "text": f"{EVIL} {step} {advantage}", "finished": True,
+                        "rewards": {"format": 1.0}, "advantage": advantage}) + "\n"
+            for step in range(1, 5) for advantage in (-1.0, 0.5, 1.25, 0.0)))
     return folder
 
 
@@ -160,6 +165,9 @@ def test_the_report_is_self_contained_and_escapes_what_models_wrote(finished, da
     assert "http" not in html.replace("http-equiv", "") and str(finished.parent.parent) not in html
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in html
     assert "planted" in html and "50% of its 4 chains err (fame 50%)" in html and "nothing about real photos" in html
+    assert "stage3, step 4, seed:4 · advantage +1.25 (format 1.000)" in html
+    assert html.count("advantage +1.25") == html.count("advantage -1.00") == 6 and "advantage +0.50" not in html
+    assert "<td>0.36</td>" * 5 + "<td>1.79</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
     assert html.count("class='sample'") == 4 and html.count('class="map"') == 4
 
 
@@ -168,6 +176,17 @@ def test_a_report_says_which_curve_is_missing(finished, data):
     (finished / "stage2/metrics.jsonl").write_text('{"step": 1, "loss": 2}\n')
     with pytest.raises(UserError, match="stage2/metrics.jsonl holds no reward"):
         report.run(report.Config(run=str(finished), data=str(data)))
+
+
+def test_seconds_of_a_step_with_rollouts_in_every_second_one(tmp_path):
+    logs = [{"step": 1, **{f"seconds/{part}": 2.0 for part in report.STEP}},
+            {"step": 2, "seconds/update": 4.0, "seconds/rest": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
+    assert report.profile(tmp_path / "metrics.jsonl") == {
+        "rollout": 1.0, "rewards": 1.0, "passes": 1.0, "update": 3.0, "rest": 1.25}
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "seconds/update": 4.0}\n')
+    with pytest.raises(UserError, match="holds no seconds/rollout"):
+        report.profile(tmp_path / "metrics.jsonl")
 
 
 def test_data_without_planted_errors_get_no_notice(tmp_path):

@@ -136,10 +136,11 @@ def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
     first, second = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:2]
     names = {"loss", "grad_norm", "reward", "reward_std", "reward/short", "reward/short_std", "reward/flat",
              "zero_spread", "kl", "ratio", "clipped", "entropy", "length", "truncated", "sampling_gap",
-             "seconds/rollout", "seconds/rewards", "seconds/passes", "seconds/update"}
+             "seconds/rollout", "seconds/rewards", "seconds/passes", "seconds/update", "seconds/rest"}
     assert names <= first.keys() and names <= second.keys()
     assert first["reward"] == pytest.approx(first["reward/short"] + 0.5)
     assert first["reward/flat_std"] == 0 and first["ratio"] == 1 and first["sampling_gap"] < 1e-5
+    assert all(log[name] >= 0 for log in (first, second) for name in names if name.startswith("seconds/"))
     assert 1 <= first["length"] <= 6 and 0 <= first["truncated"] <= 1 and first["kl"] > 0
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert [sample["step"] for sample in samples] == [1, 1, 1, 2, 2, 2]
@@ -173,8 +174,8 @@ def test_a_rewarded_word_becomes_likelier(tiny_vlm, rows, tmp_path):
 def test_refusals(tiny_vlm, rows, tmp_path):
     with pytest.raises(UserError, match="a step takes 8 prompts and the data has 4"):
         trainer_of(tiny_vlm, rows, tmp_path, per_device_batch_size=4).train()
-    with pytest.raises(ValueError, match="reward 'bad' must give one finite number"):
-        trainer_of(tiny_vlm, rows, tmp_path, rewards={"bad": lambda groups: [[float("nan")] * 3] * len(groups)}).train()
+    with pytest.raises(ValueError, match="reward 'bad' must give one number per completion"):
+        trainer_of(tiny_vlm, rows, tmp_path, rewards={"bad": lambda groups: [[1.0] * 2] * len(groups)}).train()
     with pytest.raises(ValueError, match="reference is needed exactly when"):
         trainer_of(tiny_vlm, rows, tmp_path, reference=False, grpo=GRPOConfig(num_generations=3))
     with pytest.raises(ValueError, match="num_generations"):

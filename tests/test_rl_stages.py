@@ -1,5 +1,6 @@
 """Stages 2 and 3 from their configs to their manifests, with a random model: what is read, refused and written."""
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from gre.config import ConfigError, UserError, load, save
 from gre.geo.point import LatLon
 from gre.rewards.judge import judge_rewards
 from gre.training.grpo import Answers
+from gre.training.photos import PHOTOS, write_photos
 from stages import stage2, stage3
 
 PARIS, NOWHERE = "<think>a</think><answer>48.86, 2.35</answer>", "<think>a</think><answer>somewhere</answer>"
@@ -35,6 +37,13 @@ def write_stage(vlm, stage, metrics):
     return handoff.finish(folder, stage=stage, parent=parent, data=[], metrics=metrics)
 
 
+def write_judge(vlm, policy_sha256, saw="seed/imgs/judged.png"):
+    """A finished judge that was measured on that policy and saw one photo."""
+    photos = write_photos(handoff.begin("run/judge"), [saw])
+    write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": policy_sha256,
+                               "photos_sha256": photos})
+
+
 @pytest.fixture
 def workplace(vlm, tmp_path, monkeypatch):
     """run/stage1, run/judge (measured on that stage 1) and a data file of four rows."""
@@ -42,8 +51,9 @@ def workplace(vlm, tmp_path, monkeypatch):
     for part in vlm:
         part.save_pretrained("base")
     sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
-    write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": sha256})
     (tmp_path / "seed" / "imgs").mkdir(parents=True)
+    Image.new("RGB", (56, 56), (1, 2, 3)).save("seed/imgs/judged.png")
+    write_judge(vlm, sha256)
     with open("seed/seed.jsonl", "w") as lines:
         for i in range(4):
             Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(f"seed/imgs/{i}.png")
@@ -68,7 +78,7 @@ def run3(*keys):
 def test_one_stage_hands_on_to_the_next(workplace):
     run2()
     assert {path.name for path in (workplace / "run/stage2").iterdir()} == {
-        "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model", "manifest.json"}
+        "config.yaml", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "checkpoints", "model", "manifest.json"}
     manifest = handoff.verify_parent("run/stage2", {"stage2"}).manifest
     assert manifest["parent"]["stage"] == "stage1" and manifest["metrics"]["judge"]["auc_on_policy"] == 0.8
     run3()
@@ -108,9 +118,43 @@ def test_what_is_refused_before_training(workplace, vlm):
 
 def test_a_judge_of_another_policy_is_measured_on_this_one(workplace, vlm):
     """The random policy gives no readable answer: nothing can be measured, and RL does not start."""
-    write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": "another"})
+    write_judge(vlm, "another")
     with pytest.raises(UserError, match="cannot be measured on the completions of run/stage1"):
         run2()
+
+
+def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
+    sha256 = handoff.verify_parent("run/stage1", {"stage1"}).sha256
+    shutil.copy("seed/imgs/2.png", "renamed.png")  # a photo is its content
+    write_judge(vlm, sha256, saw="renamed.png")
+    with pytest.raises(UserError, match=r"photo of row seed:3 \(2.png\); it has seen those of 1 of 4 rows"):
+        run2()
+    run2("data.on_bad_row=drop")
+    assert "dropped 1 of 4 rows whose photo the judge has seen: seed:3" in capsys.readouterr().err
+    assert handoff.read_manifest(workplace / "run/stage2")["metrics"]["rows"] == 3
+    (workplace / "run/judge" / PHOTOS).write_text("[]\n")
+    with pytest.raises(UserError, match="photos.json of the judge run/judge is not the one of its manifest"):
+        run2()
+    (workplace / "run/judge" / PHOTOS).unlink()
+    with pytest.raises(UserError, match=r"\(no photos.json\).*judge.accept_seen_photos=true"):
+        run2()
+    run2("judge.accept_seen_photos=true")
+    assert handoff.read_manifest(workplace / "run/stage2")["metrics"]["rows"] == 4
+
+
+def test_rollouts_are_watched_and_the_curriculum_steps_down(workplace, monkeypatch, capsys):
+    run2()
+    monkeypatch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+    run3("gps.curriculum.enabled=true", "gps.curriculum.levels_km=[2500, 750, 200]", "gps.curriculum.window=2",
+         "gps.curriculum.min_spread_share=0", "train.max_steps=5")
+    lines = [json.loads(line) for line in (workplace / "run/stage3/metrics.jsonl").read_text().splitlines()]
+    assert [line["theta_km"] for line in lines if "theta_km" in line] == [2500, 2500, 750, 750, 200]
+    assert "step 2: the next step is paid at theta = 750 km" in capsys.readouterr().out
+    assert {"distance_km/mean", "distance_km/median", "unreadable", "distinct_answers", "think_characters"} <= (
+        lines[0].keys() & json.loads((workplace / "run/stage2/metrics.jsonl").read_text().splitlines()[0]).keys())
+    assert lines[0]["unreadable"] == 1 and lines[0]["distance_km/median"] == 20015
+    alarms = [json.loads(line) for line in (workplace / "run/stage3/alarms.jsonl").read_text().splitlines()]
+    assert (1, "unreadable") in {(alarm["step"], alarm["name"]) for alarm in alarms}
 
 
 def test_judge_reward_asks_only_about_readable_answers():

@@ -42,7 +42,8 @@ class TransformersRollout:
         """num_generations completions of each prompt, in order; model may be wrapped (DDP, DeepSpeed).
 
         keys: one number >= 0 per prompt, the "group" of (seed, step, group, completion): a row's place in its data set.
-        greedy: the likeliest word that is not banned, at every position.
+        greedy: the likeliest word that is not banned, at every position. Raises FloatingPointError when no word can be
+        drawn because the model's logits are not finite.
         """
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
@@ -113,12 +114,20 @@ class _Draw(LogitsProcessor):
         log_softmax = (scores.float() / self.temperature).masked_fill(self.banned, -torch.inf).log_softmax(-1)
         if self.greedy:
             words = log_softmax.argmax(-1, keepdim=True)
+            self._check(log_softmax.amax(-1))
         else:
             cdf = log_softmax.double().exp().cumsum(-1)
+            self._check(cdf[:, -1])
             at = self.uniforms[:, len(self.log_probs), None].double() * cdf[:, -1:]
             words = torch.searchsorted(cdf, at, right=True)  # cdf[w - 1] <= at < cdf[w]: never a word of probability 0
         self.log_probs.append(log_softmax.gather(1, words)[:, 0])
         return torch.full_like(scores, -torch.inf).scatter_(1, words, 0.0)
+
+    def _check(self, totals: Tensor) -> None:
+        """totals (rows,): not finite where a logit is NaN or infinite, or all are minus infinity."""
+        if not totals.isfinite().all():
+            raise FloatingPointError(f"the logits of {int((~totals.isfinite()).sum())} completions are not finite at "
+                                     f"token {len(self.log_probs) + 1}")
 
 
 def _uniforms(keys: list[int], num_generations: int, seed: int, step: int, length: int) -> Tensor:

@@ -5,6 +5,7 @@
     OUT/gre_cot/{gre_cot.json,imgs}  gre_judge/{gre_judge.json,imgs}  gre_seed/{gre_seed.jsonl,imgs}
     OUT/{validation,test,test_new_places}/{NAME.jsonl,imgs}     the form of gre_seed
     OUT/truth.jsonl                                             what each photo shows and how its teacher erred
+    OUT/places.csv                                              name, lat and lon of every city
 
 No photo is in two splits. File names are random and rows are shuffled; all pictures have one size. In Judge data every
 answer string occurs equally often as True and as False, so that only the picture tells.
@@ -162,6 +163,8 @@ def write(config: Config) -> Counter:
                    [SeedRow("", photo.image, INSTRUCTION, photo.truth) for photo in rows])
         counts[split] = len(rows)
 
+    (planet.out / "places.csv").write_text("name,lat,lon\n" + "".join(
+        f"{place.city},{place.centre.lat_deg},{place.centre.lon_deg}\n" for place in places()), encoding="utf-8")
     rng.shuffle(planet.sidecar)
     (planet.out / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in planet.sidecar), encoding="utf-8")
     return counts

@@ -9,20 +9,21 @@ tokens, not first over each completion (`grpo.normalize: sequence` does that); t
 """
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from gre.config import UserError, option
+from gre.config import option
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import score
 from gre.rollout.transformers import Completion, TransformersRollout
+from gre.training import numerics
 from gre.training.arguments import check_weights
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, kl, token_weights
 from gre.training.meter import Meter
@@ -74,30 +75,33 @@ class MicroBatch:
 
 
 Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completion
+OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
 
 
 class GRPOTrainer(Trainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
-    from, frozen; None when beta is 0. samples: the file that gets one group of every step.
+    from, frozen; None when beta is 0. samples: the file that gets one group of every step. on_rollout: called on every
+    process once a step's completions are rewarded and before anything is learned from them; it may stop the run.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
-                 samples: Path, **kwargs):
+                 samples: Path, on_rollout: OnRollout | None = None, **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
-        self.samples, self.meter, self._step = Path(samples), Meter(), None
+        self.samples, self.on_rollout, self.meter = Path(samples), on_rollout, Meter()
+        self._step = self._rolled = None
         super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
         self.reference = reference and reference.eval().requires_grad_(False).to(args.device)
-        self.add_callback(_UpdateClock(self.meter))
+        self.add_callback(_StepClock(self.meter))
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
         prompts = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -123,9 +127,10 @@ class GRPOTrainer(Trainer):
         weights = token_weights(scores.completion, self.grpo.normalize, int(num_items_in_batch))
         loss = grpo_loss(scores.log_probs, old, batch.advantages[scores.completion], weights,
                          clip_epsilon=self.grpo.clip_epsilon, beta=self.grpo.beta, reference_log_probs=batch.reference)
-        if not torch.isfinite(loss):
-            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}, on the rows {batch.ids}: "
-                            "lower train.learning_rate, or look into these rows")
+        if not (scores.log_probs.isfinite().all() & loss.isfinite()):
+            bad = ~scores.log_probs.isfinite()
+            self._stop(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
+                       [batch], {batch.ids[group] for group in scores.group[bad].tolist()}, log_probs=scores.log_probs)
         ratio = (scores.log_probs.detach() - old).exp()
         self.meter.add("ratio", ratio)
         self.meter.add("clipped", (ratio - 1).abs() > self.grpo.clip_epsilon)
@@ -134,6 +139,13 @@ class GRPOTrainer(Trainer):
         if batch.reference is not None:
             self.meter.add("kl", kl(scores.log_probs.detach(), batch.reference))
         return loss * self.accelerator.num_processes
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if numerics.broken(norm):
+            self._stop(f"the norm of the gradient is {float(norm)}", [batch["batch"] for batch in self._step[0]])
+        return norm
 
     def log(self, logs, start_time=None):
         """Trainer's numbers and ours."""
@@ -148,18 +160,23 @@ class GRPOTrainer(Trainer):
         rows = [row for batch in batches for row in batch["row"]]
         prompts = [prompt for batch in batches for prompt in batch["prompt"]]
         with self.meter.clock("seconds/rollout"), self.compute_loss_context_manager():
-            groups = self.rollout.generate(
-                self.model, prompts, self.grpo.num_generations, rows, seed=self.args.seed,
-                step=self.state.global_step // self.grpo.num_iterations)
+            groups = self._generate(prompts, rows)
         answers = [Answers(self.rows[row], [self._text(one) for one in group], [one.finished for one in group])
                    for row, group in zip(rows, groups, strict=True)]
+        rewards = {}                                                                     # (prompts, G) each
+        self._rolled = numerics.Rolled([group.row for group in answers], [group.texts for group in answers], groups,
+                                       rewards)
         with self.meter.clock("seconds/rewards"):
-            rewards = {name: self._reward(name, answers) for name in self.rewards}       # (prompts, G) each
+            for name in self.rewards:
+                rewards[name] = self._reward(name, answers)
+                self._check_reward(name, prompts)
         total = torch.stack(list(rewards.values())).sum(0)
         member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
         self._measure(groups, rewards, total)
         self._write_sample(answers[0], {name: values[0] for name, values in rewards.items()}, advantage[0])
+        if self.on_rollout is not None:
+            self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
 
         micro_batches, start = [], 0
         with self.meter.clock("seconds/passes"):
@@ -173,18 +190,56 @@ class GRPOTrainer(Trainer):
                     sampled=torch.cat([one.log_probs for group in groups[part] for one in group]).to(device),
                     old=self._log_probs(self.model, packed) if self.grpo.num_iterations > 1 else None,
                     reference=None if self.reference is None else self._log_probs(self.reference, packed))})
+                self._check_micro_batch(micro_batches[-1]["batch"])
                 start = part.stop
         tokens = sum(len(one.token_ids) for group in groups for one in group)
         local = tokens if self.grpo.normalize == "token" else total.numel()
         return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
+
+    def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
+        """The step's completions of these rows, given by their numbers."""
+        try:
+            return self.rollout.generate(self.model, prompts, self.grpo.num_generations, rows, seed=self.args.seed,
+                                         step=self.state.global_step // self.grpo.num_iterations)
+        except FloatingPointError as error:
+            numerics.stop(self.args, self.state.global_step + 1, str(error),
+                          [numerics.fields(self.rows[row]) for row in rows], prompts)
+
+    def _check_reward(self, name: str, prompts: list[Prompt]) -> None:
+        """Stop the run when a completion's reward is not finite."""
+        bad, ids = ~self._rolled.rewards[name].isfinite(), [row.id for row in self._rolled.rows]
+        if bad.any():
+            numerics.stop(self.args, self.state.global_step + 1,
+                          f"the reward {name!r} is not finite for {bad.sum()} of {bad.numel()} completions",
+                          self._rolled.records(ids), prompts,
+                          culprits={ids[place] for place in bad.any(1).nonzero()[:, 0].tolist()},
+                          remedy="repair what that reward is made of")
+
+    def _check_micro_batch(self, batch: MicroBatch) -> None:
+        """Stop the run when a log-probability that a loss will be made of is not finite."""
+        for name in ("sampled", "old", "reference"):
+            values = getattr(batch, name)
+            if values is not None and not values.isfinite().all():
+                self._stop(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
+                           [batch])
+
+    def _stop(self, what: str, batches: list[MicroBatch], culprits: Collection[str] = (),
+              **tensors: Tensor) -> NoReturn:
+        """End the run with these micro-batches on disk; tensors: what else is known about them."""
+        for name in ("advantages", "sampled", "old", "reference"):
+            if getattr(batches[0], name) is not None:
+                tensors[name] = torch.cat([getattr(batch, name) for batch in batches])
+        records = self._rolled.records({row_id for batch in batches for row_id in batch.ids})
+        numerics.stop(self.args, self.state.global_step + 1, what, records,
+                      [group.prompt for batch in batches for group in batch.groups], tensors, culprits)
 
     def _text(self, completion: Completion) -> str:
         return self.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
 
     def _reward(self, name: str, answers: list[Answers]) -> Tensor:
         values = torch.tensor(self.rewards[name](answers), dtype=torch.float32)
-        if values.shape != (len(answers), self.grpo.num_generations) or not values.isfinite().all():
-            raise ValueError(f"the reward {name!r} must give one finite number per completion, "
+        if values.shape != (len(answers), self.grpo.num_generations):
+            raise ValueError(f"the reward {name!r} must give one number per completion, "
                              f"{(len(answers), self.grpo.num_generations)}, and gave {tuple(values.shape)}: {values}")
         return values
 
@@ -223,14 +278,21 @@ def _prompt_dataset(rows: Sequence[Any], encode: Callable[[Any], Prompt]) -> Dat
     return dataset
 
 
-class _UpdateClock(TrainerCallback):
-    """Seconds from a step's first micro-batch to the end of its optimizer step."""
+class _StepClock(TrainerCallback):
+    """Seconds of every step: `update` from its first micro-batch to the end of its optimizer step, and `rest`, what of
+    the time since the step before neither that nor the meter's clocks have: pictures, logging, saving, evaluation."""
 
     def __init__(self, meter: Meter):
-        self.meter, self.start = meter, 0.0
+        self.meter, self.begin, self.end, self.clocked = meter, 0.0, 0.0, 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.end, self.clocked = time.perf_counter(), self.meter.clocked
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.start = time.perf_counter()
+        self.begin = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.meter.add_sum("seconds/update", time.perf_counter() - self.start)
+        now, before = time.perf_counter(), self.end
+        clocked, self.end, self.clocked = self.meter.clocked - self.clocked, now, self.meter.clocked
+        self.meter.add_sum("seconds/update", now - self.begin)
+        self.meter.add_sum("seconds/rest", self.begin - before - clocked)

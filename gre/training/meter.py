@@ -1,7 +1,7 @@
 """Means of what happened since the last log, over all micro-batches and processes."""
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,7 @@ class Meter:
 
     def __init__(self):
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.clocked = 0.0  # seconds of all blocks that were timed, ever
 
     def add(self, name: str, values: Tensor) -> None:
         """Let every entry of `values` count once."""
@@ -26,12 +27,19 @@ class Meter:
         self._sums[name][0] += total
         self._sums[name][1] += count
 
+    def add_numbers(self, numbers: Mapping[str, float]) -> None:
+        """Let every number count once, under its name."""
+        for name, number in numbers.items():
+            self.add_sum(name, number)
+
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
         """Add the seconds the block takes."""
         start = time.perf_counter()
         yield
-        self.add_sum(name, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self.add_sum(name, seconds)
+        self.clocked += seconds
 
     def flush(self, accelerator) -> dict[str, float]:
         """{name: mean}, and start anew. A name without values is left out."""

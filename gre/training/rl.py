@@ -23,7 +23,8 @@ from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
-from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, Reward
+from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Reward
+from gre.training.guards import Alarms, GuardsConfig
 from gre.training.sft import fitting_rows, row_prompt_length
 
 ENGINES = ("transformers",)
@@ -56,6 +57,7 @@ class RLConfig:
     train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
+    guards: GuardsConfig = option(GuardsConfig, "what is watched besides")
 
 
 @dataclass
@@ -81,8 +83,9 @@ def start(config: RLConfig, parent_stages: set[str]) -> Policy:
 
 
 def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
-          metrics: dict | None = None) -> None:
-    """Train the parent on `rewards` and hand on `config.output_dir`. metrics: what else the manifest shall hold."""
+          on_rollout: OnRollout | None = None, metrics: dict | None = None) -> None:
+    """Train the parent on `rewards` and hand on `config.output_dir`. on_rollout: what else is done with every step's
+    completions (GRPOTrainer). metrics: what else the manifest shall hold."""
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
     if config.model.freeze_vision:
@@ -93,8 +96,8 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     trainer = GRPOTrainer(
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
-        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl",
-        callbacks=[MetricsFile(folder / "metrics.jsonl")])
+        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout,
+        callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")])
     trainer.train()
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {})})

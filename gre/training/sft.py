@@ -1,7 +1,7 @@
 """Supervised fine-tuning through the same packed forward pass as RL: a row is a group with one completion."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from datasets import Dataset
@@ -12,6 +12,7 @@ from gre.config import UserError
 from gre.models.packing import Group
 from gre.models.scoring import score
 from gre.models.vlm import encode_response, prompt_length
+from gre.training import numerics
 from gre.training.arguments import check_weights
 
 
@@ -26,23 +27,43 @@ class SFTTrainer(Trainer):
 
     def __init__(self, model, args: TrainingArguments, rows: Sequence[Any], encode: Callable[[Any], Group], **kwargs):
         check_weights(model, args)
+        self.rows, self._step = rows, []
         super().__init__(model=model, args=args, train_dataset=lazy_dataset(rows, encode), data_collator=collate,
                          **kwargs)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The micro-batches of one optimiser step and the number of tokens scored in it, over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step = batches
         tokens = sum(scored_tokens(group) for batch in batches for group in batch["groups"])
         return batches, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Minus the log-probabilities of this micro-batch over the tokens of the step; ranks average."""
-        log_probs = score(model, inputs["groups"]).log_probs
-        loss = -log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
+        scores = score(model, inputs["groups"])
+        loss = -scores.log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
         if not torch.isfinite(loss):
-            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}, on the rows "
-                            f"{inputs['ids']}: lower train.learning_rate, or look into these rows")
+            bad = ~scores.log_probs.isfinite()
+            self._stop(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
+                       [inputs], {"log_probs": scores.log_probs},
+                       {inputs["ids"][group] for group in scores.group[bad].tolist()})
         return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if numerics.broken(norm):
+            self._stop(f"the norm of the gradient is {float(norm)}", self._step)
+        return norm
+
+    def _stop(self, what: str, batches: list[dict], tensors: dict[str, torch.Tensor] | None = None,
+              culprits: Collection[str] = ()) -> NoReturn:
+        """End the run with these micro-batches on disk."""
+        rows = {row.id: row for row in self.rows}
+        pairs = [pair for batch in batches for pair in zip(batch["ids"], batch["groups"], strict=True)]
+        numerics.stop(self.args, self.state.global_step + 1, what,
+                      [{**numerics.fields(rows[row_id]), "token_ids": group.completions[0]} for row_id, group in pairs],
+                      [group.prompt for _, group in pairs], tensors, culprits)
 
     def floating_point_ops(self, inputs) -> int:
         """Unknown to Trainer for packed rows: it counts `input_ids`."""

@@ -1,0 +1,42 @@
+"""Run by torchrun on two processes (tests/test_ranks_agree.py): half of the groups on each, the
+numbers of all on both."""
+import json
+import os
+
+import torch
+from accelerate import PartialState
+
+from gre.geo.point import LatLon
+from gre.training.curriculum import Curriculum, CurriculumConfig
+from gre.training.grpo import Answers
+from gre.training.meter import Meter
+from gre.training.watch import Watch
+from stages import stage3
+from tests.test_sft import Row
+
+
+def groups() -> list[tuple[Answers, list[float]]]:
+    """Four groups of two completions with what a judge says of them; the last has one that cannot be read."""
+    made = []
+    for i, lons in enumerate([(0.1, 9.0), (0.2, 30.0), (0.3, 0.4), (90.0, None)]):
+        row = Row(f"seed:{i}", None, "?", "")
+        row.truth = LatLon(0.0, 0.0)
+        texts = [f"<think>{'a' * i}</think><answer>{'?' if lon is None else f'0.0, {lon}'}</answer>" for lon in lons]
+        made.append((Answers(row, texts, [True, True]), [0.9 - 0.2 * i, 0.5]))
+    return made
+
+
+def numbers(mine: list[tuple[Answers, list[float]]]) -> dict:
+    """What is logged, and where theta stands after a step, given this process's groups."""
+    answers, p_true = [group for group, _ in mine], torch.tensor([judged for _, judged in mine])
+    curriculum = Curriculum(CurriculumConfig(levels_km=[2500.0, 200.0], window=1))
+    stage3.on_rollout(Watch({}), curriculum, 1, answers, {}, Meter())
+    sums = stage3.step_of_all(Curriculum(CurriculumConfig(levels_km=[2500.0, 200.0])), answers)
+    return {"watch": Watch({})(answers, p_true), "sums": list(vars(sums).values()), "theta_km": curriculum.theta_km}
+
+
+if __name__ == "__main__":
+    state = PartialState(cpu=True)
+    share = groups()[2 * state.process_index:2 * state.process_index + 2]
+    print("RESULT" + json.dumps(numbers(share)), flush=True)
+    assert int(os.environ["WORLD_SIZE"]) == state.num_processes == 2

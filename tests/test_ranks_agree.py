@@ -1,0 +1,30 @@
+"""Guards and curriculum decide on the numbers of all processes: two processes see what one sees."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gre.geo.point import LatLon, distance_km
+from gre.rewards.gps import gps_reward
+from tests import ranks_agree
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_two_processes_see_what_one_sees():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+               f"{ROOT}/tests/ranks_agree.py"]
+    done = subprocess.run(command, capture_output=True, text=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = [json.loads(line.split("RESULT")[1]) for line in done.stdout.splitlines() if "RESULT" in line]
+    alone = ranks_agree.numbers(ranks_agree.groups())
+    assert first == second == alone
+    km = [distance_km(LatLon(0, 0), LatLon(0, lon)) for lon in (0.1, 9.0, 0.2, 30.0, 0.3, 0.4, 90.0)]
+    assert alone["sums"] == pytest.approx([sum(gps_reward(d, [2500]) for d in km), 8, 2, 4])
+    assert alone["theta_km"] == 200  # a mean reward of 0.65; the second process alone has 0.51 and would stay
+    assert alone["watch"]["rank_correlation_groups"] == 3 and alone["watch"]["unreadable"] == 0.125
