@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from gre import handoff
-from gre.config import REQUIRED, main, option, save
+from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import CoTRow, DataConfig, read_cot
 from gre.models.packing import Group
 from gre.models.vlm import ModelConfig, encode_prompt, encode_response, freeze_vision, load_model, load_processor
+from gre.training import resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
@@ -46,13 +47,13 @@ def run(config: Config) -> None:
     if config.model.freeze_vision:
         freeze_vision(model)
     folder = Path(config.output_dir)
-    if args.process_index == 0:
-        save(config, handoff.begin(folder) / "config.yaml")
+    begun = resume.begin(config, args, parent)
     trainer = SFTTrainer(model, args, rows, partial(encode, processor),
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
-    trainer.train()
+    resume.train(trainer, begun)
     hand_on(trainer, processor, folder, stage="stage1", parent=parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(rows)})
+    resume.end(begun, processor, trainer.best_step)
 
 
 def encode(processor, row: CoTRow) -> Group:

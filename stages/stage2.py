@@ -48,7 +48,8 @@ def run(config: Config) -> None:
     judge, judge_parent, measured = start_judge(config, policy)
     check_gate(measured, config.judge.min_auc)
     rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size)}
-    rl.train(config, policy, rewards, stage=STAGE, metrics={"judge": {**judge_parent.record(), **measured}})
+    rl.train(config, policy, rewards, stage=STAGE, metrics={"judge": {**judge_parent.record(), **measured}},
+             made_of={"judge": judge_parent.sha256})
 
 
 def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:

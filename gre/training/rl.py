@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from gre import handoff
-from gre.config import REQUIRED, option, save
+from gre.config import REQUIRED, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.models.vlm import (
@@ -20,10 +20,12 @@ from gre.models.vlm import (
 )
 from gre.rewards.format import format_reward
 from gre.rollout.transformers import TransformersRollout
+from gre.training import resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
 from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, Reward
+from gre.training.resume import Stateful
 from gre.training.sft import fitting_rows, row_prompt_length
 
 ENGINES = ("transformers",)
@@ -80,24 +82,28 @@ def start(config: RLConfig, parent_stages: set[str]) -> Policy:
     return Policy(args, parent, processor, rows)
 
 
-def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
-          metrics: dict | None = None) -> None:
-    """Train the parent on `rewards` and hand on `config.output_dir`. metrics: what else the manifest shall hold."""
+def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str, metrics: dict | None = None,
+          made_of: dict[str, str] | None = None, stateful: dict[str, Stateful] | None = None) -> None:
+    """Train the parent on `rewards` and hand on `config.output_dir`.
+
+    metrics: what else the manifest shall hold. made_of: sha256 of what else the weights come from. stateful: what a
+    resumed run has to remember.
+    """
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
     if config.model.freeze_vision:
         freeze_vision(model)
     reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
-    if policy.args.process_index == 0:
-        save(config, handoff.begin(folder) / "config.yaml")
+    begun = resume.begin(config, policy.args, policy.parent, **(made_of or {}))
     trainer = GRPOTrainer(
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
         reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl",
-        callbacks=[MetricsFile(folder / "metrics.jsonl")])
-    trainer.train()
+        callbacks=[MetricsFile(folder / "metrics.jsonl")], stateful=stateful)
+    resume.train(trainer, begun)
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {})})
+    resume.end(begun, policy.processor, trainer.best_step)
 
 
 def make_rollout(config: RolloutConfig, processor, model) -> TransformersRollout:
