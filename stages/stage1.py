@@ -20,6 +20,7 @@ from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
 from gre.training.sft import SFTTrainer, fitting_rows, response_length
+from gre.training.validation import ValidationConfig, validation_rows, watch
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Config:
     data: DataConfig = option(DataConfig, "GRE30K-CoT")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig, "the optimiser")
+    validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
 
 
 def run(config: Config) -> None:
@@ -43,6 +45,7 @@ def run(config: Config) -> None:
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     rows = fitting_rows(read_cot(config.data), partial(response_length, processor), config.model.max_length,
                         drop=config.data.on_bad_row == "drop")
+    watched = validation_rows(config.validation)
     model = load_model(parent.model_dir, weight_dtype(config.train))
     if config.model.freeze_vision:
         freeze_vision(model)
@@ -50,6 +53,7 @@ def run(config: Config) -> None:
     begun = resume.begin(config, args, parent)
     trainer = SFTTrainer(model, args, rows, partial(encode, processor),
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
+    watch(trainer, processor, config.validation, watched)
     resume.train(trainer, begun)
     hand_on(trainer, processor, folder, stage="stage1", parent=parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(rows)})

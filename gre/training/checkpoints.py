@@ -16,11 +16,12 @@ from gre.config import UserError
 from gre.handoff import file_hash, write_atomically
 
 MARKER = "complete.json"
-# Keys that leave the weights as they are: where things lie, what is printed, and what happens after training. Parent and
+# Keys that leave the weights as they are: where things lie, what is printed, what happens after training. Parent and
 # data count by their content, not by their path.
 ELSEWHERE = ("output_dir", "model_name_or_path", "accept_parent", "data.path", "data.image_root", "data.dropped_list",
              "train.save_steps", "train.save_total_limit", "train.logging_steps", "train.report_to",
-             "train.dataloader_num_workers", "judge.model_name_or_path", "validation.data.", "eval_batch_size", "policy.")
+             "train.dataloader_num_workers", "judge.model_name_or_path", "validation.data.", "eval_batch_size",
+             "policy.")
 
 
 def complete(folder: Path, step: int, run: dict) -> None:

@@ -255,8 +255,8 @@ def cut_back(path: Path, state: dict[str, int]) -> None:
     if not PartialState().is_main_process:
         return
     if (path.stat().st_size if path.exists() else 0) < state["bytes"]:
-        raise UserError(f"{path} is shorter than when the checkpoint was written: put it back, or remove the checkpoints "
-                        "beside it to start over")
+        raise UserError(f"{path} is shorter than when the checkpoint was written: put it back, or remove the "
+                        "checkpoints beside it to start over")
     path.touch()
     os.truncate(path, state["bytes"])
 

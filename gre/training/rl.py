@@ -27,6 +27,7 @@ from gre.training.finish import hand_on, training_metrics
 from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, Reward
 from gre.training.resume import Stateful
 from gre.training.sft import fitting_rows, row_prompt_length
+from gre.training.validation import ValidationConfig, validation_rows, watch
 
 ENGINES = ("transformers",)
 
@@ -58,16 +59,19 @@ class RLConfig:
     train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
+    validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
 
 
 @dataclass
 class Policy:
-    """A stage's start: its arguments, its verified parent, the parent's processor, and the rows it will be asked."""
+    """A stage's start: its arguments, its verified parent, the parent's processor, the rows it will be asked, and those
+    it is watched on."""
 
     args: TrainingArguments
     parent: handoff.Parent
     processor: object
     rows: list[SeedRow]
+    validation: list[SeedRow]
 
 
 def start(config: RLConfig, parent_stages: set[str]) -> Policy:
@@ -79,7 +83,7 @@ def start(config: RLConfig, parent_stages: set[str]) -> Policy:
     rows = fitting_rows(read_seed(config.data),
                         lambda row: row_prompt_length(processor, row) + config.rollout.max_new_tokens,
                         config.model.max_length, drop=config.data.on_bad_row == "drop")
-    return Policy(args, parent, processor, rows)
+    return Policy(args, parent, processor, rows, validation_rows(config.validation))
 
 
 def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str, metrics: dict | None = None,
@@ -100,6 +104,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
         reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl",
         callbacks=[MetricsFile(folder / "metrics.jsonl")], stateful=stateful)
+    watch(trainer, policy.processor, config.validation, policy.validation)
     resume.train(trainer, begun)
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {})})
