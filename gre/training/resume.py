@@ -267,6 +267,5 @@ def _lock(folder: Path) -> None:
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # stays open: closing it would free the lock
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise UserError(f"{folder.parent} is being trained by another process ({error.strerror}): wait for it to end, "
-                        "or stop it") from None
+    except (BlockingIOError, PermissionError):
+        raise UserError(f"{folder.parent} is being trained by another process: wait for it to end, or stop it") from None

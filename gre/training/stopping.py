@@ -26,7 +26,7 @@ class StopSignal:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def agreed(self, accelerator) -> bool:
         """Whether any process was told to stop; the same answer on all, who must ask at the same moment."""
