@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+from accelerate.utils import broadcast_object_list
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
@@ -133,8 +134,8 @@ def start(kind, tiny_vlm, rows, folder, *callbacks, **train):
     folder.mkdir(exist_ok=True)
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
     made_of = {"kind": kind}
-    found = checkpoints.newest(folder / "checkpoints", made_of)
-    resume.train(trainer, resume.Run(folder, made_of, found))
+    found = [checkpoints.newest(folder / "checkpoints", made_of) if trainer.is_world_process_zero() else None]
+    resume.train(trainer, resume.Run(folder, made_of, broadcast_object_list(found)[0]))
     return weights_hash(trainer)
 
 

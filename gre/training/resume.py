@@ -268,4 +268,5 @@ def _lock(folder: Path) -> None:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        raise UserError(f"{folder.parent} is being trained by another process: wait for it to end, or stop it") from None
+        raise UserError(f"{folder.parent} is being trained by another process: wait for it to end, or stop "
+                        "it") from None
