@@ -322,6 +322,7 @@ def test_a_weight_too_few_or_too_many_is_an_error(tiny_vlm, rows, tmp_path, edit
     name = next(name for name in weights if name.endswith("o_proj.weight"))
     weights["other.weight"] = weights.pop(name) if edit == "missing" else weights[name].clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "complete.json").unlink()
     checkpoints.complete(folder, 2, {"kind": "sft"})
     with pytest.raises(UserError, match="does not hold the weights"):
         start("sft", tiny_vlm, rows, tmp_path)
@@ -353,10 +354,10 @@ def test_border_raises_save_steps(tiny_vlm, rows, tmp_path, capsys):
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
-    code = ("import sys, pathlib; from gre.training.resume import _lock; _lock(pathlib.Path(sys.argv[1]));"
-            "print('locked', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as other:
+    code = ("import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
+            "print('locked', flush=True); sys.stdin.read()")  # as `_lock` does, without importing torch
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "locked\n"
         with pytest.raises(UserError, match="being trained by another process"):
             resume._lock(tmp_path)

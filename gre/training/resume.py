@@ -166,7 +166,8 @@ class _Keeper(TrainerCallback):
     def __init__(self, trainer: ResumableTrainer):
         self.trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        model.train()  # Trainer does so after the first step's batches are made, which a resumed step must not notice
         if self.trainer._checkpoint:
             state.compute_steps(args, state.max_steps)  # a resumed state brings the old logging_steps and save_steps
             self.trainer._read_state(self.trainer._checkpoint / self.trainer._state_name())
