@@ -137,7 +137,7 @@ def seconds(folder: Path, phases: Sequence[str]) -> dict[str, float]:
     """Wall time of the named phases. Raises UserError for one that the quickstart did not measure."""
     path = folder / "phases.json"
     measured = read_json(path, "the quickstart writes it")
-    if missing := [phase for phase in phases if phase not in measured]:
+    if missing := [phase for phase in phases if "seconds" not in measured.get(phase, {})]:
         raise UserError(f"{path} has no seconds of {', '.join(missing)}: let the quickstart run to its end")
     return {phase: measured[phase]["seconds"] for phase in phases}
 

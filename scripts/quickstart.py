@@ -3,7 +3,8 @@
     bash scripts/quickstart.sh [run=NAME] [seed=N] [fresh=true] [key=value …]
 
 key=value reaches every phase that knows the key; PHASE.key=value reaches that phase alone (stage3.train.max_steps=5).
-A phase that ended before, with the same command and code, is kept; fresh=true starts over.
+A phase that ended before, with the same command and code, is kept, and one that was stopped or killed goes on from its
+last checkpoint; fresh=true starts over. SIGTERM and SIGUSR1 are handed to the phase: stages write a checkpoint first.
 """
 import time
 
@@ -14,6 +15,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PHASES = {"world": "gre.tiny.world", "stage1": "stages.stage1", "judge": "stages.judge", "stage2": "stages.stage2",
           "stage3": "stages.stage3", "evaluation": "eval.run"}
 OWN = ("out", "run", "data", "base", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path",
-       "policy.model_name_or_path", "policy.data.path", "guards.places")
+        "policy.model_name_or_path", "policy.data.path", "validation.data.path", "guards.places")
 
 
 @dataclass
@@ -39,9 +41,10 @@ class Config:
 def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, list[str]]:
     """The command of each phase. known: the keys each phase takes."""
     data, base = folder / "data", ROOT / "gre" / "tiny" / "base"
-    prompts = [f"data.path={data}/gre_seed/gre_seed.jsonl", f"guards.places={data}/places.csv"]
+    watched = f"validation.data.path={data}/validation/validation.jsonl"
+    prompts = [f"data.path={data}/gre_seed/gre_seed.jsonl", f"guards.places={data}/places.csv", watched]
     settings = {
-        "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json"],
+        "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json", watched],
         "judge": [f"model_name_or_path={folder}/stage1", f"data.path={data}/gre_judge/gre_judge.json",
                   f"policy.model_name_or_path={folder}/stage1", f"policy.data.path={data}/validation/validation.jsonl"],
         "stage2": [f"model_name_or_path={folder}/stage1", f"judge.model_name_or_path={folder}/judge", *prompts],
@@ -75,7 +78,10 @@ def share_out(overrides: list[str], known: dict[str, list[str]]) -> dict[str, li
 
 
 class Progress:
-    """Which phases of a run have ended, by which command, in how many seconds (runs/NAME/phases.json)."""
+    """Which phases of a run have begun and ended, by which command, in how many seconds (runs/NAME/phases.json).
+
+    A phase that has begun and not ended has no seconds; what it left is kept for the same command to go on with.
+    """
 
     def __init__(self, folder: Path, fresh: bool):
         self.folder, self.file = folder, folder / "phases.json"
@@ -86,24 +92,35 @@ class Progress:
         self._write()
 
     def kept(self, phase: str, fingerprint: str) -> bool:
-        """Whether the phase ended before in the same way; if not, what it and later ones left is removed."""
-        if self.done.get(phase, {}).get("fingerprint") == fingerprint:
+        """Whether the phase ended before in the same way. If not, it begins: what later ones left is removed, and what
+        it left itself too, unless it was begun in the same way."""
+        entry = self.done.get(phase, {})
+        same = entry.get("fingerprint") == fingerprint
+        if same and "seconds" in entry:
             return True
-        for later in list(PHASES)[list(PHASES).index(phase):]:
+        for later in list(PHASES)[list(PHASES).index(phase) + same:]:
             self.done.pop(later, None)
             shutil.rmtree(self.folder / {"world": "data", "evaluation": "predictions"}.get(later, later),
                           ignore_errors=True)
+        self.done[phase] = {"fingerprint": fingerprint, "before": entry["before"] if same else 0.0}
         self._write()
         return False
 
-    def end(self, phase: str, fingerprint: str, seconds: float) -> None:
+    def stop(self, phase: str, seconds: float) -> None:
+        """Note the seconds of a phase that did not come to its end. Those of one that is killed together with the
+        quickstart are lost."""
+        self.done[phase]["before"] += seconds
+        self._write()
+
+    def end(self, phase: str, seconds: float) -> None:
         """Note that a phase has ended."""
-        self.done[phase] = {"fingerprint": fingerprint, "seconds": round(seconds, 2)}
+        entry = self.done[phase]
+        self.done[phase] = {"fingerprint": entry["fingerprint"], "seconds": round(entry["before"] + seconds, 2)}
         self._write()
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every phase that has ended."""
-        return {phase: entry["seconds"] for phase, entry in self.done.items()}
+        return {phase: entry["seconds"] for phase, entry in self.done.items() if "seconds" in entry}
 
     def _write(self) -> None:
         handoff.write_atomically(self.file, json.dumps(self.done, indent=2) + "\n")
@@ -114,6 +131,22 @@ def fingerprint(command: list[str], before: str) -> str:
     files = [Path(text).read_bytes() for text in command if text.endswith(".yaml")]
     return hashlib.sha256(b"\0".join([before.encode(), handoff.commit().encode(), *map(str.encode, command), *files])
                           ).hexdigest()
+
+
+def call(command: list[str], environment: dict[str, str]) -> int:
+    """Run a phase and return its exit status. SIGTERM and SIGUSR1 are handed on to it: it knows how to stop."""
+    child = subprocess.Popen(command, env=environment)
+    before = {number: signal.signal(number, lambda number, frame: child.send_signal(number))
+              for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:  # the terminal told the phase, too
+        child.wait()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - status if status < 0 else status  # as a shell says it
 
 
 def run(settings: Config, overrides: list[str]) -> None:
@@ -133,13 +166,14 @@ def run(settings: Config, overrides: list[str]) -> None:
             print(f"[{number}/{len(PHASES)} {phase}] done before, kept (fresh=true starts over)", flush=True)
             continue
         print(f"[{number}/{len(PHASES)} {phase}] {' '.join(command)}", flush=True)
-        status = subprocess.run(command, env=environment).returncode
+        status = call(command, environment)
+        now = time.monotonic()
         if status:
+            progress.stop(phase, now - started)
             print(f"[{number}/{len(PHASES)} {phase}] stopped, see above; the same command goes on from here",
                   file=sys.stderr)
             raise SystemExit(status)
-        now = time.monotonic()
-        progress.end(phase, mark, now - started)
+        progress.end(phase, now - started)
         print(f"[{number}/{len(PHASES)} {phase}] {now - started:.0f} s", flush=True)
         started = now
     finish(folder, progress.seconds())

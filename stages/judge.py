@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from gre import handoff
-from gre.config import REQUIRED, UserError, main, option, save
+from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_judge, read_seed
 from gre.models.judge import Judge
 from gre.models.vlm import (
@@ -30,7 +30,7 @@ from gre.models.vlm import (
     load_processor,
 )
 from gre.rollout.transformers import TransformersRollout
-from gre.training import judging
+from gre.training import judging, resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import save_model, training_metrics
@@ -89,11 +89,10 @@ def run(config: Config) -> None:
     if config.model.freeze_vision:
         freeze_vision(model)
     folder = Path(config.output_dir)
-    if args.process_index == 0:
-        save(config, handoff.begin(folder) / "config.yaml")
+    begun = resume.begin(config, args, parent)
     trainer = SFTTrainer(model, args, train_rows, partial(judging.encode, processor),
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
-    trainer.train()
+    resume.train(trainer, begun)
     save_model(trainer, processor, folder)
     metrics = {**training_metrics(trainer), "rows": len(train_rows)}
     trainer.accelerator.free_memory()
@@ -104,6 +103,7 @@ def run(config: Config) -> None:
         metrics["photos_sha256"] = write_photos(folder, {row.image for row in rows})
         data = [config.data.path, *([config.policy.data.path] if policy else [])]
         handoff.finish(folder, stage=STAGE, parent=parent, data=data, metrics=metrics)
+        resume.end(begun, processor)
     PartialState().wait_for_everyone()
 
 

@@ -10,15 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from gre import handoff
-from gre.config import REQUIRED, main, option, save
+from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import CoTRow, DataConfig, read_cot
 from gre.models.packing import Group
 from gre.models.vlm import ModelConfig, encode_prompt, encode_response, freeze_vision, load_model, load_processor
+from gre.training import resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
 from gre.training.sft import SFTTrainer, fitting_rows, response_length
+from gre.training.validation import ValidationConfig, validation_rows, watch
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Config:
     data: DataConfig = option(DataConfig, "GRE30K-CoT")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig, "the optimiser")
+    validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
 
 
 def run(config: Config) -> None:
@@ -42,17 +45,19 @@ def run(config: Config) -> None:
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     rows = fitting_rows(read_cot(config.data), partial(response_length, processor), config.model.max_length,
                         drop=config.data.on_bad_row == "drop")
+    watched = validation_rows(config.validation)
     model = load_model(parent.model_dir, weight_dtype(config.train))
     if config.model.freeze_vision:
         freeze_vision(model)
     folder = Path(config.output_dir)
-    if args.process_index == 0:
-        save(config, handoff.begin(folder) / "config.yaml")
+    begun = resume.begin(config, args, parent)
     trainer = SFTTrainer(model, args, rows, partial(encode, processor),
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
-    trainer.train()
+    watch(trainer, processor, config.validation, watched)
+    resume.train(trainer, begun)
     hand_on(trainer, processor, folder, stage="stage1", parent=parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(rows)})
+    resume.end(begun, processor, trainer.best_step)
 
 
 def encode(processor, row: CoTRow) -> Group:

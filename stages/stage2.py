@@ -67,7 +67,8 @@ def run(config: Config) -> None:
     guard = JudgeGuard(config.judge.min_rank_correlation, config.judge.guard_steps,
                        Path(config.output_dir) / "alarms.jsonl")
     rl.train(config, policy, rewards, stage=STAGE, on_rollout=partial(on_rollout, watch, guard),
-             metrics={"judge": {**judge_parent.record(), **measured}})
+             metrics={"judge": {**judge_parent.record(), **measured}}, made_of={"judge": judge_parent.sha256},
+             stateful={"judge_guard": guard})
 
 
 def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:

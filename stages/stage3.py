@@ -53,7 +53,8 @@ def run(config: Config) -> None:
     curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.enabled else None
     gps = partial(curriculum_rewards, curriculum) if curriculum else partial(gps_rewards, config.gps.thetas_km)
     rl.train(config, policy, {"format": rl.format_rewards, "gps": gps}, stage=STAGE,
-             on_rollout=partial(on_rollout, watch, curriculum))
+             on_rollout=partial(on_rollout, watch, curriculum),
+             stateful={"curriculum": curriculum} if curriculum else None)
 
 
 def gps_rewards(thetas_km: list[float], groups: list[Answers]) -> list[list[float]]:

@@ -1,7 +1,11 @@
 """The quickstart's own work: who gets which setting, what is kept, what is timed. The phases here are stand-ins."""
 import importlib.util
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +96,49 @@ def test_a_failing_phase_stops_it_and_the_next_call_goes_on(stand_ins, capsys):
         stand_ins("judge.text=fail")
     assert stopped.value.code == 3 and "[3/6 judge] stopped" in capsys.readouterr().err
     assert stand_ins() == ["world", "stage1", "judge", "judge", "stage2", "stage3", "evaluation"]  # one line a call
+
+
+def test_a_phase_that_was_stopped_keeps_its_folder_for_the_same_command(tmp_path):
+    (tmp_path / "r").mkdir()
+
+    def begin(mark):
+        progress = quickstart.Progress(tmp_path / "r", fresh=False)
+        assert not progress.kept("stage1", mark)
+        (tmp_path / "r/stage1/checkpoints").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "r/judge").mkdir(exist_ok=True)
+        return progress
+
+    first = begin("a")
+    (tmp_path / "r/stage1/checkpoints/half").touch()
+    first.stop("stage1", 5.0)
+    second = begin("a")
+    assert (tmp_path / "r/stage1/checkpoints/half").exists()
+    second.end("stage1", 2.0)
+    assert second.seconds() == {"stage1": 7.0}
+    third = quickstart.Progress(tmp_path / "r", fresh=False)
+    assert third.kept("stage1", "a") and not third.kept("judge", "b")
+    assert third.seconds() == {"stage1": 7.0}
+    begin("c")
+    assert not (tmp_path / "r/stage1/checkpoints/half").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_handed_to_the_phase(tmp_path, monkeypatch, number):
+    code = ("import pathlib, signal, sys, time\nfor n in (signal.SIGTERM, signal.SIGUSR1):\n"
+            "    signal.signal(n, lambda n, frame: sys.exit(n))\npathlib.Path('ready').touch()\ntime.sleep(20)")
+
+    def tell():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    monkeypatch.chdir(tmp_path)
+    status = quickstart.call([sys.executable, "-c", code], dict(os.environ))
+    thread.join()
+    assert status == number
+    assert quickstart.call(["bash", "-c", "kill -9 $$"], dict(os.environ)) == 137
 
 
 def test_a_folder_that_is_no_quickstart_is_left_alone(stand_ins, tmp_path):

@@ -27,8 +27,8 @@ class TrainConfig:
     bf16: bool = option(False, "bfloat16: autocast over float32 weights, or DeepSpeed's with a float32 master")
     deepspeed: str | None = option(None, "DeepSpeed's JSON config")
     logging_steps: int = option(1, "steps between two lines of metrics.jsonl")
-    save_steps: int = option(0, "steps between two checkpoints; 0: none, only the finished model")
-    save_total_limit: int = option(2, "checkpoints kept")
+    save_steps: int = option(0, "steps between two checkpoints, from which a killed run goes on; 0: only at a signal")
+    save_total_limit: int = option(2, "newest checkpoints kept while training; they go when the stage is finished")
     dataloader_num_workers: int = option(0, "processes that decode pictures; 0: the training process does")
     report_to: str = option("none", "none, tensorboard or wandb")
 
@@ -41,6 +41,9 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     """
     if train.deepspeed and not Path(train.deepspeed).is_file():
         raise UserError(f"there is no DeepSpeed config {train.deepspeed}: set train.deepspeed to a JSON file or null")
+    if train.save_total_limit < 1:
+        raise UserError(f"train.save_total_limit is {train.save_total_limit}: keep at least one checkpoint; "
+                        "train.save_steps=0 writes none")
     if train.report_to == "tensorboard":
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(output_dir) / "tensorboard"))
     arguments = TrainingArguments(

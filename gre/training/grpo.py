@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from gre.config import option
 from gre.models.packing import Group, Prompt
@@ -27,6 +27,7 @@ from gre.training import numerics
 from gre.training.arguments import check_weights
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, kl, token_weights
 from gre.training.meter import Meter
+from gre.training.resume import ResumableTrainer, cut_back, file_state
 from gre.training.sampler import StepSampler
 
 
@@ -78,7 +79,7 @@ Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completi
 OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
 
 
-class GRPOTrainer(Trainer):
+class GRPOTrainer(ResumableTrainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
@@ -102,6 +103,8 @@ class GRPOTrainer(Trainer):
                          **kwargs)
         self.reference = reference and reference.eval().requires_grad_(False).to(args.device)
         self.add_callback(_StepClock(self.meter))
+        self.stateful |= {"meter": self.meter, "samples": _Samples(self.samples)}
+        self.cut_only_every(grpo.num_iterations)
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
         prompts = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -276,6 +279,19 @@ def _prompt_dataset(rows: Sequence[Any], encode: Callable[[Any], Prompt]) -> Dat
     dataset = Dataset.from_dict({"row": list(range(len(rows)))})
     dataset.set_transform(lambda batch: {"row": batch["row"], "prompt": [encode(rows[i]) for i in batch["row"]]})
     return dataset
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The length of the samples' file, so that a resumed run neither loses nor repeats one."""
+
+    path: Path
+
+    def state_dict(self) -> dict:
+        return file_state(self.path)
+
+    def load_state_dict(self, state: dict) -> None:
+        cut_back(self.path, state)
 
 
 class _StepClock(TrainerCallback):

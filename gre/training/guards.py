@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from gre.config import UserError, option
 from gre.training.alarms import ring
+from gre.training.resume import cut_back, file_state
 
 BASELINE_LOGS = 10  # logs whose mean is "at the start"
 
@@ -80,12 +81,14 @@ class Alarms(TrainerCallback):
                                                f"{limits.high * unit:.4g})")
 
     def state_dict(self) -> dict:
-        """What is ringing and how numbers were at the start, as JSON takes them."""
-        return {"ringing": sorted(self.ringing), "start": {name: list(values) for name, values in self.start.items()}}
+        """What is ringing, how numbers were at the start, and the file's length, as JSON takes them."""
+        return {"ringing": sorted(self.ringing), "start": {name: list(values) for name, values in self.start.items()},
+                "file": file_state(self.path)}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on where `state_dict` was taken."""
         self.ringing, self.start = set(state["ringing"]), {name: list(v) for name, v in state["start"].items()}
+        cut_back(self.path, state["file"])
 
 
 class JudgeGuard:

@@ -41,6 +41,14 @@ class Meter:
         self.add_sum(name, seconds)
         self.clocked += seconds
 
+    def state_dict(self) -> dict:
+        """The sums since the last flush."""
+        return {"sums": dict(self._sums)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._sums.clear()
+        self._sums.update(state["sums"])
+
     def flush(self, accelerator) -> dict[str, float]:
         """{name: mean}, and start anew. A name without values is left out."""
         names = sorted(self._sums)

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from gre import handoff
-from gre.config import REQUIRED, option, save
+from gre.config import REQUIRED, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.models.vlm import (
@@ -20,12 +20,15 @@ from gre.models.vlm import (
 )
 from gre.rewards.format import format_reward
 from gre.rollout.transformers import TransformersRollout
+from gre.training import resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
 from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Reward
 from gre.training.guards import Alarms, GuardsConfig
+from gre.training.resume import Stateful
 from gre.training.sft import fitting_rows, row_prompt_length
+from gre.training.validation import ValidationConfig, validation_rows, watch
 
 ENGINES = ("transformers",)
 
@@ -58,16 +61,19 @@ class RLConfig:
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
     guards: GuardsConfig = option(GuardsConfig, "what is watched besides")
+    validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
 
 
 @dataclass
 class Policy:
-    """A stage's start: its arguments, its verified parent, the parent's processor, and the rows it will be asked."""
+    """A stage's start: its arguments, its verified parent, the parent's processor, the rows it will be asked, and those
+    it is watched on."""
 
     args: TrainingArguments
     parent: handoff.Parent
     processor: object
     rows: list[SeedRow]
+    validation: list[SeedRow]
 
 
 def start(config: RLConfig, parent_stages: set[str]) -> Policy:
@@ -79,28 +85,33 @@ def start(config: RLConfig, parent_stages: set[str]) -> Policy:
     rows = fitting_rows(read_seed(config.data),
                         lambda row: row_prompt_length(processor, row) + config.rollout.max_new_tokens,
                         config.model.max_length, drop=config.data.on_bad_row == "drop")
-    return Policy(args, parent, processor, rows)
+    return Policy(args, parent, processor, rows, validation_rows(config.validation))
 
 
 def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
-          on_rollout: OnRollout | None = None, metrics: dict | None = None) -> None:
-    """Train the parent on `rewards` and hand on `config.output_dir`. on_rollout: what else is done with every step's
-    completions (GRPOTrainer). metrics: what else the manifest shall hold."""
+          on_rollout: OnRollout | None = None, metrics: dict | None = None, made_of: dict[str, str] | None = None,
+          stateful: dict[str, Stateful] | None = None) -> None:
+    """Train the parent on `rewards` and hand on `config.output_dir`.
+
+    on_rollout: what else is done with every step's completions (GRPOTrainer). metrics: what else the manifest shall
+    hold. made_of: sha256 of what else the weights come from. stateful: what a resumed run has to remember.
+    """
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
     if config.model.freeze_vision:
         freeze_vision(model)
     reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
-    if policy.args.process_index == 0:
-        save(config, handoff.begin(folder) / "config.yaml")
+    begun = resume.begin(config, policy.args, policy.parent, **(made_of or {}))
     trainer = GRPOTrainer(
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
         reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout,
-        callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")])
-    trainer.train()
+        callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)
+    watch(trainer, policy.processor, config.validation, policy.validation)
+    resume.train(trainer, begun)
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {})})
+    resume.end(begun, policy.processor, trainer.best_step)
 
 
 def make_rollout(config: RolloutConfig, processor, model) -> TransformersRollout:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from gre.config import UserError
 from gre.models.packing import Group
@@ -14,9 +14,10 @@ from gre.models.scoring import score
 from gre.models.vlm import encode_response, prompt_length
 from gre.training import numerics
 from gre.training.arguments import check_weights
+from gre.training.resume import ResumableTrainer
 
 
-class SFTTrainer(Trainer):
+class SFTTrainer(ResumableTrainer):
     """Minimises the mean negative log-probability of the scored tokens of a whole optimiser step.
 
     rows: what is trained on, with an `id`; encode: row -> Group, called when the row is due, never before.
