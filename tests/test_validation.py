@@ -65,8 +65,8 @@ def test_quality_by_hand(photos):
     assert quality(spot, True, photos[0]) == (5000.0, 2.0)
     assert quality(spot, False, photos[0]) == (5000.0, 1.0)  # cut at the limit: no format
     assert quality("<think>a</think><answer>no</answer>", True, photos[0]) == (0.0, 1.0)
-    score, reward = quality("51.5074, -0.1278", True, photos[0])  # London, 343.9 km
-    assert score == pytest.approx(5000 * math.exp(-343.9 / 1492.7), abs=1) and reward == pytest.approx(score / 5000)
+    score, reward = quality("51.5074, -0.1278", True, photos[0])  # London, 343.1 km
+    assert score == pytest.approx(5000 * math.exp(-343.1 / 1492.7), abs=1) and reward == pytest.approx(score / 5000)
 
 
 def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path):  # noqa: F811
