@@ -78,6 +78,14 @@ def drop_torn_line(path: Path) -> None:
         path.write_bytes(content[:content.rfind(b"\n") + 1])
 
 
+def check_settings(path: Path, source: dict) -> None:
+    """Raises UserError when the settings written beside a prediction file are not those of `source`."""
+    beside = path.with_suffix(".json")
+    before = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    if changed := [key for key in source if before.get(key) != source[key]]:
+        raise UserError(f"{path} was predicted with another {', '.join(changed)}: delete it or choose another out=")
+
+
 def check_complete(rows: Sequence[Prediction], ids: Sequence[str], name: str) -> list[Prediction]:
     """`rows` in the order of `ids`. UserError when one is missing or foreign: n is never what happened to work."""
     by_id = {row.id: row for row in rows}
