@@ -108,3 +108,11 @@ def test_210_000_rows_are_drawn_a_few_draws_at_a_time():
 
 def test_a_draw_without_rows_is_left_out():
     assert bounds(np.array([np.nan, 1.0, 3.0, np.nan])) == pytest.approx((1.05, 2.95))
+
+
+def test_a_draw_divides_sums_and_averages_no_cluster_means():
+    # A place of 10 hits and three single misses. k of 4 places drawn are the big one in C(4,k) 3^(4-k) of 256 cases:
+    # 81, 108, 54, 12, 1. The 2.5th percentile is k = 0; the 97.5th is k = 3 (5.1 % are 3 or 4), which is 30 hits of 31
+    # rows. Averaged means would say 3/4.
+    interval = paired_bootstrap([1] * 10 + [0] * 3, [0] * 13, ["big"] * 10 + ["a", "b", "c"])
+    assert interval == pytest.approx({"mean": 10 / 13, "low": 0.0, "high": 30 / 31})
