@@ -2,11 +2,13 @@
 
 One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
+Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/shards.py); when all have
+ended, the command without shard joins their files. Either way the file is the one a single run would have written.
 The pixel budget is the checkpoint's own. The two controls show the same questions with other pictures:
 pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
 """
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from eval import controls, predictions
+from eval import controls, predictions, shards
 from eval.predictions import Prediction
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
@@ -38,6 +40,7 @@ class Config:
     pictures: str = option("own", f"what the model is shown: {', '.join(PICTURES)}")
     seed: int = option(0, "deals the swapped pictures; greedy answers need no other")
     batch_size: int = option(64, "pictures answered at once")
+    shard: str = option("", "i/n, i from 0: answer this part of the rows, into a file beside out; empty: all rows")
     max_new_tokens: int = option(512, "tokens of an answer; what is longer is cut and counts as unfinished")
     dtype: str = option("float32", "weights while answering: float32 or bfloat16")
     min_pixels: int | None = option(None, "smallest picture of a plain model; a stage's is in its manifest")
@@ -47,11 +50,12 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    return {"reads": [config.model, config.data, *filter(None, [config.places])], "writes": [config.out]}
+    out = shards.path(Path(config.out), *shards.parse(config.shard)) if config.shard else config.out
+    return {"reads": [config.model, config.data, *filter(None, [config.places])], "writes": [str(out)]}
 
 
 def run(config: Config) -> list[Prediction]:
-    """Answer every row of `config.data` not yet in `config.out`; returns all rows in the order of the data.
+    """Answer every row of `config.data` (or of this shard) not yet answered; returns them in the order of the data.
 
     Raises UserError for a setting it does not know, a checkpoint that is refused, a bad row, or a file made otherwise.
     """
@@ -65,25 +69,39 @@ def run(config: Config) -> list[Prediction]:
     places = place_names(rows, config.places)
     shown = controls.deal(places, config.seed) if config.pictures == "swapped" else range(len(rows))
 
-    out = Path(config.out)
-    kept = _kept(out, {
+    batches = [range(start, min(start + config.batch_size, len(rows)))
+               for start in range(0, len(rows), config.batch_size)]
+    source = {
         "model": {"stage": parent.stage, "sha256": parent.sha256}, "data_sha256": handoff.file_hash(config.data),
         "pictures": config.pictures, "seed": config.seed, "max_new_tokens": config.max_new_tokens,
-        "dtype": config.dtype, "pixel_budget": asdict(budget)})
-    waiting = [index for index, row in enumerate(rows) if row.id not in kept]
-    if waiting:
+        "dtype": config.dtype, "pixel_budget": asdict(budget)}
+    out = Path(config.out)
+    if config.shard:
+        mine, of = shards.parse(config.shard)
+        out, batches = shards.path(out, mine, of), batches[mine::of]
+        source |= {"shard": config.shard, "batch_size": config.batch_size}
+    elif not out.exists():
+        shards.join(out, source, [row.id for row in rows])
+    ids = [rows[index].id for batch in batches for index in batch]
+    kept = _kept(out, source)
+    predictions.append(out, [])  # where there are more shards than batches, the last ones leave empty files
+    if waiting := len(set(ids) - kept):
         answer = _answerer(parent.model_dir, budget, config)
         root = Path(config.image_root or Path(config.data).parent).resolve()
-        with tqdm(total=len(rows), initial=len(rows) - len(waiting), desc=out.stem, unit="picture") as progress:
-            for indices in _batches(waiting, config.batch_size):
+        with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="picture") as progress:
+            for indices in batches:
+                new = [rows[index].id not in kept for index in indices]
+                if not any(new):
+                    continue
+                # A batch begun before is answered whole: what stands beside a picture can change its last bits.
                 images = [load_image(rows[shown[index]].image) for index in indices]
                 if config.pictures == "blank":
                     images = [controls.blank(image) for image in images]
                 said = answer([rows[index].instruction for index in indices], images)
                 predictions.append(out, [_prediction(rows[index], places[index], root, *text_and_end)
-                                         for index, text_and_end in zip(indices, said)])
-                progress.update(len(indices))
-    return predictions.check_complete(predictions.read(out), [row.id for row in rows], str(out))
+                                         for index, text_and_end, is_new in zip(indices, said, new) if is_new])
+                progress.update(sum(new))
+    return predictions.check_complete(predictions.read(out), ids, str(out))
 
 
 def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:
@@ -141,16 +159,9 @@ def _kept(out: Path, source: dict) -> set[str]:
         out.parent.mkdir(parents=True, exist_ok=True)
         handoff.write_atomically(beside, json.dumps(source, indent=2) + "\n")
         return set()
-    before = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-    if changed := [key for key in source if before.get(key) != source[key]]:
-        raise UserError(f"{out} was predicted with another {', '.join(changed)}: delete it or choose another out=")
+    predictions.check_settings(out, source)
     predictions.drop_torn_line(out)
     return {row.id for row in predictions.read(out)}
-
-
-def _batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(items), size):
-        yield items[start:start + size]
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 
 Degrees are decimal; lat and lon are null where the text holds no readable answer. `finished` is false when the model
 was cut off at the token limit. `image` is relative to the data's folder. Later versions add fields and drop none.
+eval/columns.py lists further fields a line may carry (author, slices, names).
 """
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,16 +52,23 @@ def append(path: Path, rows: Iterable[Prediction]) -> None:
 
 def read(path: str | Path) -> list[Prediction]:
     """The rows of a prediction file. Raises UserError naming file and line of a row that is none or comes twice."""
-    path = Path(path)
+    return [row for row, _ in stream(path)]
+
+
+def stream(path: str | Path) -> Iterator[tuple[Prediction, dict]]:
+    """The rows of a prediction file one by one, each with all fields of its line. Raises UserError as `read` does."""
+    seen = set()
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # not splitlines: text may hold U+2028
+        with open(path, encoding="utf-8", newline="\n") as lines:  # only \n ends a line: text may hold U+2028
+            for number, line in enumerate(lines, 1):
+                row, fields = _parse(line, f"{path} line {number}")
+                if row.id in seen:
+                    raise UserError(f"{path} holds row {row.id} more than once (line {number}): delete the file and "
+                                    "predict again")
+                seen.add(row.id)
+                yield row, fields
     except FileNotFoundError:
         raise UserError(f"there are no predictions {path}: run eval.predict with out={path} first") from None
-    rows = [_parse(line, f"{path} line {number}") for number, line in enumerate(lines, 1)] if lines != [""] else []
-    if twice := [name for name, count in Counter(row.id for row in rows).items() if count > 1]:
-        raise UserError(f"{path} holds row {twice[0]} more than once ({len(twice)} such rows): delete the file and "
-                        "predict again")
-    return rows
 
 
 def drop_torn_line(path: Path) -> None:
@@ -69,6 +76,14 @@ def drop_torn_line(path: Path) -> None:
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         path.write_bytes(content[:content.rfind(b"\n") + 1])
+
+
+def check_settings(path: Path, source: dict) -> None:
+    """Raises UserError when the settings written beside a prediction file are not those of `source`."""
+    beside = path.with_suffix(".json")
+    before = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    if changed := [key for key in source if before.get(key) != source[key]]:
+        raise UserError(f"{path} was predicted with another {', '.join(changed)}: delete it or choose another out=")
 
 
 def check_complete(rows: Sequence[Prediction], ids: Sequence[str], name: str) -> list[Prediction]:
@@ -86,24 +101,32 @@ def check_complete(rows: Sequence[Prediction], ids: Sequence[str], name: str) ->
 
 def check_same_rows(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple[str, str]) -> None:
     """Raises UserError unless both files hold the same pictures in the same order: a paired comparison needs pairs."""
-    def key(row: Prediction) -> tuple:
-        return row.id, row.place, row.gt_lat, row.gt_lon
+    check_same_keys([key(row) for row in a], [key(row) for row in b], names)
 
+
+def key(row: Prediction) -> tuple[str, str, float, float]:
+    """What must agree for two rows to be about one picture: id, place, latitude and longitude of the truth."""
+    return row.id, row.place, row.gt_lat, row.gt_lon
+
+
+def check_same_keys(a: Sequence[tuple], b: Sequence[tuple], names: tuple[str, str]) -> None:
+    """`check_same_rows` for keys alone."""
     if len(a) != len(b):
         raise UserError(f"{names[0]} has {len(a)} rows and {names[1]} has {len(b)}: predict both on the same data")
     for left, right in zip(a, b):
-        if key(left) != key(right):
-            raise UserError(f"{names[0]} has row {key(left)} where {names[1]} has {key(right)}: predict both on the "
-                            "same data")
+        if left != right:
+            raise UserError(f"{names[0]} has row {left} where {names[1]} has {right}: predict both on the same data")
 
 
-def _parse(line: str, where: str) -> Prediction:
+def _parse(line: str, where: str) -> tuple[Prediction, dict]:
     try:
         fields = json.loads(line)
         row = Prediction(**{name: fields[name] for name in Prediction.__dataclass_fields__})
+        if (row.lat is None) != (row.lon is None):
+            raise UserError(f"{where}: lat is {row.lat} and lon is {row.lon}; both are numbers or both are null")
+        for point in filter(None, (row.truth, row.answer)):
+            LatLon.checked(*point)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{where} is not a prediction ({type(error).__name__}: {error}): delete the file and predict "
                         "again") from None
-    if (row.lat is None) != (row.lon is None):
-        raise UserError(f"{where}: lat is {row.lat} and lon is {row.lon}; both are numbers or both are null")
-    return row
+    return row, fields

@@ -7,12 +7,8 @@ that a checkpoint can be traced to the base it grew from. Paths in it are relati
 published.
 """
 import hashlib
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +19,10 @@ from transformers import GenerationConfig
 import gre
 from gre.config import UserError
 from gre.models.vlm import MAX_PIXELS, MIN_PIXELS, PixelBudget, load_model, load_processor, pixel_budget
+from gre.provenance import commit, file_hash, public_path, versions, write_atomically
 
 MANIFEST = "manifest.json"
 BASE = "base"  # the stage of a plain Hugging Face folder
-PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "tokenizers", "deepspeed", "peft")
 HASHED = (".safetensors", ".json", ".jinja", ".txt")  # weights, config, tokenizer, processor, chat template
 FILES = [f"*{suffix}" for suffix in HASHED]
 
@@ -144,43 +140,6 @@ def model_hash(folder: Path) -> str:
     for path in sorted(path for path in folder.iterdir() if path.suffix in HASHED):
         digest.update(f"{path.name}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
-
-
-def file_hash(path: str | Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or nothing, after a power cut too."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
-def public_path(path: str | Path) -> str:
-    """`path` from the working directory, or its last two parts when it lies outside."""
-    path = Path(path).absolute()
-    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(*path.parts[-2:])).as_posix()
-
-
-def commit() -> str:
-    """The commit this code runs from, with "-dirty" when files differ from it; "unknown" outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers, as far as they are installed."""
-    installed = {distribution.name: distribution.version for distribution in importlib.metadata.distributions()}
-    return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
 
 
 def _stage_parent(folder: Path, stages: Collection[str], accept_any: bool) -> Parent:

@@ -1,6 +1,6 @@
 """A whole run evaluated: real models answering, results.json's shape, and a report that trusts nobody."""
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -279,3 +279,73 @@ def test_the_judge_is_not_asked_about_unreadable_answers(data):
 def test_a_missing_judge_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model folder"):
         judged.write(tmp_path, {}, tmp_path)
+
+
+def company(model_dir, budget, config):
+    """An answerer that names the pictures of the batch: one that is answered in other company reads differently."""
+    def answer(instructions, images):
+        return [(f"<answer>{[image.getpixel((0, 0))[0] for image in images]} {at}</answer>", True)
+                for at in range(len(images))]
+    return answer
+
+
+@pytest.mark.parametrize("answerer", [None, company], ids=["model", "company"])
+def test_resume_and_shards_write_what_one_run_writes(folder_of_model, data, tmp_path, monkeypatch, answerer):
+    if answerer:
+        monkeypatch.setattr(predict, "_answerer", answerer)
+
+    def run(name: str, **keys) -> Path:
+        predict.run(replace(config(folder_of_model, data, tmp_path / f"{name}.jsonl"), batch_size=4, **keys))
+        return tmp_path / f"{name}.jsonl"
+
+    one = run("one").read_bytes()
+    assert len(set(one.splitlines())) == 6
+
+    resumed = run("resumed")
+    for cut in (1, 300, len(one) - 30, len(one)):  # inside the first, a middle and the last row, and between rows
+        resumed.write_bytes(one[:cut])
+        assert run("resumed").read_bytes() == one
+
+    for mine in (2, 0, 1):  # 6 rows are 2 batches of 4: the third shard has nothing to do
+        run("shared", shard=f"{mine}/3")
+    assert (tmp_path / "shared.2of3.jsonl").read_bytes() == b""
+    part = tmp_path / "shared.0of3.jsonl"
+    part.write_bytes(part.read_bytes()[:500])
+    run("shared", shard="0/3")
+    answers = predict._answerer
+    monkeypatch.setattr(predict, "_answerer", None)  # joining asks no model
+    assert run("shared").read_bytes() == one
+    assert (tmp_path / "shared.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    monkeypatch.setattr(predict, "_answerer", answers)
+
+
+@pytest.mark.parametrize("break_it, message", [
+    (lambda folder: (folder / "p.1of2.jsonl").unlink(), "there is no .*p.1of2.jsonl: run shard=1/2 first"),
+    (lambda folder: (folder / "p.0of2.jsonl").write_text('{"id'), "p.0of2.jsonl ends in half a row: run shard=0/2"),
+    (lambda folder: (folder / "p.0of2.jsonl").write_text(""), "lack 4 of 6 rows, the first is test:1: run each shard"),
+    (lambda folder: (folder / "p.0of3.jsonl").write_text(""), "shared out in more than one way"),
+    (lambda folder: (folder / "p.0of2.json").write_text("{}"), "p.0of2.jsonl was predicted with another model"),
+])
+def test_shards_that_make_no_whole_are_not_joined(folder_of_model, data, tmp_path, monkeypatch, break_it, message):
+    monkeypatch.setattr(predict, "_answerer", company)
+    settings = config(folder_of_model, data, tmp_path / "p.jsonl")
+    for mine in (0, 1):
+        predict.run(replace(settings, shard=f"{mine}/2"))
+    break_it(tmp_path)
+    with pytest.raises(UserError, match=message):
+        predict.run(settings)
+    assert not (tmp_path / "p.jsonl").exists()
+
+
+@pytest.mark.parametrize("shard", ["2/2", "1", "a/b", "-1/2", "0/0"])
+def test_a_shard_is_one_of_n(folder_of_model, data, tmp_path, shard):
+    with pytest.raises(UserError, match="write i/n with i from 0"):
+        predict.run(config(folder_of_model, data, tmp_path / "p.jsonl", shard=shard))
+
+
+def test_shards_of_different_batch_sizes_do_not_mix(folder_of_model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "_answerer", company)
+    settings = config(folder_of_model, data, tmp_path / "p.jsonl", shard="0/2")
+    predict.run(settings)
+    with pytest.raises(UserError, match="predicted with another batch_size"):
+        predict.run(replace(settings, batch_size=2))

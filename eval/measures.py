@@ -1,0 +1,114 @@
+"""Columns → numbers with intervals, for all rows, for each slice of them, and for two models on the same rows.
+
+One set of bootstrap draws serves everything: a slice's number in a draw comes from the rows of the slice that were
+drawn, and a difference is taken within the draw. A slice of a single cluster gets no interval: nothing varies.
+"""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from eval import paired
+from eval.columns import Columns
+from gre.geo import bootstrap
+from gre.geo.accuracy import THRESHOLDS_KM, geoscore
+from gre.geo.bootstrap import Clusters
+from gre.geo.point import NO_ANSWER_KM
+
+WITHIN = [f"within_{limit}_km" for limit in THRESHOLDS_KM]
+MEANS = [*WITHIN, "geoscore", "mean_km"]  # what is a mean over rows, and so a ratio of sums over clusters
+MEDIAN = "median_km"
+Estimates = dict[str, dict[str, float | None]]  # measure → {"value", "low", "high"}; low and high None for one cluster
+
+
+class Part:
+    """Means and the median of some of the rows: of all of them once, and of each bootstrap draw.
+
+    values: (rows, measures). middle: (rows,) what the median is taken of, or None. rows: indices into clusters.index.
+    """
+
+    def __init__(self, names: Sequence[str], values: np.ndarray, middle: np.ndarray | None, rows: np.ndarray,
+                 clusters: Clusters):
+        self.names = [*names, *([] if middle is None else [MEDIAN])]
+        self.here, own = np.unique(clusters.index[rows], return_inverse=True)  # the clusters these rows belong to
+        grouped = Clusters(own, np.bincount(own))
+        self.n, self.sums, self.sizes = len(rows), grouped.sums(values), grouped.sizes
+        self.value = list(values.mean(axis=0))
+        self.order = None
+        if middle is not None:
+            order = np.argsort(middle, kind="stable")
+            self.order, self.ascending = own[order], middle[order]
+            self.value.append(np.median(middle))
+
+    def draw(self, times_drawn: np.ndarray) -> np.ndarray:
+        """(draws, measures) for (draws, clusters) resamples; NaN in draws that hold none of these rows."""
+        drawn = times_drawn[:, self.here] if len(self.here) < times_drawn.shape[1] else times_drawn
+        with np.errstate(invalid="ignore"):
+            means = (drawn @ self.sums) / (drawn @ self.sizes)[:, None]
+        if self.order is None:
+            return means
+        return np.column_stack([means, bootstrap.medians(drawn, self.order, self.ascending)])
+
+
+def parts(columns: Columns) -> dict[tuple[str, ...], Part]:
+    """Everything of a file that gets a number: () is all rows, ("slice", field, label) a slice, ("name", level) the
+    rows whose name at that level the benchmark has."""
+    charged = np.where(np.isnan(columns.distance_km), NO_ANSWER_KM, columns.distance_km)
+    values = np.column_stack([
+        *(charged <= limit for limit in THRESHOLDS_KM),
+        [geoscore(None if np.isnan(distance) else distance) for distance in columns.distance_km.tolist()], charged])
+    found = {(): np.arange(len(charged))}
+    for field, labels in columns.slices.items():
+        found |= {("slice", field, str(label)): np.flatnonzero(labels == label) for label in np.unique(labels)}
+    made = {key: Part(MEANS, values[rows], charged[rows], rows, columns.clusters) for key, rows in found.items()}
+    for level, right in columns.names.items():
+        rows = np.flatnonzero(~np.isnan(right))
+        made["name", level] = Part([f"{level}_right"], right[rows, None], None, rows, columns.clusters)
+    return made
+
+
+def estimate(files: Mapping[str, Columns], draws: int, seed: int) -> dict[tuple[str, ...], dict]:
+    """Numbers of one file or of two with the same rows, with 95 % intervals.
+
+    files: name → columns; the rows must be the same (eval.predictions.check_same_keys). Returns by the keys of `parts`
+    {"n", "clusters", name: Estimates, …, "difference": Estimates of the first file minus the second, if two}.
+    """
+    first = next(iter(files.values()))
+    made = {name: parts(columns) for name, columns in files.items()}
+    shared = [key for key in made[next(iter(files))] if all(key in found for found in made.values())]
+    samples = {(name, key): [] for name in files for key in shared}
+    for times_drawn in bootstrap.resamples(first.clusters, draws, seed):
+        for name, key in samples:
+            samples[name, key].append(made[name][key].draw(times_drawn))
+    result = {}
+    for key in shared:
+        of = {name: made[name][key] for name in files}
+        drawn = {name: np.concatenate(samples[name, key]) for name in files}
+        part = next(iter(of.values()))
+        several = len(part.here) > 1
+        result[key] = {"n": part.n, "clusters": len(part.here)}
+        result[key] |= {name: _estimates(part.names, of[name].value, drawn[name], several) for name in files}
+        if len(files) == 2:
+            (a, b), (drawn_a, drawn_b) = of.values(), drawn.values()
+            result[key]["difference"] = _estimates(part.names, np.subtract(a.value, b.value), drawn_a - drawn_b,
+                                                   several)
+    return result
+
+
+def p_values(a: Columns, b: Columns, draws: int, seed: int) -> dict:
+    """Tests of the difference over all rows, by measure: {"sign_flip": of each mean, "holm": of the five thresholds
+    together, "mcnemar": of each threshold, or None where a cluster has more than one row}."""
+    of_a, of_b = parts(a)[()], parts(b)[()]
+    by_measure = dict(zip(MEANS, map(float, paired.sign_flip(of_a.sums - of_b.sums, draws, seed))))
+    mcnemar = None
+    if len(a.clusters) == len(a.keys):  # every cluster is a row, and its sums are the row's hits
+        mcnemar = {name: paired.mcnemar(of_a.sums[:, at], of_b.sums[:, at]) for at, name in enumerate(WITHIN)}
+    return {"sign_flip": by_measure, "holm": dict(zip(WITHIN, paired.holm([by_measure[name] for name in WITHIN]))),
+            "mcnemar": mcnemar}
+
+
+def _estimates(names: Sequence[str], values: Sequence[float], drawn: np.ndarray, several: bool) -> Estimates:
+    estimates = {}
+    for at, name in enumerate(names):
+        low, high = bootstrap.bounds(drawn[:, at]) if several else (None, None)
+        estimates[name] = {"value": float(values[at]), "low": low, "high": high}
+    return estimates

@@ -1,0 +1,46 @@
+"""Where a file came from: hashes, the commit, versions, and writing so that half a file is never read. No torch."""
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "tokenizers", "deepspeed", "peft")
+
+
+def file_hash(path: str | Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or nothing, after a power cut too."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def public_path(path: str | Path) -> str:
+    """`path` from the working directory, or its last two parts when it lies outside."""
+    path = Path(path).absolute()
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(*path.parts[-2:])).as_posix()
+
+
+def commit() -> str:
+    """The commit this code runs from, with "-dirty" when files differ from it; "unknown" outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers, as far as they are installed."""
+    installed = {distribution.name: distribution.version for distribution in importlib.metadata.distributions()}
+    return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}

@@ -1,0 +1,224 @@
+"""python -m eval.score: golden files, hand-worked comparisons, what is refused, and coverage of a known truth."""
+import itertools
+import json
+import math
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+from eval import columns, coverage, score
+from gre.config import ConfigError, UserError, load
+from gre.geo.accuracy import THRESHOLDS_KM
+
+GOLDEN = Path(__file__).with_name("golden_scores") / "poles_and_date_line.jsonl"
+
+
+def line(number: int, lat: float | None = 48.0, text: str | None = None, finished: bool = True, **fields) -> dict:
+    """A row whose truth is 48, 2 and whose answer lies on the same meridian: a degree is 111.195 km."""
+    said = f"<think>x</think><answer>{lat}, 2.0</answer>" if text is None else text
+    return {"id": f"t:{number}", "place": f"place {number}", "image": "x.jpg", "gt_lat": 48.0, "gt_lon": 2.0,
+            "text": said, "lat": lat, "lon": None if lat is None else 2.0, "finished": finished, **fields}
+
+
+def write(path: Path, lines: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    return str(path)
+
+
+def run(*paths: str, **keys) -> dict:
+    return score.run(score.Config(*paths, **{"draws": 500, **keys}))
+
+
+def test_golden_scores_at_the_poles_and_the_date_line(capsys):
+    # Worked out without haversine. All pairs lie on one meridian or on the equator, so that the distance is an arc in
+    # degrees times pi 6371.0088 / 180 = 111.19508023353 km (30 digits, Python's decimal):
+    #   golden:1  the north pole under two longitudes       0        0 km
+    #   golden:2  179.996 E to 179.996 W on the equator     0.008    0.889561 km
+    #   golden:3  179.995 E to 179.996 W                    0.009    1.000756 km, just over 1
+    #   golden:4  the south pole to 89.8 S                  0.2     22.239016 km
+    #   golden:5  89.5 N to 89.5 N over the pole            1      111.195080 km
+    #   golden:6  3 W to 3.745 E on the equator             6.745  750.010816 km, just over 750
+    #   golden:7  60 N to 60 N over the pole               60     6671.704814 km
+    #   golden:8  to the antipode                         180    20015.114442 km
+    #   golden:9, 10  no readable answer                         20015 km by definition
+    #   golden:11 180 W to 180 E                            0        0 km
+    #   golden:12 22.4 N to the equator                    22.4   2490.769797 km
+    arcs = [0, 0.008, 0.009, 0.2, 1, 6.745, 60, 180, None, None, 0, 22.4]
+    read = columns.read(GOLDEN)
+    for arc, distance in zip(arcs, read.distance_km.tolist()):
+        assert math.isnan(distance) if arc is None else distance == pytest.approx(arc * 111.19508023353, abs=1e-6)
+
+    made = run(str(GOLDEN), draws=10_000, rows=12)
+    value = {name: estimate["value"] for name, estimate in made["all"]["predictions"].items()}
+    assert [value[f"within_{limit}_km"] * 12 for limit in THRESHOLDS_KM] == pytest.approx([3, 5, 6, 6, 8])
+    assert value["median_km"] == pytest.approx(430.602948204)       # (111.195080 + 750.010816) / 2
+    assert value["mean_km"] == pytest.approx(5841.077023508)        # the twelve above, added and divided
+    assert value["geoscore"] == pytest.approx(2798.818167758)       # 5000 exp(-km / 1492.7), to 30 digits
+    assert made["n"] == 12 and made["unparsed"] == {"predictions": 2}
+    assert made["refused"] == {"predictions": 1}                    # "I cannot tell"; golden:10 holds a number
+    assert made["clusters"] == {"by": {"author": 12}, "count": 5, "largest": 3}
+    assert made["all"]["clusters"] == 5
+    printed = capsys.readouterr().out
+    assert "n 12, unparsed 2 (1 refused), counted as wrong" in printed and "5 clusters (12 rows by author" in printed
+
+
+def test_golden_intervals_are_those_of_all_3125_draws():
+    # Five authors: every draw takes five of them with replacement, each of the 3,125 as likely. 0.6 % is 4 sigma.
+    charged = [20015.0 if math.isnan(km) else km for km in columns.read(GOLDEN).distance_km.tolist()]
+    authors = [charged[0:3], charged[3:5], charged[5:7], charged[7:9], charged[9:12]]
+    drawn = [sum(draw, []) for draw in itertools.product(authors, repeat=5)]
+    expected = {"within_25_km": sorted(sum(km <= 25 for km in draw) / len(draw) for draw in drawn),
+                "mean_km": sorted(sum(draw) / len(draw) for draw in drawn),
+                "median_km": sorted(map(median, drawn))}
+    made = run(str(GOLDEN), draws=10_000)["all"]["predictions"]
+    for name, values in expected.items():
+        for end, level in (("low", 0.025), ("high", 0.975)):
+            assert values[int((level - 0.006) * 3125)] <= made[name][end] * (1 + 1e-9) + 1e-9
+            assert made[name][end] * (1 - 1e-9) <= values[int((level + 0.006) * 3125)] + 1e-9
+
+
+def test_slices_add_up_and_a_single_cluster_gets_no_interval(tmp_path, capsys):
+    rows = [line(1, indoor=True), line(2, lat=None, indoor=True), line(3, indoor=False), line(4, lat=49.0)]
+    made = run(write(tmp_path / "p.jsonl", rows))
+    slices = made["slices"]["indoor"]
+    assert {name: block["n"] for name, block in slices.items()} == {"(no label)": 1, "indoor": 2, "outdoor": 1}
+    assert slices["indoor"]["predictions"]["within_25_km"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+    assert slices["outdoor"]["predictions"]["geoscore"] == {"value": 5000.0, "low": None, "high": None}
+    printed = capsys.readouterr().out
+    assert "indoor outdoor: n 1, clusters 1; within 25 km 100.0 % [no interval: one cluster]" in printed
+    golden = run(str(GOLDEN))["slices"]["continent"]
+    assert {name: (block["n"], block["clusters"]) for name, block in golden.items()} == {
+        "(no label)": (8, 3), "Europe": (4, 2)}
+    # Europe is bo (22 and 111 km) and cleo (750 and 6672 km): bo or cleo alone are the ends.
+    assert golden["Europe"]["predictions"]["within_25_km"] == {"value": 0.25, "low": 0.0, "high": 0.5}
+    assert golden["Europe"]["predictions"]["median_km"]["value"] == pytest.approx((111.19508 + 750.010816) / 2)
+
+
+def test_two_models_worked_by_hand(tmp_path, capsys):
+    # Six single photos. `a` is right on all; `b` is 1 degree off on five of them.
+    a = write(tmp_path / "a.jsonl", [line(i) for i in range(6)])
+    b = write(tmp_path / "b.jsonl", [line(i, lat=49.0 if i else 48.0) for i in range(6)])
+    made = run(a, b)
+    assert made["all"]["difference"]["within_25_km"]["value"] == pytest.approx(5 / 6)
+    assert made["all"]["difference"]["median_km"]["value"] == pytest.approx(-111.19508)
+    assert made["all"]["difference"]["within_200_km"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    # Five heads in five throws, both ways: 2/32. Holm: two thresholds share 2/32, so 5 x 2/32; the others are at 1.
+    expected = dict.fromkeys(("within_1_km", "within_25_km"), 2 / 32) | dict.fromkeys(
+        ("within_200_km", "within_750_km", "within_2500_km"), 1.0)
+    assert made["p"]["mcnemar"] == pytest.approx(expected)
+    assert made["p"]["sign_flip"] == pytest.approx(expected | {"geoscore": 2 / 32, "mean_km": 2 / 32})
+    assert made["p"]["holm"] == pytest.approx({name: min(1.0, 5 * p) for name, p in expected.items()})
+    assert "exact McNemar: within 1 km 0.0625" in capsys.readouterr().out
+
+
+def test_mcnemar_is_not_given_where_rows_hang_together(tmp_path, capsys):
+    a = write(tmp_path / "a.jsonl", [line(i, author="x" if i < 5 else "y") for i in range(6)])
+    b = write(tmp_path / "b.jsonl", [line(i, lat=49.0 if i else 48.0, author="x" if i < 5 else "y") for i in range(6)])
+    made = run(a, b)
+    assert made["p"]["mcnemar"] is None and "no McNemar test" in capsys.readouterr().out
+    assert made["p"]["sign_flip"]["within_25_km"] == 0.5  # authors' sums 4 and 1: ++ and -- of four flips are as far
+    assert made["clusters"] == {"by": {"author": 6}, "count": 2, "largest": 5}
+
+
+def test_author_else_place_else_row(tmp_path):
+    rows = [line(1, author="x"), line(2, author="x"), line(3, place="p"), line(4, place="p", author=""),
+            line(5, place="", author=None), line(6, place="x")]
+    read = columns.read(write(tmp_path / "p.jsonl", rows))
+    assert read.clusters.index.tolist() == [0, 0, 1, 1, 2, 3]
+    assert read.clustered_by == {"author": 2, "place": 3, "row": 1}
+
+
+def test_names_are_matched_exactly_over_the_rows_that_have_one(tmp_path, capsys):
+    rows = [line(1, gt_country="Niger", country="Nigeria"), line(2, gt_country="Côte d’Ivoire", country="co\u0302te "
+            " D’Ivoire "), line(3, gt_country="Peru", country=None), line(4, gt_country="Peru"),
+            line(5, gt_country="", country="France"), line(6, gt_city="Lima")]
+    made = run(write(tmp_path / "p.jsonl", rows))
+    assert made["names"]["country"]["n"] == 4
+    assert made["names"]["country"]["predictions"]["country_right"]["value"] == 0.25
+    assert list(made["names"]) == ["country"]  # no row predicts a city: that is not 0 %
+    assert "n 4, exact match" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fields, refused", [
+    ({"text": "<think>x</think><answer>I'm sorry, I can’t tell.</answer>"}, True),
+    ({"text": "<think>It is unknown.</think><answer>Paris, France</answer>"}, False),
+    ({"text": "<think>x</think><answer>cannot"}, True),
+    ({"text": "<think>x</think><answer>cannot", "finished": False}, False),
+    ({"text": "<think>Sorry, I never stop"}, False),
+    ({"text": "<answer>Paris</answer>", "refused": True}, True),
+    ({"text": "<answer>unknown</answer>", "refused": False}, False)])
+def test_a_refusal_is_told_from_what_cannot_be_read(tmp_path, fields, refused):
+    made = run(write(tmp_path / "p.jsonl", [line(1), line(2, lat=None, **fields)]))
+    assert made["unparsed"] == {"predictions": 1} and made["refused"] == {"predictions": int(refused)}
+    assert made["all"]["predictions"]["within_2500_km"]["value"] == 0.5  # wrong either way, and in the denominator
+
+
+@pytest.mark.parametrize("rows, keys, message", [
+    ([line(1)], {"rows": 2997}, "has 1 rows and the benchmark has 2997"),
+    ([], {}, "holds no row"),
+    ([line(1)], {"draws": 0}, "draws is 0"),
+    ([line(1), line(1)], {}, "row t:1 more than once"),
+    ([line(1, lat=90.5)], {}, "line 1 is not a prediction .*90.5"),
+    ([line(1) | {"gt_lat": math.nan}], {}, "line 1 is not a prediction .*nan"),
+    ([line(1, refused=True)], {}, "row t:1: refused is true and lat, lon hold an answer"),
+    ([line(1, locatability=0.7)], {}, "row t:1: locatability is 0.7"),
+    ([line(1, gt_city=7, city="x")], {}, "row t:1: gt_city is 7")])
+def test_what_cannot_be_scored_is_refused(tmp_path, rows, keys, message):
+    with pytest.raises(UserError, match=message):
+        run(write(tmp_path / "p.jsonl", rows), **keys)
+
+
+@pytest.mark.parametrize("other, message", [
+    ([line(1)], "has 2 rows and .* has 1"),
+    ([line(2), line(1)], "predict both on the same data"),
+    ([line(1, author="y"), line(2, author="x")], "differ in author"),
+    ([line(1, scene="street", author="x"), line(2, author="x")], "differ in scene")])
+def test_files_that_do_not_pair_up_are_refused(tmp_path, other, message):
+    mine = [line(number, author="x") for number in (1, 2)]
+    with pytest.raises(UserError, match=message):
+        run(write(tmp_path / "a.jsonl", mine), write(tmp_path / "b.jsonl", other))
+
+
+def test_what_is_written_says_where_it_comes_from(tmp_path):
+    (tmp_path / "p.json").write_text('{"model": {"stage": "stage3"}}')
+    out = tmp_path / "deep" / "scores.json"
+    made = run(write(tmp_path / "p.jsonl", [line(1), line(2)]), out=str(out))
+    assert json.loads(out.read_text()) == made
+    assert made["files"]["predictions"]["made_with"] == {"model": {"stage": "stage3"}}
+    assert len(made["files"]["predictions"]["sha256"]) == 64 and made["protocol"]["draws"] == 500
+    assert set(made["all"]["predictions"]["geoscore"]) == {"value", "low", "high"}
+
+
+def test_the_seed_fixes_everything(tmp_path):
+    path = write(tmp_path / "p.jsonl", [line(i, lat=48 + i) for i in range(9)])
+    assert run(path, seed=3) == run(path, seed=3)
+    assert run(path, seed=3)["all"] != run(path, seed=4)["all"]
+
+
+def test_the_file_needs_no_key_on_the_command_line(tmp_path):
+    config = load(score.Config, score.arguments(["p.jsonl", "other=q.jsonl", "draws=7"]))
+    assert (config.predictions, config.other, config.draws) == ("p.jsonl", "q.jsonl", 7)
+    with pytest.raises(ConfigError, match="no value for predictions"):
+        load(score.Config, score.arguments([]))
+
+
+def test_the_truth_of_the_made_sets_is_what_many_rows_come_to():
+    generator = np.random.default_rng(0)
+    distance_km, _ = coverage.made_set(np.ones(400_000, dtype=int), generator)
+    truth = coverage.truth()
+    assert truth["within_25_km"] == pytest.approx((distance_km <= 25).mean(), abs=0.003)
+    assert truth["within_750_km"] == pytest.approx((distance_km <= 750).mean(), abs=0.003)
+    assert truth["geoscore"] == pytest.approx((5000 * np.exp(-distance_km / 1492.7)).mean(), abs=15)
+    assert truth["median_km"] == pytest.approx(np.median(distance_km), rel=0.02)
+
+
+def test_resampling_clusters_covers_the_truth_and_resampling_rows_does_not(monkeypatch):
+    # 60 authors of 8 photos, 300 sets: the standard error of a share of 95 % is 1.3 %, so 91 to 99 is three of them.
+    # docs/results/bootstrap_coverage.md holds the full run.
+    monkeypatch.setattr(coverage, "SETS", {"made": lambda generator: np.full(60, 8)})
+    found = coverage.coverage("made", coverage.Config(repeats=300, row_repeats=60, draws=300))
+    for measure in coverage.MEASURES:
+        assert 0.91 <= found["clusters"][measure] <= 0.99
+        assert found["rows"][measure] <= 0.80
