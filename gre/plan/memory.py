@@ -173,7 +173,7 @@ def _optimizer_bytes(engine: Engine) -> int:
     """Per trained weight: AdamW's two moments, and under DeepSpeed the float32 master."""
     if engine.offload_optimizer:
         return 0
-    return 12 if engine.low else 8
+    return 8 if engine.zero is None else 12
 
 
 def _gathered(job: Job) -> float:
