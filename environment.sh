@@ -10,6 +10,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+if [ -L .venv ]; then  # linked from another checkout: used as it is, never changed
+    [ -x .venv/bin/python ] && exit 0
+    echo "environment.sh: .venv is a link to a folder without an environment: remove the link" >&2
+    exit 1
+fi
+
 uv_version=0.13.8
 usage="usage: bash environment.sh [cpu|cuda]"
 [ $# -le 1 ] || { echo "$usage" >&2; exit 2; }
