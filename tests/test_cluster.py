@@ -31,7 +31,17 @@ def house(tmp_path, monkeypatch):
     write(tmp_path / "bin/srun", note)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "house"
+    yield tmp_path / "house"
+    for name in ("started", "ready"):  # a test that failed must leave nothing running
+        if Path(name).exists():
+            end(int(Path(name).read_text()))
+
+
+def end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def calls(name: str) -> list[list[str]]:
@@ -79,13 +89,15 @@ def batch(house, srun: str) -> subprocess.Popen:
     """The batch script as Slurm starts it: from a copy elsewhere."""
     write(Path("bin/srun"), Path("bin/srun").read_text() + srun)
     write(Path("spool/slurm_script"), (house / "scripts/cluster/stage.sbatch").read_text())
-    return subprocess.Popen(["bash", "spool/slurm_script", str(house), "stage3", "configs/stage3.yaml", "seed=1"],
-                            env={**os.environ, "SLURM_JOB_ID": "77"})
+    job = subprocess.Popen(["bash", "spool/slurm_script", str(house), "stage3", "configs/stage3.yaml", "seed=1"],
+                           env={**os.environ, "SLURM_JOB_ID": "77"})
+    Path("started").write_text(str(job.pid))
+    return job
 
 
 def wait_for(path: str) -> None:
     for _ in range(600):
-        if Path(path).exists():
+        if Path(path).exists() and Path(path).read_text():
             return
         time.sleep(0.05)
     raise AssertionError(f"{path} did not come")
@@ -95,7 +107,7 @@ def wait_for(path: str) -> None:
 STOPS = """
 trap 'echo USR1 >> told.txt; sleep 0.3; touch checkpoint; exit 143' USR1
 trap 'echo TERM >> told.txt; sleep 0.3; touch checkpoint; exit 143' TERM
-touch ready
+echo $$ > ready
 while :; do sleep 0.05; done
 """
 
@@ -126,7 +138,7 @@ def test_a_job_that_ends_by_itself_hands_on_its_status(house, status):
 
 
 def test_a_job_that_finishes_while_it_is_told_is_not_put_back(house):
-    job = batch(house, "trap 'sleep 0.2; exit 0' USR1; touch ready; while :; do sleep 0.05; done")
+    job = batch(house, "trap 'sleep 0.2; exit 0' USR1; echo $$ > ready; while :; do sleep 0.05; done")
     wait_for("ready")
     job.send_signal(signal.SIGUSR1)
     assert job.wait(30) == 0 and not calls("scontrol")

@@ -39,7 +39,17 @@ if [ -f run.sh ]; then source ./run.sh; fi
     for name in [*CLEAN, *[name for name in os.environ if name.startswith("SLURM_")]]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "house"
+    yield tmp_path / "house"
+    for name in ("started", "ready"):  # a test that failed must leave nothing running
+        if Path(name).exists():
+            end(int(Path(name).read_text()))
+
+
+def end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def gpus(folder: Path, count: int) -> None:
@@ -161,11 +171,17 @@ while :; do sleep 0.05; done
 """
 
 
+def launch(house, script: str) -> subprocess.Popen:
+    process = subprocess.Popen(["bash", str(house / f"scripts/train/{script}.sh"), "a.yaml"])
+    Path("started").write_text(str(process.pid))
+    return process
+
+
 @pytest.mark.parametrize("number, name, status", [(signal.SIGTERM, "TERM", 143), (signal.SIGUSR1, "USR1", 143)])
 @pytest.mark.parametrize("script", ["stage3", "stage2"])
 def test_a_signal_reaches_the_training(house, script, number, name, status):
     Path("run.sh").write_text(STOPS)
-    process = subprocess.Popen(["bash", str(house / f"scripts/train/{script}.sh"), "a.yaml"])
+    process = launch(house, script)
     wait_for("ready")
     assert Path("ready").read_text().strip() == str(process.pid)  # the script has become the training
     process.send_signal(number)
@@ -177,7 +193,7 @@ def test_a_signal_reaches_the_training(house, script, number, name, status):
 def test_a_signal_reaches_the_judge_that_stage_2_trains_first(house, number, name, status):
     Path("judge_needed.txt").write_text("judge.yaml\noutput_dir=runs/judge\n")
     Path("run.sh").write_text(STOPS)
-    process = subprocess.Popen(["bash", str(house / "scripts/train/stage2.sh"), "a.yaml"])
+    process = launch(house, "stage2")
     wait_for("ready")
     process.send_signal(number)
     assert process.wait(30) == status and Path("told.txt").read_text() == f"{name}\n"
