@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gre.models import attention
+from gre.models import attention, scoring
 from gre.models.packing import Group, Prompt, pack
 from gre.models.scoring import packed_logits, score
 
@@ -117,6 +117,25 @@ def test_temperature_and_banned_words(pair):
     groups[0].completions[1][0] = 3
     with pytest.raises(ValueError, match="group 0, completion 1: token 3 is banned"):
         score(shared, groups, banned=banned)
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 3, 100])
+def test_chunks_give_what_autograd_gives_on_all_rows_at_once(monkeypatch, rows_a_chunk):
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(7, 50, generator=generator).mul_(5).requires_grad_()
+    labels, banned = torch.arange(7) * 3, torch.arange(50) > 40
+    towards = torch.randn(7, generator=generator)
+    monkeypatch.setattr(scoring, "CHUNK_ENTRIES", rows_a_chunk * 50)
+    log_probs, entropies = scoring._TokenScores.apply(logits, labels, banned, 0.7)
+    (gradient,) = torch.autograd.grad((log_probs * towards).sum(), logits)
+
+    whole = (logits / 0.7).masked_fill(banned, -torch.inf).log_softmax(-1)
+    expected = whole[torch.arange(7), labels]
+    (expected_gradient,) = torch.autograd.grad((expected * towards).sum(), logits)
+    torch.testing.assert_close(log_probs, expected)
+    torch.testing.assert_close(entropies, -(whole.exp() * whole.masked_fill(banned, 0)).sum(-1))
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert not entropies.requires_grad and not gradient[:, 41:].any()
 
 
 def test_masks_choose_the_counted_tokens(pair):

@@ -11,6 +11,8 @@ from torch import LongTensor, Tensor, nn
 from gre.models.attention import LAYOUT_ARGUMENT, NAME
 from gre.models.packing import Group, PackedRow, pack
 
+CHUNK_ENTRIES = 2**24  # 64 MiB of float32: 110 tokens of a vocabulary of 152,000
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -31,23 +33,61 @@ def score(model: nn.Module, groups: list[Group], *, temperature: float = 1.0, ba
     Raises ValueError if a scored token is itself banned: a sampler that obeyed the mask cannot have made it.
     """
     row, logits = _forward(model, groups)
-    logits = logits.float() / temperature
     if banned is not None:
         banned = banned.to(logits.device)
         if banned[row.labels].any():
             at = int(banned[row.labels].nonzero()[0])
             raise ValueError(f"group {int(row.group[at])}, completion {int(row.completion[at])}: token "
                              f"{int(row.labels[at])} is banned and cannot be scored; was it sampled with this mask?")
-        logits = logits.masked_fill(banned, -torch.inf)
-    log_softmax = logits.log_softmax(-1)                                                 # (N, V)
-    log_probs = log_softmax.gather(1, row.labels[:, None])[:, 0]
-    entropies = torch.special.entr(log_softmax.detach().exp()).sum(-1)
+    log_probs, entropies = _TokenScores.apply(logits, row.labels, banned, temperature)
     return Scores(log_probs, entropies, row.group, row.completion)
 
 
 def packed_logits(model: nn.Module, groups: list[Group]) -> Tensor:
     """Float32 logits (N, V) that predict each scored token, in the order group, completion, position."""
     return _forward(model, groups)[1].float()
+
+
+class _TokenScores(torch.autograd.Function):
+    """Logits (N, V) and labels (N,) -> log-probs and entropies (N,), a few rows at a time, forward and backward.
+
+    Between the two only the logits are kept, in the model's own type: with a vocabulary of 152,000 the float32
+    softmaxes that autograd would keep take several times the memory of the logits.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, labels: LongTensor, banned: Tensor | None, temperature: float):
+        ctx.save_for_backward(logits, labels, banned)
+        ctx.temperature = temperature
+        log_probs, entropies = (torch.empty(len(labels), device=logits.device) for _ in range(2))
+        for rows in _chunks(logits):
+            log_softmax = _log_softmax(logits[rows], banned, temperature)
+            log_probs[rows] = log_softmax.gather(1, labels[rows, None])[:, 0]
+            entropies[rows] = torch.special.entr(log_softmax.exp_()).sum(-1)
+        ctx.mark_non_differentiable(entropies)
+        return log_probs, entropies
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _):
+        logits, labels, banned = ctx.saved_tensors
+        grads = torch.empty_like(logits)
+        for rows in _chunks(logits):
+            towards = _log_softmax(logits[rows], banned, ctx.temperature).exp_().neg_()  # one-hot - softmax
+            towards.scatter_add_(1, labels[rows, None], torch.ones_like(towards[:, :1]))
+            grads[rows] = (towards * (grad[rows, None] / ctx.temperature)).to(grads.dtype)
+        return grads, None, None, None
+
+
+def _log_softmax(logits: Tensor, banned: Tensor | None, temperature: float) -> Tensor:
+    """In float32, banned words left out."""
+    logits = logits.float() / temperature
+    return (logits if banned is None else logits.masked_fill(banned, -torch.inf)).log_softmax(-1)
+
+
+def _chunks(logits: Tensor) -> list[slice]:
+    """Rows of (N, V), so many at a time that a chunk has about CHUNK_ENTRIES entries."""
+    size = max(1, CHUNK_ENTRIES // logits.shape[1])
+    return [slice(start, start + size) for start in range(0, len(logits), size)]
 
 
 def _forward(model: nn.Module, groups: list[Group]) -> tuple[PackedRow, Tensor]:
