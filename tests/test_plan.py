@@ -93,7 +93,7 @@ def test_parts_without_deepspeed_by_hand():
     n = SMALL.parameters
     assert found["weights"] == 4 * n == found["gradients"] == found["reference"] == found["judge"]
     assert found["master weights and optimizer"] == 8 * n
-    assert found["logits"] == 4 * 4 * 6 * 10
+    assert found["logits"] == 2 * 4 * 6 * 10 + 3 * 4 * 6 * 10  # logits and gradients; three of a chunk that holds all
     # One layer's keys and values of width 2 in float32 for 2 x 9 tokens, twice while it grows; 40 bytes a word.
     assert found["rollout engine"] == 2 * (2 * 2 * 4 * 2 * 9) + 40 * 2 * 10
     assert "float32 gradients" not in found and "gathered weights" not in found
@@ -146,6 +146,13 @@ def test_flops_by_hand():
                           "update": 24 * (text + head + vision)}
 
 
+def test_the_chunk_is_that_of_the_scoring():
+    from gre.models.scoring import CHUNK_ENTRIES
+    from gre.plan.memory import CHUNK_BYTES
+
+    assert CHUNK_BYTES == 3 * 4 * CHUNK_ENTRIES
+
+
 def test_help_and_refusals_load_no_torch():
     code = ("import sys; from gre.plan.__main__ import main; assert main(['--help']) == 0; "
             "assert main(['gpus=8']) == 2; assert main(['gpus=8', 'gpu_gib=80']) == 2; "
@@ -184,8 +191,8 @@ def test_the_recipe_fits_on_eight_and_not_on_a_small_one(here, capsys):
     # 16 prompts of 1430 tokens but one, and 16 x 8 completions of 2048.
     assert (answer["prompts_per_step"], answer["scored_tokens_per_step"]) == (16, 16 * 8 * 2048)
     assert answer["tokens_per_step"] == 16 * (1429 + 8 * 2048)
-    # Float32 logits of one prompt's 8 x 2048 tokens over 152,064 words, four times: 37.1 GiB.
-    assert answer["parts"]["logits"] == pytest.approx(4 * 4 * 8 * 2048 * 152064 / GIB, abs=0.01)
+    # Bfloat16 logits of one prompt's 8 x 2048 tokens over 152,064 words, twice, and 0.19 GiB of chunks: 9.5 GiB.
+    assert answer["parts"]["logits"] == pytest.approx(2 * 2 * 8 * 2048 * 152064 / GIB + 0.1875, abs=0.01)
     status, answer = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=1", "gpu_gib=24")
     assert status == 1 and not answer["fits"]
     assert {"gpus=2", "rollout.max_new_tokens=1024"} <= {change["change"] for change in answer["changes"]}
@@ -204,7 +211,7 @@ def test_every_shipped_config_can_be_planned(here, capsys, folder, stage):
 def test_a_key_changes_the_plan_and_an_unknown_one_is_refused(here, capsys):
     _, whole = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80")
     _, half = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80", "rollout.max_new_tokens=1024")
-    assert half["parts"]["logits"] == pytest.approx(whole["parts"]["logits"] / 2, abs=0.01)
+    assert half["parts"]["logits"] - 0.1875 == pytest.approx((whole["parts"]["logits"] - 0.1875) / 2, abs=0.02)
     for argv, message in ((["grpo.generations=4"], "did you mean 'grpo.num_generations'"),
                           (["train.deepspeed=none.json"], "there is no DeepSpeed config none.json"),
                           (["model_name_or_path=runs/nowhere"], "the shape of runs/nowhere is not known"),

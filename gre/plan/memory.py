@@ -1,8 +1,8 @@
 """Bytes of one GPU, by part and by moment, from shapes alone. Pure arithmetic; loads no torch.
 
-What is counted is what this code does: `score` holds four float32 copies of a micro-batch's logits at its worst moment
-(masked logits, log-softmax, its exponential, the entropy's terms), reference and judge are whole copies on every rank,
-generate keeps one cache of all completions it works on. Every completion is taken as long as the config allows.
+What is counted is what this code does: `score` keeps a micro-batch's logits and makes as much of gradients, in the
+model's own type, with float32 for a few rows at a time; reference and judge are whole copies on every rank; generate
+keeps one cache of all completions it works on. Every completion is taken as long as the config allows.
 
 Letters: T row tokens, N scored tokens, V words, h and f widths of the text model, v and w those of the vision tower.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gre.models.shapes import PATCH_VALUES, Shape
 
 GIB = 2**30
-LOGITS_COPIES = 4                # float32 (N, V) tensors alive at once in gre.models.scoring.score
+LOGITS_COPIES = 2                # (N, V) tensors alive at once behind gre.models.scoring.score: logits, gradients
+CHUNK_BYTES = 3 * 4 * 2**24      # float32 for the rows it works on: three times its CHUNK_ENTRIES
 DRAW_BYTES = 40                  # bytes per word and completion while one token is drawn; the CDF is float64
 CONTEXT_BYTES = 1.5 * GIB        # assumed, not measured: CUDA context, cuBLAS workspaces, NCCL's buffers
 FRAGMENTATION = 0.03             # assumed, not measured: what the allocator holds and cannot use
@@ -116,7 +117,7 @@ def parts(job: Job) -> dict[str, float]:
         "gradients": _gradients(engine, trained, shape),
         "float32 gradients": _step(engine, trained),
         "activations": _saved(job) + max(_text_backward(job), _vision_backward(job)) + _casts(job),
-        "logits": LOGITS_COPIES * 4 * job.batch.scored_tokens * shape.vocab,
+        "logits": _logits(job),
         "rollout engine": _rollout(shape, job.sampled, job.batch, engine.activation_bytes),
         "reference": shape.parameters * job.reference,
         "judge": (job.judge_shape or shape).parameters * job.judge,
@@ -274,6 +275,12 @@ def _ends(job: Job) -> float:
     pictures = 4 * PATCH_VALUES * patches + patches * shape.vision_hidden * (8 + 3 * width)
     embeddings = (job.engine.stream_bytes + 1) * batch.tokens * shape.hidden
     return pictures + embeddings + 12 * batch.tokens * shape.hidden + width * batch.scored_tokens * shape.hidden
+
+
+def _logits(job: Job) -> float:
+    """Logits of the scored tokens, their gradients, and what a chunk of them takes."""
+    entries = job.batch.scored_tokens * job.shape.vocab
+    return LOGITS_COPIES * job.engine.activation_bytes * entries + min(3 * 4 * entries, CHUNK_BYTES)
 
 
 def _rollout(shape: Shape, completions: int, batch: Batch, width: int) -> float:
