@@ -70,8 +70,13 @@ def nearest(key: str, known: Sequence[str]) -> str:
     return difflib.get_close_matches(key, same_end or known, n=1, cutoff=0.0)[0]
 
 
-def load(config_class: type, argv: Sequence[str], *, description: str = "", plan: Plan | None = None) -> Any:
-    """The `config_class` instance that `argv` describes. Raises ConfigError; `--help` and `--dry-run` exit with 0."""
+def load(config_class: type, argv: Sequence[str], *, description: str = "", plan: Plan | None = None,
+         partial: Sequence[str] = ()) -> Any:
+    """The `config_class` instance that `argv` describes. Raises ConfigError; `--help` and `--dry-run` exit with 0.
+
+    partial: sections ("" is the top level) of which `config_class` knows a part: what else a file sets there is left
+    out rather than refused, since it is checked by the command the file is for.
+    """
     leaves = options(config_class)
     if "--help" in argv or "-h" in argv:
         print(usage(config_class, description))
@@ -85,7 +90,7 @@ def load(config_class: type, argv: Sequence[str], *, description: str = "", plan
         raise ConfigError(f"one config file at most, got {' and '.join(files)} (a value is written key=value)")
     config = OmegaConf.structured(config_class)
     for path in files:
-        config = _merge(config, _read(path, leaves), path)
+        config = _merge(config, _read(path, leaves, partial), path)
     for text in given:
         if text not in files:
             config = _merge(config, _assignment(text, leaves), "command line")
@@ -157,8 +162,8 @@ def _walk(config_class: type, instance: Any, prefix: str) -> Iterator[Option]:
             yield Option(prefix + field.name, types[field.name], default, field.metadata.get("help", ""))
 
 
-def _read(path: str, leaves: list[Option]) -> DictConfig:
-    """A YAML file as a checked mapping."""
+def _read(path: str, leaves: list[Option], partial: Sequence[str]) -> DictConfig:
+    """A YAML file as a checked mapping, without the unknown keys of `partial` sections."""
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:
@@ -167,6 +172,11 @@ def _read(path: str, leaves: list[Option]) -> DictConfig:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{path} is not a mapping of keys to values")
+    for section in partial:
+        node = OmegaConf.select(content, section) if section else content
+        for name in list(node) if isinstance(node, DictConfig) else []:
+            if not _known(f"{section}.{name}".lstrip("."), leaves):
+                del node[name]
     for key in _leaf_keys(content, ""):
         _check(key, leaves, path)
     return content
@@ -201,13 +211,17 @@ def _nest(key: str, value: Any) -> dict:
 
 
 def _check(key: str, leaves: list[Option], source: str) -> None:
-    """Refuse a key that no leaf has. Sections may be named whole; below a dict every key is the user's own."""
-    for leaf in leaves:
-        inside_dict = typing.get_origin(leaf.type) is dict and key.startswith(leaf.key + ".")
-        if key == leaf.key or leaf.key.startswith(key + ".") or inside_dict:
-            return
+    """Refuse a key that no leaf has."""
+    if _known(key, leaves):
+        return
     raise ConfigError(f"{source}: unknown key {key!r}; did you mean {nearest(key, [leaf.key for leaf in leaves])!r}? "
                       "(--help lists all)")
+
+
+def _known(key: str, leaves: list[Option]) -> bool:
+    """Whether a key names a leaf. Sections may be named whole; below a dict every key is the user's own."""
+    return any(key == leaf.key or leaf.key.startswith(key + ".")
+               or typing.get_origin(leaf.type) is dict and key.startswith(leaf.key + ".") for leaf in leaves)
 
 
 def _merge(config: DictConfig, layer: DictConfig, source: str) -> DictConfig:

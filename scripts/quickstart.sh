@@ -7,4 +7,5 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/environment.sh"
+export NPROC=${NPROC:-1}  # the tiny world has rows for one process, on a machine of eight GPUs too
 exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/quickstart.py" "$@"

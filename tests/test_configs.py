@@ -1,5 +1,6 @@
 """Every shipped config is built against the Config of its stage, and opens with the command that runs it."""
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from gre import config
 
 ROOT = Path(__file__).resolve().parents[1]
+GPUS = 8  # what GRE trained on
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
@@ -41,9 +43,11 @@ def test_the_published_values_are_there():
              for stage in ("stage1", "stage2", "stage3")}
     sft = built["stage1"].train
     assert (sft.learning_rate, sft.num_train_epochs) == (1e-5, 1)
-    assert sft.per_device_batch_size * sft.gradient_accumulation_steps == 128
+    assert sft.per_device_batch_size * sft.gradient_accumulation_steps * GPUS == 128
     for stage in ("stage2", "stage3"):
         settings = built[stage]
         assert (settings.grpo.num_generations, settings.grpo.beta, settings.seed) == (8, 0.04, 42)
         assert settings.rollout.max_new_tokens == 2048
-        assert settings.train.per_device_batch_size * settings.train.gradient_accumulation_steps == 16
+        assert settings.train.per_device_batch_size * settings.train.gradient_accumulation_steps * GPUS == 16
+        assert json.loads((ROOT / settings.train.deepspeed).read_text())["zero_optimization"]["stage"] == 3
+        assert settings.train.bf16 and settings.model.gradient_checkpointing

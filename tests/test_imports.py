@@ -8,11 +8,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # gre's own order: a module imports only from its own line and from lines above it.
-ORDER = ["config", "provenance", "geo", "text", "data", "models", "rollout", "rewards", "handoff", "training", "tiny"]
+ORDER = ["config", "provenance", "geo", "text", "data", "models", "rollout", "rewards", "handoff", "training", "plan",
+         "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.text.answers", "gre.text.prompts",
                  "gre.data.records", "gre.rewards.format", "gre.rewards.gps", "gre.geo.bootstrap", "gre.provenance",
-                 "eval.score"]
+                 "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score"]
 
 
 def imported(path: Path) -> set[str]:

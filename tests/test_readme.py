@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md", "docs/log.md", "docs/differences.md",
-         "docs/rewards.md", "docs/evaluation.md"]
+         "docs/rewards.md", "docs/evaluation.md", "docs/first_hour.md"]
 MADE_BY_A_RUN = ("runs/", "dataset/", "model/", ".venv", "manifest.json", "results.json", "report.html")
 PATH = re.compile(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:sh|md|py|html|json))`")
 
@@ -30,7 +30,7 @@ def test_paths_and_links_exist(page):
             assert any((place / path).exists() for place in places), f"{page} names {path}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/first_hour.md"])
 def test_scripts_in_commands_exist(page):
     for line in commands(page):
         for script in re.findall(r"bash (\S+\.sh)", line):
@@ -44,7 +44,8 @@ def test_commands_that_only_show_something_run(command):
     assert shown.returncode == 0 and "output_dir" in shown.stdout, shown.stderr
 
 
-SHELL = [*sorted(ROOT.glob("scripts/**/*.sh")), ROOT / "environment.sh", ROOT / ".ci" / "run"]
+SHELL = [*sorted(ROOT.glob("scripts/**/*.sh")), *sorted(ROOT.glob("scripts/**/*.sbatch")), ROOT / "environment.sh",
+         ROOT / ".ci" / "run"]
 
 
 @pytest.mark.parametrize("script", SHELL, ids=lambda path: path.relative_to(ROOT).as_posix())

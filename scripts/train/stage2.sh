@@ -20,7 +20,7 @@ if [ -n "$needed" ]; then
     done
     folder=${judge[1]#output_dir=}
     echo "stage2.sh: no judge.model_name_or_path is given, so a judge is trained first, into $folder"
-    stage_then judge "${judge[@]}"
+    forwarding stage judge "${judge[@]}"
     set -- "$@" "judge.model_name_or_path=$folder"
 fi
 stage stage2 "$@"

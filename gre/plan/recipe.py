@@ -1,0 +1,166 @@
+"""From a stage's config file to the Job whose memory is counted: what is trained, how, and on how much at a time."""
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from gre.config import REQUIRED, UserError, load, option
+from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
+from gre.models.vlm import MAX_PIXELS, SIDE_PIXELS, ModelConfig
+from gre.plan.memory import Batch, Engine, Job
+from gre.training.arguments import TrainConfig
+from gre.training.grpo import GRPOConfig
+from gre.training.rl import RolloutConfig
+
+TEXT_TOKENS = 150  # of a prompt beside its picture: chat template and instruction
+
+
+@dataclass
+class JudgeKeys:
+    """Of stage 2's judge."""
+
+    model_name_or_path: str | None = option(None, "the judge's folder")
+
+
+@dataclass
+class PolicyKeys:
+    """Of the policy a judge is measured on. The defaults are those of stages/judge.py; a test compares them."""
+
+    model_name_or_path: str | None = option(None, "stage 1's folder")
+    num_photos: int = option(64, "photos sampled, at most")
+    num_generations: int = option(4, "completions a photo")
+    max_new_tokens: int = option(2048, "longest completion in tokens")
+    batch_size: int = option(64, "completions generated at a time")
+
+
+@dataclass
+class Recipe:
+    """The keys of any stage that cost memory or time."""
+
+    model_name_or_path: str = option(REQUIRED, "what is trained")
+    mode: str = option("judge", "of stage 2: judge or verdict")
+    model: ModelConfig = option(ModelConfig, "the model")
+    train: TrainConfig = option(TrainConfig, "the optimiser")
+    grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
+    rollout: RolloutConfig = option(RolloutConfig, "sampling")
+    judge: JudgeKeys = option(JudgeKeys, "the judge")
+    policy: PolicyKeys = option(PolicyKeys, "measuring the judge")
+
+
+PARTIAL = ("", "judge", "policy")
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model to start from. max_pixels: None where nothing says it."""
+
+    shape: Shape
+    max_pixels: int | None
+
+
+def read_recipe(argv: list[str]) -> Recipe:
+    """The recipe of `CONFIG [key=value …]`. Raises ConfigError."""
+    return load(Recipe, argv, partial=PARTIAL)
+
+
+def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
+    """The largest moment of `stage` on each of `gpus` GPUs. Raises UserError when its model or engine is unknown."""
+    parent, train = find_parent(recipe.model_name_or_path, file), recipe.train
+    engine = read_engine(train, gpus, parent.shape)
+    common = {"shape": parent.shape, "engine": engine, "accumulation": train.gradient_accumulation_steps,
+              "checkpointing": recipe.model.gradient_checkpointing, "frozen_vision": recipe.model.freeze_vision}
+    visual = (recipe.model.max_pixels or parent.max_pixels or MAX_PIXELS) // SIDE_PIXELS**2
+    rows, whole = train.per_device_batch_size, recipe.model.max_length
+    if stage in ("stage1", "judge"):
+        visual = _fitting(visual, whole, 1)
+        prompt, length = visual + TEXT_TOKENS, whole - visual - TEXT_TOKENS
+        batch = Batch(rows, prompt, visual * PATCHES_PER_TOKEN, 1, length, length if stage == "stage1" else 1)
+        return Job(batch=batch, measured=_measured(recipe, visual) if stage == "judge" else None, **common)
+    if recipe.rollout.engine != "transformers":
+        raise UserError(f"the planner does not know rollout.engine={recipe.rollout.engine}: it counts transformers")
+    group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
+    judged = stage == "stage2" and recipe.mode == "judge"
+    visual = _fitting(visual, whole, length)
+    prompt = whole - length if stage == "stage2" and not judged else visual + TEXT_TOKENS  # a chain to judge is long
+    at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
+    return Job(batch=Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length), sampled=at_a_time * group,
+               reference=engine.weight_bytes if recipe.grpo.beta else 0, judge=4 if judged else 0,
+               judge_shape=_judge_shape(recipe, file) if judged else None, **common)
+
+
+def _fitting(visual: int, max_length: int, length: int) -> int:
+    """Visual tokens of the largest picture within budget and row: what is longer is refused or dropped, never cut."""
+    left = max_length - length - TEXT_TOKENS
+    if left < 1:
+        raise UserError(f"model.max_length={max_length} does not hold a picture beside {TEXT_TOKENS} tokens of "
+                        f"instruction and {length} of completion: raise it")
+    return min(visual, left)
+
+
+def find_parent(name: str, file: Path) -> Parent:
+    """The model `name`: a folder here, whose config.json wins; a published name; or what a config beside `file` makes.
+
+    Raises UserError when it is none of these.
+    """
+    folder = Path(name)
+    for config in (folder / "model" / "config.json", folder / "config.json"):
+        if config.is_file():
+            return Parent(read_shape(config), _trained_max_pixels(config.parent.parent))
+    if name in PUBLISHED:
+        return Parent(PUBLISHED[name], None)
+    for other in sorted(file.parent.glob("*.yaml")):
+        content: Any = OmegaConf.load(other)
+        if other.name != file.name and content.get("output_dir") == name:
+            parent = find_parent(content.model_name_or_path, other)
+            return Parent(parent.shape, OmegaConf.select(content, "model.max_pixels") or parent.max_pixels)
+    raise UserError(f"the shape of {name} is not known: it is no model folder here and no config beside {file} makes "
+                    f"it. Write model_name_or_path= with one of {', '.join(PUBLISHED)}, or a folder with a config.json")
+
+
+def read_engine(train: TrainConfig, gpus: int, shape: Shape) -> Engine:
+    """How DeepSpeed's config, or Trainer without one, holds the weights. Raises UserError for a missing file."""
+    if train.deepspeed is None:
+        return Engine(ranks=gpus, bf16=train.bf16)
+    path = Path(train.deepspeed)
+    try:
+        zero = json.loads(path.read_text(encoding="utf-8"))["zero_optimization"]
+    except FileNotFoundError:
+        raise UserError(f"there is no DeepSpeed config {path}: set train.deepspeed to a JSON file or null") from None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} is no DeepSpeed config with zero_optimization: {error}") from None
+    own = Engine()
+    bucket = zero.get("reduce_bucket_size", own.bucket)
+    return Engine(ranks=gpus, zero=zero["stage"], bf16=train.bf16, offload_optimizer="offload_optimizer" in zero,
+                  offload_weights="offload_param" in zero, live=int(zero.get("stage3_max_live_parameters", own.live)),
+                  bucket=shape.hidden**2 if bucket == "auto" else int(bucket),  # what Trainer puts for auto
+                  sub_group=int(zero.get("sub_group_size", own.sub_group)))
+
+
+def _judge_shape(recipe: Recipe, file: Path) -> Shape:
+    """The named judge's, or that of the judge.yaml beside the file, by which stage2.sh trains one."""
+    beside = file.with_name("judge.yaml")
+    if recipe.judge.model_name_or_path is None and beside.is_file():
+        return find_parent(OmegaConf.load(beside).model_name_or_path, beside).shape
+    if recipe.judge.model_name_or_path is None:
+        raise UserError(f"no judge is given and there is no {beside}: write judge.model_name_or_path=FOLDER")
+    return find_parent(recipe.judge.model_name_or_path, file).shape
+
+
+def _measured(recipe: Recipe, visual: int) -> Batch | None:
+    """The policy's completions that are sampled at a time to measure the judge."""
+    policy = recipe.policy
+    if policy.model_name_or_path is None:
+        return None
+    photos = min(max(1, policy.batch_size // policy.num_generations), policy.num_photos)
+    return Batch(1, visual + TEXT_TOKENS, visual * PATCHES_PER_TOKEN, photos * policy.num_generations,
+                 policy.max_new_tokens, policy.max_new_tokens)
+
+
+def _trained_max_pixels(folder: Path) -> int | None:
+    """The pixel budget in a finished stage's manifest."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return None
+    return json.loads(manifest.read_text(encoding="utf-8"))["pixel_budget"]["max_pixels"]

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Submit a chain of stages to Slurm, each starting when the one before has finished well.
+#
+#   bash scripts/cluster/submit.sh FOLDER [STAGE …] [-- sbatch option …]
+#
+#   bash scripts/cluster/submit.sh configs/gre7b -- --nodes=1 --gpus-per-node=8 --time=24:00:00
+#
+# FOLDER holds STAGE.yaml for every STAGE (all four unless named): stage1 → judge → stage2 → stage3. What your cluster
+# wants (partition, account, GPUs, time) goes behind --. Run it where the paths in the configs mean something: that
+# folder is the jobs' too, and their logs go to slurm/ in it.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+refuse() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+# What FOLDER/judge.yaml calls its output_dir: stage 2 takes a judge only by name.
+judge_folder() {
+    local found
+    found=$(sed -n 's/^output_dir: *\([^ #]*\).*/\1/p' "$folder/judge.yaml")
+    [ "$found" ] || refuse "$folder/judge.yaml has no output_dir"
+    echo "$found"
+}
+
+folder=${1:-}
+case $folder in "" | -*) refuse "usage: bash scripts/cluster/submit.sh FOLDER [STAGE …] [-- sbatch option …]" ;; esac
+shift
+stages=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    stages+=("$1")
+    shift
+done
+if [ $# -gt 0 ]; then shift; fi
+if [ ${#stages[@]} -eq 0 ]; then stages=(stage1 judge stage2 stage3); fi
+command -v sbatch > /dev/null || refuse "there is no sbatch on this machine: submit where Slurm is"
+for stage in "${stages[@]}"; do
+    [ -f "$root/scripts/train/$stage.sh" ] && [ "$stage" != stage ] || refuse "there is no stage $stage"
+    [ -f "$folder/$stage.yaml" ] || refuse "there is no $folder/$stage.yaml"
+done
+
+bash "$root/environment.sh"  # here, where packages can be fetched; the jobs find it made
+mkdir -p slurm
+before=
+for stage in "${stages[@]}"; do
+    arguments=("$folder/$stage.yaml")
+    if [ "$stage" = stage2 ] && [ -f "$folder/judge.yaml" ]; then
+        judge=$(judge_folder)
+        arguments+=("judge.model_name_or_path=$judge")
+    fi
+    job=$(sbatch --parsable --job-name="gre-$stage" --output="slurm/%j-$stage.log" \
+        ${before:+"--dependency=afterok:$before" --kill-on-invalid-dep=yes} "$@" \
+        "$root/scripts/cluster/stage.sbatch" "$root" "$stage" "${arguments[@]}")
+    before=${job%%;*}  # --parsable adds ;cluster on federated machines
+    echo "$stage: job $before"
+done

@@ -1,0 +1,150 @@
+"""Submitting to Slurm and being put back into its queue, with stubs of sbatch, srun and scontrol that note calls."""
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A copy of the scripts whose environment.sh installs nothing, and stubs on the PATH; calls go to calls.txt."""
+    for name in ("scripts/cluster/submit.sh", "scripts/cluster/stage.sbatch"):
+        write(tmp_path / "house" / name, (ROOT / name).read_text())
+    for stage in ("stage1", "judge", "stage2", "stage3"):
+        write(tmp_path / f"house/scripts/train/{stage}.sh", "#!/usr/bin/env bash\n")
+        write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\n")
+    write(tmp_path / "house/environment.sh", "#!/usr/bin/env bash\n")
+    note = '#!/usr/bin/env bash\n{ printf "%s" "$(basename "$0")"; printf "|%s" "$@"; echo; } >> calls.txt\n'
+    write(tmp_path / "bin/sbatch", note + 'echo "$((100 + $(grep -c ^sbatch calls.txt)));cluster"\n')
+    write(tmp_path / "bin/scontrol", note)
+    write(tmp_path / "bin/srun", note)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "house"
+    for name in ("started", "ready"):  # a test that failed must leave nothing running
+        if Path(name).exists():
+            end(int(Path(name).read_text()))
+
+
+def end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def calls(name: str) -> list[list[str]]:
+    return [line.split("|")[1:] for line in Path("calls.txt").read_text().splitlines() if line.startswith(name + "|")]
+
+
+def submit(house, *arguments):
+    command = ["bash", str(house / "scripts/cluster/submit.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_four_stages_wait_for_each_other(house):
+    result = submit(house, "configs", "--", "--nodes=2", "--time=1:00:00")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split("\n")[:4] == ["stage1: job 101", "judge: job 102", "stage2: job 103", "stage3: job 104"]
+    submitted = calls("sbatch")
+    assert [[text for text in call if text.startswith("--dependency")] for call in submitted] == [
+        [], ["--dependency=afterok:101"], ["--dependency=afterok:102"], ["--dependency=afterok:103"]]
+    batch = str(house / "scripts/cluster/stage.sbatch")
+    behind = [call[call.index(batch) + 1:] for call in submitted]
+    assert behind == [[str(house), "stage1", "configs/stage1.yaml"], [str(house), "judge", "configs/judge.yaml"],
+                      [str(house), "stage2", "configs/stage2.yaml", "judge.model_name_or_path=runs/a/judge"],
+                      [str(house), "stage3", "configs/stage3.yaml"]]
+    for call in submitted:
+        assert {"--nodes=2", "--time=1:00:00", "--parsable"} <= set(call[:call.index(batch)])
+    assert Path("slurm").is_dir()
+
+
+def test_some_stages_only(house):
+    assert submit(house, "configs", "stage2", "stage3").returncode == 0
+    assert [[text for text in call if text.startswith("--dep")] for call in calls("sbatch")] == [
+        [], ["--dependency=afterok:101"]]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "usage"), (["--", "--nodes=1"], "usage"), (["configs", "stage4"], "there is no stage stage4"),
+    (["elsewhere"], "there is no elsewhere/stage1.yaml")])
+def test_what_is_refused_submits_nothing(house, arguments, message):
+    result = submit(house, *arguments)
+    assert result.returncode == 2 and message in result.stderr
+    assert not Path("calls.txt").exists()
+
+
+def batch(house, srun: str) -> subprocess.Popen:
+    """The batch script as Slurm starts it: from a copy elsewhere."""
+    write(Path("bin/srun"), Path("bin/srun").read_text() + srun)
+    write(Path("spool/slurm_script"), (house / "scripts/cluster/stage.sbatch").read_text())
+    job = subprocess.Popen(["bash", "spool/slurm_script", str(house), "stage3", "configs/stage3.yaml", "seed=1"],
+                           env={**os.environ, "SLURM_JOB_ID": "77"})
+    Path("started").write_text(str(job.pid))
+    return job
+
+
+def wait_for(path: str) -> None:
+    for _ in range(600):
+        if Path(path).exists() and Path(path).read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not come")
+
+
+# A step that is told, writes its checkpoint and ends as a stopped training does.
+STOPS = """
+trap 'echo USR1 >> told.txt; sleep 0.3; touch checkpoint; exit 143' USR1
+trap 'echo TERM >> told.txt; sleep 0.3; touch checkpoint; exit 143' TERM
+echo $$ > ready
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_job_whose_time_is_nearly_up_is_put_back(house):
+    job = batch(house, STOPS)
+    wait_for("ready")
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == 0
+    assert Path("checkpoint").exists() and Path("told.txt").read_text() == "USR1\n"
+    assert calls("scontrol") == [["requeue", "77"]]
+    step = calls("srun")[0]
+    assert step[-4:] == ["bash", str(house / "scripts/train/stage3.sh"), "configs/stage3.yaml", "seed=1"]
+
+
+def test_a_preempted_or_cancelled_job_writes_its_checkpoint_and_leaves_the_queue_to_slurm(house):
+    job = batch(house, STOPS)
+    wait_for("ready")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 143
+    assert Path("checkpoint").exists() and not calls("scontrol")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_job_that_ends_by_itself_hands_on_its_status(house, status):
+    assert batch(house, f"exit {status}").wait(30) == status
+    assert not calls("scontrol")
+
+
+def test_a_job_that_finishes_while_it_is_told_is_not_put_back(house):
+    job = batch(house, "trap 'sleep 0.2; exit 0' USR1; echo $$ > ready; while :; do sleep 0.05; done")
+    wait_for("ready")
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == 0 and not calls("scontrol")
+
+
+def test_the_batch_file_names_no_site(house):
+    text = (ROOT / "scripts/cluster/stage.sbatch").read_text()
+    assert {line.split()[1].split("=")[0] for line in text.splitlines() if line.startswith("#SBATCH")} == {
+        "--ntasks-per-node", "--requeue", "--signal", "--open-mode"}
