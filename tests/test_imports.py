@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # gre's own order: a module imports only from its own line and from lines above it.
 ORDER = ["config", "geo", "text", "data", "models", "rollout", "rewards", "handoff", "training", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
-WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.text.answers", "gre.text.prompts",
-                 "gre.data.records", "gre.rewards.format", "gre.rewards.gps"]
+WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.places", "gre.text.answers",
+                 "gre.text.prompts", "gre.data.records", "gre.rewards.format", "gre.rewards.gps",
+                 "eval.benchmarks", "eval.published"]
 
 
 def imported(path: Path) -> set[str]:
