@@ -188,8 +188,8 @@ def _labels(row: dict[str, str], columns: dict[str, str]) -> dict[str, str | boo
 def _yfcc(path: Path, content: str) -> Iterator[tuple[str, str, str, str, dict]]:
     """YFCC100M's own list, no header: photo id, …, longitude 11 columns on, latitude after it; author 2 columns on.
 
-    The list has a line number in front or not. Which of the two is told by the column before the right longitude:
-    machine tags, which are not numbers in every row.
+    The list has a line number in front or not. Only one of the two readings has a photo id of digits and numbers for
+    both coordinates in every row: where a coordinate would be in the other, machine tags stand, or a hash for the id.
     """
     lines = [(f"{path}, line {number}", line.split("\t")) for number, line in enumerate(content.split("\n"), 1)
              if line.strip()]
