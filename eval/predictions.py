@@ -7,9 +7,10 @@ was cut off at the token limit. `image` is relative to the data's folder. Later 
 eval/columns.py lists further fields a line may carry (author, slices, names).
 """
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from gre.config import UserError
 from gre.geo.point import LatLon, distance_km
@@ -43,11 +44,12 @@ class Prediction:
         return None if self.answer is None else distance_km(self.truth, self.answer)
 
 
-def append(path: Path, rows: Iterable[Prediction]) -> None:
-    """Add rows to the end of a prediction file; folders are made."""
+def append(path: Path, rows: Iterable[Prediction], labels: Mapping[str, Mapping] = MappingProxyType({})) -> None:
+    """Add rows to the end of a prediction file; folders are made. labels: row id → further fields of its line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        stream.writelines(json.dumps({**asdict(row), **labels.get(row.id, {})}, ensure_ascii=False) + "\n"
+                          for row in rows)
 
 
 def read(path: str | Path) -> list[Prediction]:

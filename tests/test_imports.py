@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = ["config", "provenance", "geo", "text", "data", "models", "rollout", "rewards", "handoff", "training", "plan",
          "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
-WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.text.answers", "gre.text.prompts",
-                 "gre.data.records", "gre.rewards.format", "gre.rewards.gps", "gre.geo.bootstrap", "gre.provenance",
-                 "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score"]
+WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
+                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.rewards.format", "gre.rewards.gps",
+                 "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
+                 "eval.benchmarks", "eval.published"]
 
 
 def imported(path: Path) -> set[str]:

