@@ -1,6 +1,7 @@
 """Stage 1 of the tiny base on two real processes, started by its script: the numbers of one, and one manifest."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     house = tmp_path / "house"
-    (house / "scripts").mkdir(parents=True)
-    (house / "scripts/train").symlink_to(ROOT / "scripts/train")  # stage.sh finds its own folder's parent: this house
+    shutil.copytree(ROOT / "scripts/train", house / "scripts/train")  # not a link: stage.sh installs where it lies
     (house / "environment.sh").write_text("")
     (house / ".venv/bin").mkdir(parents=True)
     python = house / ".venv/bin/python"
