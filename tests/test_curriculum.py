@@ -41,19 +41,15 @@ def test_the_sums_of_a_step_by_hand():
     assert has_spread([0.0, 2.6], 25.0) and not has_spread([0.0, 2.4], 25.0)  # 1 - tanh(2.5 / 50) = 0.95
 
 
-@pytest.mark.parametrize("at", range(6))
-def test_resumed_anywhere_it_ends_the_same(at):
-    steps = [step(0.1 * (i % 4) + 0.5, 0.1 * (i % 5) + 0.2) for i in range(12)]
-    whole, broken = Curriculum(CONFIG), Curriculum(CONFIG)
-    for one in steps:
-        whole.observe(one)
-    for one in steps[:at]:
-        broken.observe(one)
-    resumed = Curriculum(CONFIG)
+@pytest.mark.parametrize("at", range(1, 6))
+def test_resumed_anywhere_it_steps_down_at_the_same_steps(at):
+    """Window 3 and steps that all pass: down after the third and the sixth. A forgotten window would delay one."""
+    config = CurriculumConfig(enabled=True, levels_km=[200.0, 25.0, 1.0], window=3)
+    broken, resumed = Curriculum(config), Curriculum(config)
+    down = [broken.observe(step(0.9, 0.9)) for _ in range(at)]
     resumed.load_state_dict(json.loads(json.dumps(broken.state_dict())))
-    for one in steps[at:]:
-        resumed.observe(one)
-    assert whole.level > 0 and resumed.state_dict() == whole.state_dict()
+    down += [resumed.observe(step(0.9, 0.9)) for _ in range(at, 7)]
+    assert down == [False, False, True, False, False, True, False] and resumed.theta_km == 1
 
 
 def test_other_levels_do_not_take_the_checkpoint():
