@@ -1,8 +1,13 @@
 """Stage 2, RL on a judge: GRPO on the format and on P(True) of the policy's own chains, starting from stage 1.
 
-The paper trains the policy to say True or False about given chains; here a judge trained for that on GRE30K-Judge
-(stages/judge.py) rewards what the policy itself writes. A judge that cannot tell right from wrong, on held-out Judge
-rows or on this policy's completions, is refused before anything is trained. No supervised loss.
+mode judge: the paper trains the policy to say True or False about given chains; here a judge trained for that on
+GRE30K-Judge (stages/judge.py) rewards what the policy itself writes. A judge that cannot tell right from wrong, on
+held-out Judge rows or on this policy's completions, is refused before anything is trained.
+
+mode verdict: the paper's own form. On GRE30K-Judge rows the policy says True or False, reward 1 if that is the label;
+there is no judge. How well it judges photos it was not trained on, before and after, goes into the manifest.
+
+No supervised loss in either.
 
     python -m stages.stage2 configs/gre7b/stage2.yaml model_name_or_path=runs/x/stage1 \
         judge.model_name_or_path=runs/x/judge output_dir=runs/x/stage2
@@ -10,17 +15,19 @@ rows or on this policy's completions, is refused before anything is trained. No 
 import random
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from gre import handoff
 from gre.config import UserError, main, option
 from gre.models.judge import Judge, completion_text
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.judge import judge_rewards
-from gre.training import judging, rl
+from gre.training import judging, rl, verdict
 from gre.training.gate import check_gate
 from gre.training.grpo import Answers
 
 STAGE = "stage2"
+MODES = ("judge", "verdict")
 
 
 @dataclass
@@ -39,16 +46,45 @@ class JudgeConfig:
 class Config(rl.RLConfig):
     """Keys of stage 2."""
 
-    judge: JudgeConfig = option(JudgeConfig, "the judge")
+    mode: str = option("judge", "judge: a judge rewards the policy's chains; verdict: the policy judges GRE30K-Judge")
+    judge: JudgeConfig = option(JudgeConfig, "the judge, in mode judge")
+    held_out_share: float = option(0.1, "share of photos kept for measuring, in mode verdict")
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}: write {' or '.join(MODES)}")
 
 
 def run(config: Config) -> None:
-    """Check the judge, train and hand on `output_dir`."""
+    """Train and hand on `output_dir`."""
+    (run_verdict if config.mode == "verdict" else run_judge)(config)
+
+
+def run_judge(config: Config) -> None:
+    """Check the judge, then train on its verdicts."""
     policy = rl.start(config, parent_stages={"stage1"})
     judge, judge_parent, measured = start_judge(config, policy)
     check_gate(measured, config.judge.min_auc)
     rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size)}
     rl.train(config, policy, rewards, stage=STAGE, metrics={"judge": {**judge_parent.record(), **measured}})
+
+
+def run_verdict(config: Config) -> None:
+    """Train on the policy's own verdicts, and measure them on held-out photos."""
+    if config.judge.model_name_or_path:
+        raise UserError("mode=verdict has no judge: leave judge.model_name_or_path out, or write mode=judge")
+    policy = rl.start(config, {"stage1"}, verdict.read, verdict.prompt_length)
+    policy.rows, held_out = judging.split_by_photo(policy.rows, config.held_out_share, config.seed)
+    judging.check_split(policy.rows, held_out)
+    model = load_model(policy.parent.model_dir).to(policy.args.device)
+    exam = verdict.Exam(policy.processor, rl.make_rollout(config.rollout, policy.processor, model), held_out,
+                        config.grpo.num_generations, config.seed)
+    parent = exam.sit(model)
+    exam.check(parent, policy.parent.name)
+    del model
+    rl.train(config, policy, {"verdict": verdict.rewards}, stage=STAGE, metrics={"mode": config.mode},
+             encode=verdict.encode, measure=lambda trained: {"verdict": exam.metrics(parent, exam.sit(trained))},
+             labels=[row.label for row in policy.rows], watch=verdict.Watch(Path(config.output_dir) / "alarms.jsonl"))
 
 
 def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:

@@ -26,7 +26,7 @@ from gre.rollout.transformers import Completion, TransformersRollout
 from gre.training.arguments import check_weights
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, kl, token_weights
 from gre.training.meter import Meter
-from gre.training.sampler import StepSampler
+from gre.training.sampler import EvenSampler, StepSampler
 
 
 @dataclass
@@ -80,19 +80,21 @@ class GRPOTrainer(Trainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
-    from, frozen; None when beta is 0. samples: the file that gets one group of every step.
+    from, frozen; None when beta is 0. samples: the file that gets one group of every step. labels: one per row, when
+    every step shall hold as many True as False ones. watch: is told, on every rank, of a step's answers.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
-                 samples: Path, **kwargs):
+                 samples: Path, labels: Sequence[bool] | None = None, watch: "Watch | None" = None, **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
         self.samples, self.meter, self._step = Path(samples), Meter(), None
+        self.labels, self.watch = labels, watch
         super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
@@ -101,6 +103,8 @@ class GRPOTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
         prompts = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        if self.labels is not None:
+            return EvenSampler(self.labels, prompts, self.grpo.num_iterations, self.args.seed)
         return StepSampler(len(self.rows), prompts, self.grpo.num_iterations, self.args.seed)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -159,6 +163,8 @@ class GRPOTrainer(Trainer):
         member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
         self._measure(groups, rewards, total)
+        if self.watch is not None:
+            self.watch(self, answers)
         self._write_sample(answers[0], {name: values[0] for name, values in rewards.items()}, advantage[0])
 
         micro_batches, start = [], 0
@@ -221,6 +227,9 @@ def _prompt_dataset(rows: Sequence[Any], encode: Callable[[Any], Prompt]) -> Dat
     dataset = Dataset.from_dict({"row": list(range(len(rows)))})
     dataset.set_transform(lambda batch: {"row": batch["row"], "prompt": [encode(rows[i]) for i in batch["row"]]})
     return dataset
+
+
+Watch = Callable[[GRPOTrainer, list[Answers]], None]
 
 
 class _UpdateClock(TrainerCallback):
