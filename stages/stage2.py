@@ -1,13 +1,11 @@
 """Stage 2, RL on a judge: GRPO on the format and on P(True) of the policy's own chains, starting from stage 1.
 
-mode judge: the paper trains the policy to say True or False about given chains; here a judge trained for that on
-GRE30K-Judge (stages/judge.py) rewards what the policy itself writes. A judge that cannot tell right from wrong, on
-held-out Judge rows or on this policy's completions, is refused before anything is trained.
+The paper trains the policy to say True or False about given chains; here a judge trained for that on GRE30K-Judge
+(stages/judge.py) rewards what the policy itself writes. A judge that cannot tell right from wrong, on held-out Judge
+rows or on this policy's completions, is refused before anything is trained. No supervised loss.
 
-mode verdict: the paper's own form. On GRE30K-Judge rows the policy says True or False, reward 1 if that is the label;
-there is no judge. How well it judges photos it was not trained on, before and after, goes into the manifest.
-
-No supervised loss in either.
+`mode: verdict` is the paper's form: GRPO on the policy's own True or False about GRE30K-Judge rows, reward 1 for the
+label. No judge is wanted. Verdicts on photos kept back, before training and after, go into the manifest.
 
     python -m stages.stage2 configs/gre7b/stage2.yaml model_name_or_path=runs/x/stage1 \
         judge.model_name_or_path=runs/x/judge output_dir=runs/x/stage2
@@ -84,7 +82,8 @@ def run_verdict(config: Config) -> None:
     del model
     rl.train(config, policy, {"verdict": verdict.rewards}, stage=STAGE, metrics={"mode": config.mode},
              encode=verdict.encode, measure=lambda trained: {"verdict": exam.metrics(parent, exam.sit(trained))},
-             labels=[row.label for row in policy.rows], watch=verdict.Watch(Path(config.output_dir) / "alarms.jsonl"))
+             on_rollout=verdict.Watch(Path(config.output_dir) / "alarms.jsonl"),
+             labels=[row.label for row in policy.rows])
 
 
 def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:

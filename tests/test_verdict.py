@@ -1,8 +1,6 @@
 """Stage 2's mode verdict: reward, even steps, template, numbers, alarm, and a policy that learns to judge."""
 import json
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from gre.tiny.form import form_rows
 from gre.training import verdict
 from gre.training.grpo import Answers
 from gre.training.sampler import EvenSampler
+from scripts.train.judge_needed import judge_arguments
 from stages import stage1, stage2, stage3
 from tests.test_judge import picture, write_rows
 
@@ -80,6 +79,11 @@ def test_every_step_is_even_and_no_row_comes_again_before_its_class_has_served(l
             assert len(came) <= classes[label] < len(came) + (prompts + 1)
 
 
+def test_a_class_too_small_for_its_share_is_refused():
+    with pytest.raises(UserError, match="a step takes 2 rows labelled True and the data has 1"):
+        EvenSampler([True] + [False] * 9, 4, 1, seed=0)
+
+
 def test_another_epoch_and_another_seed_are_other_orders():
     first, other = EvenSampler([True, False] * 20, 4, 1, seed=0), EvenSampler([True, False] * 20, 4, 1, seed=1)
     assert list(first) != list(other)
@@ -131,8 +135,8 @@ def test_numbers_by_hand():
 
 @pytest.mark.parametrize("counts, alarm", [
     ([[9, 1, 5], [9, 1, 5]], None),                               # 90 % is not above 90 %
-    ([[10, 0, 0], [9, 1, 0]], "verdict_one_sided"), ([[0, 10, 0], [1, 9, 9]], "verdict_one_sided"),
-    ([[0, 0, 8], [0, 0, 8]], "verdict_unreadable"), ([[5, 5, 0], [5, 5, 0]], None)])
+    ([[10, 0, 0], [9, 1, 0]], "verdict/true_share"), ([[0, 10, 0], [1, 9, 9]], "verdict/true_share"),
+    ([[0, 0, 8], [0, 0, 8]], "verdict/unreadable"), ([[5, 5, 0], [5, 5, 0]], None)])
 def test_the_alarm_by_hand(counts, alarm):
     found = verdict.fault(verdict.numbers(torch.tensor(counts, dtype=torch.float32)))
     assert (found and found[0]) == alarm
@@ -197,13 +201,14 @@ def test_one_word_for_everything_rings_the_alarm(workplace, capsys):
     """At a temperature near 0 the untrained policy says its favourite word to everything."""
     run2("output_dir=run/onesided", "train.max_steps=2", "rollout.temperature=0.01", "train.learning_rate=0")
     alarms = [json.loads(line) for line in (workplace / "run/onesided/alarms.jsonl").read_text().splitlines()]
-    assert [(alarm["step"], alarm["alarm"]) for alarm in alarms] == [(1, "verdict_one_sided"), (2, "verdict_one_sided")]
-    assert "of the readable answers are" in alarms[0]["message"]
-    assert "ALARM at step 1, verdict_one_sided" in capsys.readouterr().out
+    assert [alarm["step"] for alarm in alarms] == [1, 2]
+    assert {alarm["name"] for alarm in alarms} == {"verdict/true_share"}
+    assert not 0.1 <= alarms[0]["value"] <= 0.9 and "the same word" in alarms[0]["meaning"]
+    assert "ALARM, step 1: verdict/true_share is" in capsys.readouterr().out
 
 
 def test_what_is_refused_before_training(workplace, vlm):
-    with pytest.raises(UserError, match="mode=verdict trains on GRE30K-Judge rows.*form.json.*must be True or False"):
+    with pytest.raises(UserError, match="mode=verdict trains on GRE30K-Judge rows.*cot.json.*must be True or False"):
         rows = read_cot(DataConfig("judge/form.json"))
         write_cot("judge/cot.json", [CoTRow("", rows[0].image, "?", "<think>a</think><answer>1, 2</answer>", PARIS)])
         run2("output_dir=run/refused", "data.path=judge/cot.json")
@@ -211,19 +216,17 @@ def test_what_is_refused_before_training(workplace, vlm):
         run2("output_dir=run/refused", "judge.model_name_or_path=run/judge")
     with pytest.raises(ConfigError, match="mode is 'paper': write judge or verdict"):
         run2("output_dir=run/refused", "mode=paper")
-    with pytest.raises(UserError, match="a step takes 40 rows labelled True"):
-        run2("output_dir=run/refused", "train.per_device_batch_size=80")
     with pytest.raises(UserError, match="base never says True or False: none of 192 completions"):
         run2("output_dir=run/refused", "model_name_or_path=base", "accept_parent=any")
     assert not Path("run/refused/manifest.json").exists()
 
 
 def test_no_judge_is_trained_first():
-    command = [sys.executable, str(ROOT / "scripts/train/judge_needed.py")]
-    for arguments, wanted in ((["configs/tiny/stage2_verdict.yaml"], ""), (["configs/tiny/stage2.yaml"], "judge.yaml")):
-        result = subprocess.run([*command, *arguments, "output_dir=nowhere/stage2"], cwd=ROOT, capture_output=True,
-                                text=True, check=True)
-        assert (wanted in result.stdout) if wanted else not result.stdout.strip()
+    """stage2.sh trains a judge when this gives its arguments."""
+    where = ["output_dir=nowhere/stage2"]
+    assert judge_arguments([str(ROOT / "configs/tiny/stage2_verdict.yaml"), *where]) == []
+    assert judge_arguments([str(ROOT / "configs/tiny/stage2.yaml"), *where])[1] == "output_dir=nowhere/judge"
+    assert judge_arguments([str(ROOT / "configs/tiny/stage2.yaml"), *where, "mode=verdict"]) == []
 
 
 def test_form_rows_tell_nothing_but_the_form():

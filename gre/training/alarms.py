@@ -1,10 +1,13 @@
-"""What a person should look at while a run goes on: one line in the log, one in OUTPUT/alarms.jsonl."""
+"""What a person should look at while a run goes on: one line on the screen, one in OUTPUT/alarms.jsonl."""
 import json
 from pathlib import Path
 
+from accelerate import PartialState
 
-def ring(file: str | Path, step: int, alarm: str, message: str) -> None:
-    """Print `message` and append it to `file` as {"step", "alarm", "message"}; call it on one rank alone."""
-    print(f"ALARM at step {step}, {alarm}: {message}", flush=True)
-    with open(file, "a", encoding="utf-8") as lines:
-        lines.write(json.dumps({"step": step, "alarm": alarm, "message": message}) + "\n")
+
+def ring(path: Path, step: int, name: str, value: float, meaning: str) -> None:
+    """Print an alarm and append it to the file, on the main process."""
+    if PartialState().is_main_process:
+        print(f"ALARM, step {step}: {name} is {value:.4g}: {meaning}", flush=True)
+        with open(path, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"step": step, "name": name, "value": value, "meaning": meaning}) + "\n")

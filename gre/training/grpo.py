@@ -74,27 +74,29 @@ class MicroBatch:
 
 
 Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completion
+OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
 
 
 class GRPOTrainer(Trainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
-    from, frozen; None when beta is 0. samples: the file that gets one group of every step. labels: one per row, when
-    every step shall hold as many True as False ones. watch: is told, on every rank, of a step's answers.
+    from, frozen; None when beta is 0. samples: the file that gets one group of every step. on_rollout: called on every
+    process once a step's completions are rewarded and before anything is learned from them. labels: one per row, when
+    every step shall hold as many True as False ones.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
-                 samples: Path, labels: Sequence[bool] | None = None, watch: "Watch | None" = None, **kwargs):
+                 samples: Path, on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
         self.samples, self.meter, self._step = Path(samples), Meter(), None
-        self.labels, self.watch = labels, watch
+        self.on_rollout, self.labels = on_rollout, labels
         super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
@@ -163,9 +165,9 @@ class GRPOTrainer(Trainer):
         member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
         self._measure(groups, rewards, total)
-        if self.watch is not None:
-            self.watch(self, answers)
         self._write_sample(answers[0], {name: values[0] for name, values in rewards.items()}, advantage[0])
+        if self.on_rollout is not None:
+            self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
 
         micro_batches, start = [], 0
         with self.meter.clock("seconds/passes"):
@@ -227,9 +229,6 @@ def _prompt_dataset(rows: Sequence[Any], encode: Callable[[Any], Prompt]) -> Dat
     dataset = Dataset.from_dict({"row": list(range(len(rows)))})
     dataset.set_transform(lambda batch: {"row": batch["row"], "prompt": [encode(rows[i]) for i in batch["row"]]})
     return dataset
-
-
-Watch = Callable[[GRPOTrainer, list[Answers]], None]
 
 
 class _UpdateClock(TrainerCallback):

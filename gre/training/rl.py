@@ -26,7 +26,7 @@ from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
-from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, Reward, Watch
+from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Reward
 from gre.training.sft import fitting_rows, row_prompt_length
 
 ENGINES = ("transformers",)
@@ -94,11 +94,11 @@ def encode(processor, row: SeedRow) -> Prompt:
 
 def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str, metrics: dict | None = None,
           encode: Callable[[Any, Any], Prompt] = encode, measure: Callable[[Any], dict] | None = None,
-          labels: Sequence[bool] | None = None, watch: Watch | None = None) -> None:
+          on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None) -> None:
     """Train the parent on `rewards` and hand on `config.output_dir`.
 
     metrics: what else the manifest shall hold; measure: the same, from the trained model, on every rank. encode:
-    (processor, row) -> prompt. labels, watch: see GRPOTrainer.
+    (processor, row) -> prompt. on_rollout, labels: see GRPOTrainer.
     """
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
@@ -110,7 +110,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     trainer = GRPOTrainer(
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
-        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", labels=labels, watch=watch,
+        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout, labels=labels,
         callbacks=[MetricsFile(folder / "metrics.jsonl")])
     trainer.train()
     measured = measure(trainer.model) if measure else {}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather
 from torch import Tensor
 
 from gre.config import UserError
@@ -25,7 +27,8 @@ from gre.rewards.verdict import read_verdict, verdict_reward
 from gre.rollout.transformers import TransformersRollout
 from gre.training import judging
 from gre.training.alarms import ring
-from gre.training.grpo import Answers, GRPOTrainer
+from gre.training.grpo import Answers
+from gre.training.meter import Meter
 
 COLUMNS = {False: 0, True: 1, None: 2}
 MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longer judges but repeats one word
@@ -80,33 +83,30 @@ def numbers(counts: Tensor) -> dict[str, float]:
     return found
 
 
-def fault(found: dict[str, float]) -> tuple[str, str] | None:
-    """(alarm, message) when a step's `numbers` say that there is little to learn from, else None."""
-    if "true_share" not in found:
-        return "verdict_unreadable", "no answer is True or False: every group is flat and nothing is learned"
-    most = max(found["true_share"], 1 - found["true_share"])
-    if most > MOST_OF_ONE:
-        return "verdict_one_sided", f"{most:.0%} of the readable answers are {found['true_share'] > 0.5}"
+def fault(found: dict[str, float]) -> tuple[str, float, str] | None:
+    """(name, value, meaning) of the number that says a step taught next to nothing, else None."""
+    if found["unreadable"] == 1:
+        return "verdict/unreadable", 1.0, "no answer is True or False, every group is flat"
+    if max(found["true_share"], 1 - found["true_share"]) > MOST_OF_ONE:
+        return "verdict/true_share", found["true_share"], f"above {MOST_OF_ONE:.0%} of the answers are the same word"
     return None
 
 
 class Watch:
-    """Puts a step's numbers over all ranks into the metrics, and rings an alarm in `file` at a fault."""
+    """Puts a step's numbers, over all processes, into the metrics, and rings in `alarms` at a fault."""
 
-    def __init__(self, file: Path):
-        self.file = file
+    def __init__(self, alarms: Path):
+        self.alarms = alarms
 
-    def __call__(self, trainer: GRPOTrainer, groups: Sequence[Answers]) -> None:
-        counts = trainer.accelerator.reduce(count(groups).to(trainer.args.device), reduction="sum")
+    def __call__(self, step: int, groups: Sequence[Answers], rewards: dict[str, Tensor], meter: Meter) -> None:
+        counts = gather(count(groups)[None].to(PartialState().device)).sum(0)
         found = numbers(counts.cpu())
         for name, value in found.items():
-            trainer.meter.add_sum(f"verdict/{name}", value)
-        if not trainer.is_world_process_zero():
-            return
-        if trainer.state.global_step == 0:
-            self.file.unlink(missing_ok=True)  # a run that starts anew starts the file anew
+            meter.add_sum(f"verdict/{name}", value)
+        if step == 1 and PartialState().is_main_process:
+            self.alarms.unlink(missing_ok=True)  # a run that starts anew starts the file anew
         if alarm := fault(found):
-            ring(self.file, trainer.state.global_step + 1, *alarm)
+            ring(self.alarms, step, *alarm)
 
 
 @dataclass(frozen=True)
