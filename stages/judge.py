@@ -80,7 +80,7 @@ def run(config: Config) -> None:
     rows = fitting_rows(read_judge(config.data), partial(judging.length, processor), config.model.max_length,
                         drop=config.data.on_bad_row == "drop")
     train_rows, held_out = judging.split_by_photo(rows, config.held_out_share, config.seed)
-    check_split(train_rows, held_out)
+    judging.check_split(train_rows, held_out)
     seeds = judging.unseen(read_seed(config.policy.data), rows, config.policy.num_photos, config.seed) if policy else []
     if policy and not seeds:
         raise UserError(f"the judge saw every photo of {config.policy.data.path}: set policy.data.path to other photos")
@@ -112,15 +112,6 @@ def policy_parent(config: Config) -> handoff.Parent | None:
     if config.policy.model_name_or_path is None:
         return None
     return handoff.verify_parent(config.policy.model_name_or_path, {"stage1"}, config.accept_parent)
-
-
-def check_split(train_rows: list, held_out: list) -> None:
-    """Raise UserError unless both parts hold True and False rows: neither training nor the AUC means anything else."""
-    assert not {row.image for row in train_rows} & {row.image for row in held_out}, "a photo is in both parts"
-    for name, rows in (("training", train_rows), ("held-out", held_out)):
-        if {row.label for row in rows} != {True, False}:
-            raise UserError(f"the {len(rows)} {name} rows of the judge do not hold both labels: give more rows or "
-                            "another held_out_share")
 
 
 def measure(config: Config, folder: Path, held_out: list, policy: handoff.Parent | None, seeds: list,

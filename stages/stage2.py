@@ -5,6 +5,9 @@ The paper trains the policy to say True or False about given chains; here a judg
 rows or on this policy's completions, is refused before anything is trained, and so are prompts with photos it has seen.
 A policy that pleases the judge without coming nearer to the truth is stopped. No supervised loss.
 
+`mode: verdict` is the paper's form: GRPO on the policy's own True or False about GRE30K-Judge rows, reward 1 for the
+label. No judge is wanted. Verdicts on photos kept back, before training and after, go into the manifest.
+
     python -m stages.stage2 configs/gre7b/stage2.yaml model_name_or_path=runs/x/stage1 \
         judge.model_name_or_path=runs/x/judge output_dir=runs/x/stage2
 """
@@ -20,7 +23,7 @@ from gre.config import UserError, main, option
 from gre.models.judge import Judge, completion_text
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.judge import judge_rewards
-from gre.training import judging, rl
+from gre.training import judging, rl, verdict
 from gre.training.gate import check_gate
 from gre.training.grpo import Answers
 from gre.training.guards import JudgeGuard
@@ -29,6 +32,7 @@ from gre.training.photos import judged_photos, unseen_rows
 from gre.training.watch import Watch, read_places
 
 STAGE = "stage2"
+MODES = ("judge", "verdict")
 
 
 @dataclass
@@ -54,11 +58,22 @@ class JudgeConfig:
 class Config(rl.RLConfig):
     """Keys of stage 2."""
 
-    judge: JudgeConfig = option(JudgeConfig, "the judge")
+    mode: str = option("judge", "judge: a judge rewards the policy's chains; verdict: the policy judges GRE30K-Judge")
+    judge: JudgeConfig = option(JudgeConfig, "the judge, in mode judge")
+    held_out_share: float = option(0.1, "share of photos kept for measuring, in mode verdict")
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}: write {' or '.join(MODES)}")
 
 
 def run(config: Config) -> None:
-    """Check the judge, train and hand on `output_dir`."""
+    """Train and hand on `output_dir`."""
+    (run_verdict if config.mode == "verdict" else run_judge)(config)
+
+
+def run_judge(config: Config) -> None:
+    """Check the judge, then train on its verdicts."""
     watch = Watch(read_places(config.guards.places))
     policy = rl.start(config, parent_stages={"stage1"})
     judge, judge_parent, measured = start_judge(config, policy)
@@ -69,6 +84,25 @@ def run(config: Config) -> None:
     rl.train(config, policy, rewards, stage=STAGE, on_rollout=partial(on_rollout, watch, guard),
              metrics={"judge": {**judge_parent.record(), **measured}}, made_of={"judge": judge_parent.sha256},
              stateful={"judge_guard": guard})
+
+
+def run_verdict(config: Config) -> None:
+    """Train on the policy's own verdicts, and measure them on held-out photos."""
+    if config.judge.model_name_or_path:
+        raise UserError("mode=verdict has no judge: leave judge.model_name_or_path out, or write mode=judge")
+    policy = rl.start(config, {"stage1"}, verdict.read, verdict.prompt_length)
+    policy.rows, held_out = judging.split_by_photo(policy.rows, config.held_out_share, config.seed)
+    judging.check_split(policy.rows, held_out)
+    model = load_model(policy.parent.model_dir).to(policy.args.device)
+    exam = verdict.Exam(policy.processor, rl.make_rollout(config.rollout, policy.processor, model), held_out,
+                        config.grpo.num_generations, config.seed)
+    parent = exam.sit(model)
+    exam.check(parent, policy.parent.name)
+    del model
+    rl.train(config, policy, {"verdict": verdict.rewards}, stage=STAGE, metrics={"mode": config.mode},
+             encode=verdict.encode, measure=lambda trained: {"verdict": exam.metrics(parent, exam.sit(trained))},
+             on_rollout=verdict.Watch(Path(config.output_dir) / "alarms.jsonl"),
+             labels=[row.label for row in policy.rows])
 
 
 def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:

@@ -1,8 +1,8 @@
 """The judge: a vision-language model that says True or False about a chain of reasoning and its answer.
 
-Template, the same in training and in use: a user's turn of the picture, JUDGE_INSTRUCTION and, as plain text, the
-chain and the answer; then the assistant's header, after which one word is the verdict. Everything up to the
-instruction is a prefix shared by all chains about a picture, so it is forwarded once.
+Template, the same in training and in use, and for a policy that learns by RL to judge: a user's turn of the picture,
+JUDGE_INSTRUCTION and, as plain text, the chain and the answer; then the assistant's header, after which one word is the
+verdict. Everything up to the instruction is a prefix shared by all chains about a picture, so it is forwarded once.
 
 Shapes: n prompts, R chains in all, L tokens of a chain with the assistant's header and the verdict, V words.
 """
@@ -81,6 +81,15 @@ def judge_prompt(processor, image: Image.Image) -> Prompt:
     """The picture and the instruction, without what ends the turn."""
     whole, end = encode_prompt(processor, JUDGE_INSTRUCTION, image), len(_turn_end(processor))
     return Prompt(whole.input_ids[:-end], whole.mm_token_type_ids[:-end], whole.pixel_values, whole.image_grid_thw)
+
+
+def verdict_prompt(processor, image: Image.Image, text: str) -> Prompt:
+    """The template up to the verdict, as the prompt of a policy that is to say it: `judge_prompt`, a text of
+    `judge_text`, the end of the turn and the assistant's header."""
+    start, rest = judge_prompt(processor, image), torch.cat([encode_text(processor, text), _turn_end(processor)])
+    return Prompt(torch.cat([start.input_ids, rest]),
+                  torch.cat([start.mm_token_type_ids, start.mm_token_type_ids.new_zeros(len(rest))]),
+                  start.pixel_values, start.image_grid_thw)
 
 
 def judge_group(processor, prompt: Prompt, texts: Sequence[str], verdicts: Sequence[bool] | None = None) -> Group:

@@ -28,7 +28,7 @@ from gre.training.arguments import check_weights
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, kl, token_weights
 from gre.training.meter import Meter
 from gre.training.resume import ResumableTrainer, cut_back, file_state
-from gre.training.sampler import StepSampler
+from gre.training.sampler import EvenSampler, StepSampler
 
 
 @dataclass
@@ -85,18 +85,19 @@ class GRPOTrainer(ResumableTrainer):
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
     from, frozen; None when beta is 0. samples: the file that gets one group of every step. on_rollout: called on every
     process once a step's completions are rewarded and before anything is learned from them; it may stop the run.
+    labels: one per row, when every step shall hold as many True as False ones.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
-                 samples: Path, on_rollout: OnRollout | None = None, **kwargs):
+                 samples: Path, on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
-        self.samples, self.on_rollout, self.meter = Path(samples), on_rollout, Meter()
+        self.samples, self.on_rollout, self.labels, self.meter = Path(samples), on_rollout, labels, Meter()
         self._step = self._rolled = None
         super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
@@ -108,6 +109,8 @@ class GRPOTrainer(ResumableTrainer):
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
         prompts = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        if self.labels is not None:
+            return EvenSampler(self.labels, prompts, self.grpo.num_iterations, self.args.seed)
         return StepSampler(len(self.rows), prompts, self.grpo.num_iterations, self.args.seed)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):

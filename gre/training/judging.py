@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gre.config import UserError
 from gre.data.images import load_image
 from gre.data.records import JudgeRow, SeedRow
 from gre.geo.point import distance_km
@@ -40,6 +41,16 @@ def split_by_photo(rows: Sequence[JudgeRow], held_out_share: float, seed: int) -
     held = set(unique[:max(2, round(held_out_share * len(unique)))])
     train = [row for row in rows if photos[row.id] not in held]
     return train, [row for row in rows if photos[row.id] in held]
+
+
+def check_split(train_rows: Sequence[JudgeRow], held_out: Sequence[JudgeRow]) -> None:
+    """Raise UserError unless both parts hold True and False rows: neither training nor a measure means anything else.
+    """
+    assert not {row.image for row in train_rows} & {row.image for row in held_out}, "a photo is in both parts"
+    for name, rows in (("training", train_rows), ("held-out", held_out)):
+        if {row.label for row in rows} != {True, False}:
+            raise UserError(f"the {len(rows)} {name} Judge rows do not hold both labels: give more rows or another "
+                            "held_out_share")
 
 
 def deal_pictures(rows: Sequence[JudgeRow], seed: int) -> dict[Path, Path]:

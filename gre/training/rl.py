@@ -1,14 +1,17 @@
 """What stages 2 and 3 share: from a parent and named rewards to a trained policy handed on."""
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 
 from gre import handoff
 from gre.config import REQUIRED, option
 from gre.data.images import load_image
-from gre.data.records import DataConfig, SeedRow, read_seed
+from gre.data.records import DataConfig, JudgeRow, SeedRow, read_seed
+from gre.models.packing import Prompt
 from gre.models.vlm import (
     ModelConfig,
     banned_tokens,
@@ -72,29 +75,40 @@ class Policy:
     args: TrainingArguments
     parent: handoff.Parent
     processor: object
-    rows: list[SeedRow]
+    rows: list[SeedRow] | list[JudgeRow]
     validation: list[SeedRow]
 
 
-def start(config: RLConfig, parent_stages: set[str]) -> Policy:
-    """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong."""
+def start(config: RLConfig, parent_stages: set[str], read: Callable[[DataConfig], list] = read_seed,
+          prompt_length: Callable[[Any, Any], int] = row_prompt_length) -> Policy:
+    """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong.
+
+    read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
+    """
     args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
     parent = handoff.verify_parent(config.model_name_or_path, parent_stages, config.accept_parent)
     budget = handoff.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
-    rows = fitting_rows(read_seed(config.data),
-                        lambda row: row_prompt_length(processor, row) + config.rollout.max_new_tokens,
+    rows = fitting_rows(read(config.data),
+                        lambda row: prompt_length(processor, row) + config.rollout.max_new_tokens,
                         config.model.max_length, drop=config.data.on_bad_row == "drop")
     return Policy(args, parent, processor, rows, validation_rows(config.validation))
 
 
+def encode(processor, row: SeedRow) -> Prompt:
+    """A row's prompt; its picture is decoded here."""
+    return encode_prompt(processor, row.instruction, load_image(row.image))
+
+
 def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
-          on_rollout: OnRollout | None = None, metrics: dict | None = None, made_of: dict[str, str] | None = None,
-          stateful: dict[str, Stateful] | None = None) -> None:
+          encode: Callable[[Any, Any], Prompt] = encode, measure: Callable[[Any], dict] | None = None,
+          on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, metrics: dict | None = None,
+          made_of: dict[str, str] | None = None, stateful: dict[str, Stateful] | None = None) -> None:
     """Train the parent on `rewards` and hand on `config.output_dir`.
 
-    on_rollout: what else is done with every step's completions (GRPOTrainer). metrics: what else the manifest shall
-    hold. made_of: sha256 of what else the weights come from. stateful: what a resumed run has to remember.
+    encode: (processor, row) -> prompt. on_rollout, labels: see GRPOTrainer. metrics: what else the manifest shall hold;
+    measure: the same, from the trained model, on every rank. made_of: sha256 of what else the weights come from.
+    stateful: what a resumed run has to remember.
     """
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
@@ -105,12 +119,13 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     trainer = GRPOTrainer(
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
-        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout,
+        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout, labels=labels,
         callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)
     watch(trainer, policy.processor, config.validation, policy.validation)
     resume.train(trainer, begun)
+    measured = measure(trainer.model) if measure else {}
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
-            metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {})})
+            metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured})
     resume.end(begun, policy.processor, trainer.best_step)
 
 
@@ -121,11 +136,6 @@ def make_rollout(config: RolloutConfig, processor, model) -> TransformersRollout
         end_token_id=end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
         banned=banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=config.max_new_tokens,
         temperature=config.temperature, batch_size=config.batch_size)
-
-
-def encode(processor, row: SeedRow):
-    """A row's prompt; its picture is decoded here."""
-    return encode_prompt(processor, row.instruction, load_image(row.image))
 
 
 def format_rewards(groups: list[Answers]) -> list[list[float]]:
