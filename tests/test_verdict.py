@@ -72,7 +72,7 @@ def test_every_step_is_even_and_no_row_comes_again_before_its_class_has_served(l
         assert abs(2 * sum(labels[number] for number in step) - prompts) == prompts % 2
     for label in (True, False):
         served = Counter({number: 0 for number, value in enumerate(labels) if value is label})
-        for step in once:  # the order inside a step is shuffled: what holds after every step is that none is ahead by two
+        for step in once:  # inside a step the order is shuffled; after every step no row is ahead by two
             served.update(number for number in step if labels[number] is label)
             assert max(served.values()) - min(served.values()) <= 1
         came = served.total()
