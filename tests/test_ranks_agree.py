@@ -27,4 +27,5 @@ def test_two_processes_see_what_one_sees():
     km = [distance_km(LatLon(0, 0), LatLon(0, lon)) for lon in (0.1, 9.0, 0.2, 30.0, 0.3, 0.4, 90.0)]
     assert alone["sums"] == pytest.approx([sum(gps_reward(d, [2500]) for d in km), 8, 2, 4])
     assert alone["theta_km"] == 200  # a mean reward of 0.65; the second process alone has 0.51 and would stay
-    assert alone["watch"]["rank_correlation_groups"] == 3 and alone["watch"]["unreadable"] == 0.125
+    assert alone["watch"]["rank_correlation_groups"] == 2  # the judge says the same of the third's, the last has one
+    assert alone["watch"]["unreadable"] == 0.125
