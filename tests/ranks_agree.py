@@ -1,7 +1,8 @@
 """Run by torchrun on two processes (tests/test_ranks_agree.py): half of the groups on each, the
 numbers of all on both."""
 import json
-import os
+import sys
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -38,5 +39,4 @@ def numbers(mine: list[tuple[Answers, list[float]]]) -> dict:
 if __name__ == "__main__":
     state = PartialState(cpu=True)
     share = groups()[2 * state.process_index:2 * state.process_index + 2]
-    print("RESULT" + json.dumps(numbers(share)), flush=True)
-    assert int(os.environ["WORLD_SIZE"]) == state.num_processes == 2
+    Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(numbers(share)))

@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-def test_two_processes_see_what_one_sees():
+def test_two_processes_see_what_one_sees(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               f"{ROOT}/tests/ranks_agree.py"]
+               f"{ROOT}/tests/ranks_agree.py", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={
         **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stderr[-3000:]
-    first, second = [json.loads(line.split("RESULT")[1]) for line in done.stdout.splitlines() if "RESULT" in line]
+    first, second = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     alone = ranks_agree.numbers(ranks_agree.groups())
     assert first == second == alone
     km = [distance_km(LatLon(0, 0), LatLon(0, lon)) for lon in (0.1, 9.0, 0.2, 30.0, 0.3, 0.4, 90.0)]
