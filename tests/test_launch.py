@@ -172,7 +172,9 @@ while :; do sleep 0.05; done
 
 
 def launch(house, script: str) -> subprocess.Popen:
-    process = subprocess.Popen(["bash", str(house / f"scripts/train/{script}.sh"), "a.yaml"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it, and hands
+    process = subprocess.Popen(["bash", str(house / f"scripts/train/{script}.sh"), "a.yaml"])  # that on to its children
+    signal.signal(signal.SIGINT, before)
     Path("started").write_text(str(process.pid))
     return process
 

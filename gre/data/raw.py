@@ -81,7 +81,7 @@ class ImageFolder:
         if ".." in relative.parts or not target.is_relative_to(self.root):
             raise BadRow(f"field {field_name!r}: {shown(name)} leaves the data folder {self.root}")
         if not os.path.isfile(target):
-            raise BadRow(f"field {field_name!r}: no file {shown(str(target))}; "
+            raise BadRow(f"field {field_name!r}: no file {target}; "
                          "data.image_root names the folder of the pictures")
         if not Path(os.path.realpath(target)).is_relative_to(self.root):
             raise BadRow(f"field {field_name!r}: {shown(name)} is a link that leaves the data folder {self.root}; "

@@ -78,7 +78,8 @@ find_nodes() {
 starts the others"
         fi
         rank=$SLURM_NODEID
-        host=${host:-$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)}
+        host=${host:-$(scontrol show hostnames "$SLURM_STEP_NODELIST")}
+        host=${host%%$'\n'*}  # not by head: closing the pipe early may kill scontrol, and with pipefail this script
         port=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}  # two jobs may share a machine
     elif [ -z "${NNODES:-}" ] && [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
         refuse "this job has $SLURM_JOB_NUM_NODES machines and this process runs on one: start it with srun \
@@ -100,8 +101,8 @@ check_ready() {
     local name=$1 gib=0
     shift
     if [ "$gpus" -gt 0 ] && [ "${CHECK_MEMORY:-yes}" != no ]; then
-        gib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | sort -n | head -n 1 |
-            awk '{ printf "%.1f", $1 / 1024 }')
+        gib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | sort -n |
+            awk 'NR == 1 { printf "%.1f", $1 / 1024 }')
     fi
     in_environment "$root/scripts/train/ready.py" "$name" "$((processes * nodes))" "$processes" "$gib" "$@"
 }
