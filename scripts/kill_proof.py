@@ -73,20 +73,23 @@ def finished(child: subprocess.Popen, folder: Path) -> tuple[str, list]:
     return handoff.read_manifest(folder)["model_sha256"], losses
 
 
-def saving(folder: Path) -> bool:
-    """Whether a checkpoint is being written."""
-    return any(not (path / MARKER).exists() for path in in_order(folder / "checkpoints"))
+def unfinished(folder: Path) -> set[str]:
+    """The checkpoints without a marker: one that is being written, or one that an earlier kill left."""
+    return {path.name for path in in_order(folder / "checkpoints") if not (path / MARKER).exists()}
 
 
 def kill(child: subprocess.Popen, folder: Path, number: int, moment_s: float) -> dict | None:
     """Kill the stage at that moment, or in the first save after it; None when it ended before."""
-    began = time.monotonic()
-    while child.poll() is None and (time.monotonic() - began < moment_s or number % 3 == 1 and not saving(folder)):
+    began, left, saving = time.monotonic(), unfinished(folder), False
+    while child.poll() is None and (time.monotonic() - began < moment_s or number % 3 == 1 and not saving):
         time.sleep(0.002)
+        now = unfinished(folder)
+        left &= now  # what an earlier kill left counts as a save only after it is gone and written again
+        saving = bool(now - left)
     if child.poll() is not None:
         return None
     chosen = signal.SIGTERM if number % 5 == 4 else signal.SIGKILL
-    note = {"signal": chosen.name, "seconds": round(time.monotonic() - began, 2), "saving": saving(folder)}
+    note = {"signal": chosen.name, "seconds": round(time.monotonic() - began, 2), "saving": saving}
     child.send_signal(chosen)
     status = child.wait()
     if chosen == signal.SIGTERM and status not in (STATUS, -signal.SIGTERM):
