@@ -43,19 +43,33 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
                          f"{query.shape[0]} of {query.shape[2]}")
     kernel = varlen.kernel_for(query)
     if kernel is not None and not dropout:
-        return _by_segments(query, key, value, gre_layout, kernel, scaling), None
-    rows = _Rows(gre_layout)
+        return by_segments(query, key, value, gre_layout, kernel, scaling), None
+    return padded(query, key, value, gre_layout, dropout, scaling), None
+
+
+def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float = 0.0,
+           scaling: float | None = None) -> Tensor:
+    """Two SDPA calls, for all prefixes and for all tails: (1, heads, T, d), twice (1, kv_heads, T, d) ->
+    (1, T, heads, d)."""
+    rows = _Rows(layout)
     prefix_q, tail_q = rows.split(query)
     prefix_k, tail_k = rows.split(_repeat(key, query))
     prefix_v, tail_v = rows.split(_repeat(value, query))
-    owner = gre_layout.owner
+    owner = layout.owner
     options = {"dropout_p": dropout, "scale": scaling}
     outputs = [scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True, **options)]
-    if gre_layout.tail_width:
+    if layout.tail_width:
         outputs.append(scaled_dot_product_attention(
             tail_q, torch.cat([prefix_k[owner], tail_k], 2), torch.cat([prefix_v[owner], tail_v], 2),
-            attn_mask=gre_layout.tail_sees, **options))
-    return rows.join(outputs), None
+            attn_mask=layout.tail_sees, **options))
+    return rows.join(outputs)
+
+
+def by_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kernel: varlen.Kernel,
+                scaling: float | None = None) -> Tensor:
+    """One kernel call for all prefixes and tails; shapes as of `padded`."""
+    return kernel(_row(query), _seen(_row(key), layout), _seen(_row(value), layout), layout.query_ends,
+                  layout.key_ends, layout.longest_query, layout.longest_key, causal=True, scale=scaling)[None]
 
 
 def vision_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *,
@@ -72,13 +86,6 @@ def vision_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value:
     states = [_row(states) for states in (query, key, value)]
     ends, longest = cu_seq_lens_q.int(), int(max_length_q)
     return kernel(*states, ends, ends, longest, longest, causal=False, scale=scaling)[None], None
-
-
-def _by_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kernel: varlen.Kernel,
-                 scaling: float | None) -> Tensor:
-    """All prefixes and tails in one call: (1, heads, T, d) and twice (1, kv_heads, T, d) -> (1, T, heads, d)."""
-    return kernel(_row(query), _seen(_row(key), layout), _seen(_row(value), layout), layout.query_ends,
-                  layout.key_ends, layout.longest_query, layout.longest_key, causal=True, scale=scaling)[None]
 
 
 def _row(states: Tensor) -> Tensor:

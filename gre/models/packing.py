@@ -70,6 +70,9 @@ class Layout:
     longest_query: int
     longest_key: int
 
+    def to(self, device: torch.device | str) -> "Layout":
+        return _to(self, device)
+
 
 @dataclass(frozen=True)
 class PackedRow:
