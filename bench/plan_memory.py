@@ -36,8 +36,8 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", 
 class Case:
     """A training: its shape, prompts a micro-batch, completions of `length` tokens each, pictures of `side` pixels.
 
-    completions: 1 is supervised fine-tuning, more is GRPO with a reference. held_out: looked at by nobody while the
-    planner was written.
+    completions: 1 is supervised fine-tuning, more is GRPO with a reference. bf16: autocast. held_out: looked at by
+    nobody while the planner was written.
     """
 
     shape: Shape
@@ -48,6 +48,7 @@ class Case:
     accumulation: int = 1
     checkpointing: bool = False
     frozen_vision: bool = False
+    bf16: bool = False
     held_out: bool = True
 
 
@@ -60,12 +61,13 @@ CASES = {
 }
 
 
-def job(case: Case, prompt: int, patches: int) -> Job:
+def job(case: Case, prompt: int, patches: int, on_gpu: bool = False) -> Job:
     """What the planner is told of a case."""
     sampled = case.prompts * case.accumulation * case.completions if case.completions > 1 else 0
     batch = Batch(case.prompts, prompt, patches, case.completions, case.length, case.length)
-    return Job(case.shape, Engine(), batch, accumulation=case.accumulation, checkpointing=case.checkpointing,
-               frozen_vision=case.frozen_vision, sampled=sampled, reference=4 if sampled else 0, on_gpu=False)
+    return Job(case.shape, Engine(bf16=case.bf16), batch, accumulation=case.accumulation,
+               checkpointing=case.checkpointing, frozen_vision=case.frozen_vision, sampled=sampled,
+               reference=4 if sampled else 0, on_gpu=on_gpu)
 
 
 def measure(name: str) -> dict:
@@ -75,12 +77,12 @@ def measure(name: str) -> dict:
         train(replace(case, shape=replace(TINY, layers=1), prompts=1, accumulation=1, length=4), f"{folder}/warm")
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
         before = status("VmRSS")
-        prompt, patches = train(case, f"{folder}/run")
+        prompt, patches, _ = train(case, f"{folder}/run")
         return {"peak_bytes": status("VmHWM") - before, "prompt": prompt, "patches": patches}
 
 
-def train(case: Case, folder: str) -> tuple[int, int]:
-    """Two optimizer steps of the real trainer; tokens of a prompt and patches of its picture."""
+def train(case: Case, folder: str) -> tuple[int, int, list[dict]]:
+    """Two optimizer steps of the real trainer; tokens of a prompt, patches of its picture, and the trainer's log."""
     import copy
     from types import SimpleNamespace
 
@@ -91,22 +93,25 @@ def train(case: Case, folder: str) -> tuple[int, int]:
     from gre.models.vlm import banned_tokens, encode_prompt, end_token_id, freeze_vision, load_processor
     from gre.rollout.transformers import TransformersRollout
     from gre.training.arguments import TrainConfig, training_arguments
-    from gre.training.grpo import GRPOConfig, GRPOTrainer
-    from gre.training.sft import SFTTrainer
 
     processor = load_processor(BASE, 28 * 28, 28 * 28 * 1280)
-    tokenizer, model = processor.tokenizer, random_model(case.shape)
+    tokenizer = processor.tokenizer
+    model = random_model(case.shape, "cuda" if torch.cuda.is_available() else "cpu")
     prompt = encode_prompt(processor, "Where is this?", Image.new("RGB", (case.side, case.side), (90, 120, 200)))
     rows = [SimpleNamespace(id=str(i)) for i in range(case.prompts * case.accumulation * 2)]
     settings = TrainConfig(max_steps=2, per_device_batch_size=case.prompts,
-                           gradient_accumulation_steps=case.accumulation)
+                           gradient_accumulation_steps=case.accumulation, bf16=case.bf16)
     args = training_arguments(settings, folder, 0, case.checkpointing)
     if case.frozen_vision:
         freeze_vision(model)
     if case.completions == 1:
+        from gre.training.sft import SFTTrainer
+
         completion = torch.arange(10, 10 + case.length) % 900 + 20
         trainer = SFTTrainer(model, args, rows, lambda row: Group(prompt, [completion]))
     else:
+        from gre.training.grpo import GRPOConfig, GRPOTrainer
+
         banned = banned_tokens(tokenizer, case.shape.vocab)
         banned[end_token_id(tokenizer)] = True  # every completion takes its full length
         rollout = TransformersRollout(end_token_id(tokenizer), tokenizer.pad_token_id, banned, case.length)
@@ -116,11 +121,12 @@ def train(case: Case, folder: str) -> tuple[int, int]:
             reference=copy.deepcopy(model), grpo=GRPOConfig(num_generations=case.completions),
             samples=Path(folder) / "samples.jsonl")
     trainer.train()
-    return len(prompt.input_ids), len(prompt.pixel_values)
+    return len(prompt.input_ids), len(prompt.pixel_values), trainer.state.log_history
 
 
-def random_model(shape: Shape):
+def random_model(shape: Shape, device: str = "cpu"):
     """A model of random weights with the tiny base's tokens."""
+    import torch
     from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
     from gre.models import attention
@@ -130,12 +136,15 @@ def random_model(shape: Shape):
     text.hidden_size, text.intermediate_size, text.vocab_size = shape.hidden, shape.intermediate, shape.vocab
     text.num_hidden_layers, text.layer_types = shape.layers, ["full_attention"] * shape.layers
     text.num_attention_heads, text.num_key_value_heads = shape.heads, shape.kv_heads
+    half = shape.hidden // shape.heads // 2  # of a head, which MRoPE splits into time, height and width
+    text.rope_parameters["mrope_section"] = [half - 2 * (half * 3 // 8), half * 3 // 8, half * 3 // 8]
     text.tie_word_embeddings = config.tie_word_embeddings = shape.tied
     vision.hidden_size, vision.intermediate_size = shape.vision_hidden, shape.vision_intermediate
-    vision.depth, vision.num_heads = shape.vision_depth, shape.vision_hidden // 24
+    vision.depth, vision.num_heads = shape.vision_depth, min(16, shape.vision_hidden // 24)
     vision.out_hidden_size = shape.hidden
     vision.fullatt_block_indexes = list(range(shape.vision_depth))[-shape.vision_full_attention:]
-    model = Qwen2_5_VLForConditionalGeneration(config).float()
+    with torch.device(device):
+        model = Qwen2_5_VLForConditionalGeneration(config).float()
     assert sum(weight.numel() for weight in model.parameters()) == shape.parameters
     attention.install(model)
     return model

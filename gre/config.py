@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-REQUIRED: Any = MISSING  # the default of a key the user must give
+if typing.TYPE_CHECKING:
+    from omegaconf import DictConfig  # loaded where settings are read: much that imports this module reads none
+
+REQUIRED: Any = "???"  # the default of a key the user must give: omegaconf's MISSING
 Plan = Callable[[Any], dict[str, list[str]]]
 
 
@@ -77,6 +78,8 @@ def load(config_class: type, argv: Sequence[str], *, description: str = "", plan
     partial: sections ("" is the top level) of which `config_class` knows a part: what else a file sets there is left
     out rather than refused, since it is checked by the command the file is for.
     """
+    from omegaconf import OmegaConf
+
     leaves = options(config_class)
     if "--help" in argv or "-h" in argv:
         print(usage(config_class, description))
@@ -116,6 +119,8 @@ def usage(config_class: type, description: str = "") -> str:
 
 def save(config: Any, path: str | Path) -> None:
     """Write the resolved config as YAML; folders are made."""
+    from omegaconf import OmegaConf
+
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True), encoding="utf-8")
 
@@ -162,8 +167,10 @@ def _walk(config_class: type, instance: Any, prefix: str) -> Iterator[Option]:
             yield Option(prefix + field.name, types[field.name], default, field.metadata.get("help", ""))
 
 
-def _read(path: str, leaves: list[Option], partial: Sequence[str]) -> DictConfig:
+def _read(path: str, leaves: list[Option], partial: Sequence[str]) -> "DictConfig":
     """A YAML file as a checked mapping, without the unknown keys of `partial` sections."""
+    from omegaconf import DictConfig, OmegaConf
+
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:
@@ -182,17 +189,19 @@ def _read(path: str, leaves: list[Option], partial: Sequence[str]) -> DictConfig
     return content
 
 
-def _leaf_keys(node: DictConfig, prefix: str) -> Iterator[str]:
+def _leaf_keys(node: "DictConfig", prefix: str) -> Iterator[str]:
     for name in node:
         child = node._get_node(name)
-        if isinstance(child, DictConfig) and len(child):
+        if isinstance(child, type(node)) and len(child):
             yield from _leaf_keys(child, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 
 
-def _assignment(text: str, leaves: list[Option]) -> DictConfig:
+def _assignment(text: str, leaves: list[Option]) -> "DictConfig":
     """`key=value` as a mapping. The value of a text key is taken as written: `run=007` stays 007."""
+    from omegaconf import OmegaConf
+
     key, _, value = text.partition("=")
     _check(key, leaves, "command line")
     kind = next((leaf.type for leaf in leaves if leaf.key == key), None)
@@ -224,7 +233,10 @@ def _known(key: str, leaves: list[Option]) -> bool:
                or typing.get_origin(leaf.type) is dict and key.startswith(leaf.key + ".") for leaf in leaves)
 
 
-def _merge(config: DictConfig, layer: DictConfig, source: str) -> DictConfig:
+def _merge(config: "DictConfig", layer: "DictConfig", source: str) -> "DictConfig":
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         return OmegaConf.merge(config, layer)
     except OmegaConfBaseException as error:
@@ -232,7 +244,10 @@ def _merge(config: DictConfig, layer: DictConfig, source: str) -> DictConfig:
         raise ConfigError(f"{source}: {where}: {str(error).splitlines()[0]}") from None
 
 
-def _object(config: DictConfig) -> Any:
+def _object(config: "DictConfig") -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         return OmegaConf.to_object(config)
     except (OmegaConfBaseException, ValueError) as error:  # ValueError: a dataclass's own __post_init__

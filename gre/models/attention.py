@@ -1,9 +1,9 @@
 """Shared-prefix attention: every completion sees its group's prompt and itself, the prompt is forwarded once.
 
-Registered with transformers under NAME; `install` selects it for the text model only (the vision tower keeps its
-own). Without a layout, in `generate` for instance, it is transformers' SDPA.
-
-Two SDPA calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix, themselves].
+Registered with transformers under NAME; `install` selects it for the text model. Without a layout, in `generate` for
+instance, it is transformers' SDPA. On CUDA in half precision one call of a variable-length kernel serves a layer, and
+the vision tower's windows too. Elsewhere two SDPA calls a layer do, whatever the number of groups: all prefixes, and
+all tails against [their prefix, themselves]; the vision tower keeps transformers' own.
 """
 import torch
 from torch import Tensor
@@ -12,15 +12,18 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from gre.models import varlen
 from gre.models.packing import Layout
 
 NAME = "gre_shared_prefix"        # transformers matches "sdpa", "flash" and "flex_attention" inside names: avoid them
+VISION_NAME = "gre_flash_windows"  # except here: "flash" gives the vision tower's windows to one call, not one to each
 LAYOUT_ARGUMENT = "gre_layout"    # keyword arguments also reach the vision tower: a private name
 
 
 def install(model: PreTrainedModel) -> None:
-    """Let the text model of `model` use shared-prefix attention; the vision tower is not touched."""
-    model.set_attn_implementation({"text_config": NAME})
+    """Let the text model of `model` use shared-prefix attention; the vision tower is touched only where CUDA is."""
+    vision = {"vision_config": VISION_NAME} if torch.cuda.is_available() else {}
+    model.set_attn_implementation({"text_config": NAME, **vision})
 
 
 def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor,
@@ -38,18 +41,66 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
     if query.shape[0] != 1 or query.shape[2] != len(gre_layout.back):
         raise ValueError(f"the layout describes one row of {len(gre_layout.back)} tokens, the model was given "
                          f"{query.shape[0]} of {query.shape[2]}")
-    rows = _Rows(gre_layout)
+    kernel = varlen.kernel_for(query)
+    if kernel is not None and not dropout:
+        return by_segments(query, key, value, gre_layout, kernel, scaling), None
+    return padded(query, key, value, gre_layout, dropout, scaling), None
+
+
+def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float = 0.0,
+           scaling: float | None = None) -> Tensor:
+    """Two SDPA calls, for all prefixes and for all tails: (1, heads, T, d), twice (1, kv_heads, T, d) ->
+    (1, T, heads, d)."""
+    rows = _Rows(layout)
     prefix_q, tail_q = rows.split(query)
     prefix_k, tail_k = rows.split(_repeat(key, query))
     prefix_v, tail_v = rows.split(_repeat(value, query))
-    owner = gre_layout.owner
+    owner = layout.owner
     options = {"dropout_p": dropout, "scale": scaling}
     outputs = [scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True, **options)]
-    if gre_layout.tail_width:
+    if layout.tail_width:
         outputs.append(scaled_dot_product_attention(
             tail_q, torch.cat([prefix_k[owner], tail_k], 2), torch.cat([prefix_v[owner], tail_v], 2),
-            attn_mask=gre_layout.tail_sees, **options))
-    return rows.join(outputs), None
+            attn_mask=layout.tail_sees, **options))
+    return rows.join(outputs)
+
+
+def by_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kernel: varlen.Kernel,
+                scaling: float | None = None) -> Tensor:
+    """One kernel call for all prefixes and tails; shapes as of `padded`."""
+    return kernel(_row(query), _seen(_row(key), layout), _seen(_row(value), layout), layout.query_ends,
+                  layout.key_ends, layout.longest_query, layout.longest_key, causal=True, scale=scaling)[None]
+
+
+def vision_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *,
+                     cu_seq_lens_q: Tensor, max_length_q: int, dropout: float = 0.0, scaling: float | None = None,
+                     **kwargs) -> tuple[Tensor, None]:
+    """The vision tower's: patches (1, heads, T, d) -> (1, T, heads, d), each seeing those of its own window or picture,
+    which end at cu_seq_lens_q."""
+    kernel = varlen.kernel_for(query)
+    if kernel is None or dropout:
+        lengths = cu_seq_lens_q.diff().tolist()
+        windows = zip(*(states.split(lengths, 2) for states in (query, key, value)))
+        return torch.cat([scaled_dot_product_attention(*window, dropout_p=dropout, scale=scaling)
+                          for window in windows], 2).transpose(1, 2), None
+    states = [_row(states) for states in (query, key, value)]
+    ends, longest = cu_seq_lens_q.int(), int(max_length_q)
+    return kernel(*states, ends, ends, longest, longest, causal=False, scale=scaling)[None], None
+
+
+def _row(states: Tensor) -> Tensor:
+    """(1, heads, T, d) -> (T, heads, d), in the type attention computes in: autocast knows no kernels."""
+    return states[0].transpose(0, 1).to(varlen.computed_in(states))
+
+
+def _seen(states: Tensor, layout: Layout) -> Tensor:
+    """Keys or values (T, kv_heads, d) of the row -> (Tk, kv_heads, d): what each segment sees, one after the other. By
+    concatenation, whose backward pass adds up in a fixed order on any device."""
+    pieces, n = states.split(layout.lengths), len(layout.lengths) - len(layout.owners)
+    prefixes, tails = pieces[:n], pieces[n:]
+    seen = [piece for tail, owner in zip(tails, layout.owners, strict=True) if len(tail)
+            for piece in (prefixes[owner], tail)]
+    return torch.cat([*prefixes, *seen])
 
 
 def _decode(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float,
@@ -81,7 +132,8 @@ class _Rows:
         heads, width = states.shape[1], states.shape[3]
         cells = _Pad.apply(states[0].transpose(0, 1), self.layout.take, self.layout.back, self.layout.real)
         prefix_width, tail_width = self.layout.prefix_width, self.layout.tail_width
-        n, r = len(self.layout.prefix_lengths), len(self.layout.owner)
+        r = len(self.layout.owner)
+        n = len(self.layout.lengths) - r
         prefixes, tails = cells.split([n * prefix_width, r * tail_width])
         return (prefixes.view(n, prefix_width, heads, width).transpose(1, 2),
                 tails.view(r, tail_width, heads, width).transpose(1, 2))
@@ -121,4 +173,5 @@ class _Unpad(torch.autograd.Function):
 
 
 AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionInterface.register(VISION_NAME, vision_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -49,18 +49,29 @@ class Layout:
     take (M,): row position behind every cell of the padded prefixes (n * prefix_width cells), then of the padded
     tails (R * tail_width); padding cells point anywhere. real (M,): False for padding. back (T,): the cell of every
     row position. owner (R,): the group of each tail. tail_sees (R, 1, tail_width, prefix_width + tail_width): True
-    where a tail's query may look, at its own group's prefix and, causally, at itself. The lengths are what a
-    variable-length kernel builds its segments from.
+    where a tail's query may look, at its own group's prefix and, causally, at itself.
+
+    For variable-length kernels, whose segments are the prefixes and the tails that are not empty, one after the other:
+    lengths (n + R): of all prefixes and tails; owners (R): as `owner`; query_ends, key_ends (segments + 1,) int32:
+    where the queries of each begin and end in the row, and its keys where a tail's are [its prefix, itself];
+    longest_query, longest_key: tokens of the longest one.
     """
     take: LongTensor
     real: Tensor
     back: LongTensor
     owner: LongTensor
     tail_sees: Tensor
-    prefix_lengths: LongTensor
-    tail_lengths: LongTensor
     prefix_width: int
     tail_width: int
+    lengths: tuple[int, ...]
+    owners: tuple[int, ...]
+    query_ends: Tensor
+    key_ends: Tensor
+    longest_query: int
+    longest_key: int
+
+    def to(self, device: torch.device | str) -> "Layout":
+        return _to(self, device)
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,18 @@ def _layout(prefix_lengths: LongTensor, tail_lengths: LongTensor, owner: LongTen
     width = tails.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool).tril()
     sees = torch.cat([prefix_real[owner][:, None].expand(-1, width, -1), causal.expand(len(owner), -1, -1)], 2)
-    return Layout(take, real, back, owner, sees[:, None], prefix_lengths, tail_lengths, prefixes.shape[1], width)
+    return Layout(take, real, back, owner, sees[:, None], prefixes.shape[1], width,
+                  *_segments(prefix_lengths, tail_lengths, owner))
+
+
+def _segments(prefix_lengths: LongTensor, tail_lengths: LongTensor, owner: LongTensor) -> tuple:
+    """The last six fields of a Layout."""
+    some = tail_lengths > 0
+    queries = torch.cat([prefix_lengths, tail_lengths[some]])
+    keys = torch.cat([prefix_lengths, (prefix_lengths[owner] + tail_lengths)[some]])
+    query_ends, key_ends = (torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int() for lengths in (queries, keys))
+    return ((*prefix_lengths.tolist(), *tail_lengths.tolist()), tuple(owner.tolist()), query_ends, key_ends,
+            int(queries.max()), int(keys.max()))
 
 
 def _cells(lengths: LongTensor, start: int) -> tuple[LongTensor, Tensor]:

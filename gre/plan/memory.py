@@ -39,6 +39,16 @@ class Batch:
         return self.prompts * (self.prompt - 1 + self.completions * self.length)
 
     @property
+    def seen_by_tails(self) -> int:
+        """Keys that completions see, over all completions: their prompt's and their own."""
+        return self.prompts * self.completions * (self.prompt - 1 + self.length)
+
+    @property
+    def seen(self) -> int:
+        """The same with what the prompts see of themselves."""
+        return self.prompts * (self.prompt - 1) + self.seen_by_tails
+
+    @property
     def scored_tokens(self) -> int:
         """N: positions that meet the output head."""
         return self.prompts * self.completions * self.scored
@@ -104,6 +114,11 @@ class Job:
     judge_shape: Shape | None = None
     measured: Batch | None = None
     on_gpu: bool = True
+
+    @property
+    def kernels(self) -> bool:
+        """Whether a variable-length kernel serves attention (gre.models.varlen): on CUDA, in half precision."""
+        return self.on_gpu and self.engine.bf16
 
 
 def parts(job: Job) -> dict[str, float]:
@@ -226,9 +241,11 @@ def _vision_saved(job: Job) -> float:
 def _text_backward(job: Job) -> float:
     """What the backward pass of one text layer needs on top: its activations if they were not kept, and gradients."""
     shape, batch = job.shape, job.batch
-    rows = batch.prompts * batch.completions * (batch.prompt - 1 + batch.length)
-    widest = max((3 * shape.intermediate + 2 * shape.hidden) * batch.tokens,    # gate, up, their product
-                 shape.hidden * (2 * rows + 5 * batch.tokens))                  # keys and values of every tail
+    if job.kernels:
+        attention = 5 * shape.hidden * batch.tokens + 2 * shape.kv_width * batch.seen
+    else:
+        attention = shape.hidden * (2 * batch.seen_by_tails + 5 * batch.tokens)
+    widest = max((3 * shape.intermediate + 2 * shape.hidden) * batch.tokens, attention)  # gate, up, their product
     return job.engine.activation_bytes * widest + (_text_layer(job) if job.checkpointing else 0)
 
 
@@ -244,11 +261,13 @@ def _vision_backward(job: Job) -> float:
 def _text_layer(job: Job) -> float:
     """Tensors that autograd keeps of one layer of the text model."""
     h, width, t = job.shape.hidden, job.engine.activation_bytes, job.batch.tokens
-    tails = job.batch.prompts * job.batch.completions
-    rows = tails * (job.batch.prompt - 1 + job.batch.length)            # keys a tail sees, over all tails
-    attention = width * h * (3 * t + 2 * rows + 2 * t) + 4 * job.shape.heads * t
-    mask = width * rows * job.batch.length                              # the kernels want numbers, not booleans
-    return _norms(job.engine, 3) * h * t + 4 * width * job.shape.intermediate * t + attention + mask
+    if job.kernels:  # queries and outputs; keys and values as few as the model has, gathered
+        attention = width * (2 * h * t + 2 * job.shape.kv_width * job.batch.seen)
+    else:            # the mask too: SDPA wants numbers, not booleans
+        rows = job.batch.seen_by_tails
+        attention = width * (h * (3 * t + 2 * rows + 2 * t) + rows * job.batch.length)
+    attention += 4 * job.shape.heads * t
+    return _norms(job.engine, 3) * h * t + 4 * width * job.shape.intermediate * t + attention
 
 
 def _vision_layer(job: Job) -> float:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
 from gre.config import option
@@ -99,7 +99,7 @@ class GRPOTrainer(ResumableTrainer):
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
         self.samples, self.on_rollout, self.labels, self.meter = Path(samples), on_rollout, labels, Meter()
         self._step = self._rolled = None
-        super().__init__(model=model, args=args, train_dataset=_prompt_dataset(rows, encode),
+        super().__init__(model=model, args=args, train_dataset=_Prompts(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
         self.reference = reference and reference.eval().requires_grad_(False).to(args.device)
@@ -277,11 +277,17 @@ class GRPOTrainer(ResumableTrainer):
                     "advantage": round(advantage[i].item(), 4)}, ensure_ascii=False) + "\n")
 
 
-def _prompt_dataset(rows: Sequence[Any], encode: Callable[[Any], Prompt]) -> Dataset:
+class _Prompts(Dataset):
     """Row numbers, and prompts that are encoded, picture and all, when they are fetched."""
-    dataset = Dataset.from_dict({"row": list(range(len(rows)))})
-    dataset.set_transform(lambda batch: {"row": batch["row"], "prompt": [encode(rows[i]) for i in batch["row"]]})
-    return dataset
+
+    def __init__(self, rows: Sequence[Any], encode: Callable[[Any], Prompt]):
+        self.rows, self.encode = rows, encode
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"row": row, "prompt": self.encode(self.rows[row])}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Does this machine's GPU do what training asks of it? In under ten minutes, on one GPU, without model or data.
+#
+#   bash scripts/gpu_check.sh [out=FILE] [commit=HASH]
+#
+# Prints a table, and writes it to FILE: attention kernels against SDPA, two GRPO steps of a model of random weights in
+# the largest published shape that fits, and vLLM; what is not installed is named and skipped. Exit status 1: something
+# failed, or there is no GPU. commit: what to write where the folder is no git checkout.
+# PYTHON=… checks with that interpreter as it is, not with .venv; torch, torchvision and transformers are enough.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [ -z "${PYTHON:-}" ]; then bash "$root/environment.sh"; fi
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+exec env PYTHONSAFEPATH=1 CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}" "${PYTHON:-$root/.venv/bin/python}" \
+    "$root/bench/gpu_check.py" "$@"
