@@ -5,7 +5,9 @@ vLLM is told what transformers is: the dtype, the pixel budget, which words are 
 prompt token by token as the model was trained on is checked.
 """
 import os
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +39,12 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
     side = processor.image_processor.patch_size * processor.image_processor.merge_size
     longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
     max_length = longest + budget.max_pixels // side**2 + decoding.max_new_tokens
-    engine = vllm.LLM(
-        str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm", seed=decoding.seed,
-        limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
-        max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
-        mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})
+    with _without("llvmlite.binding.ffi"):
+        engine = vllm.LLM(
+            str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm", seed=decoding.seed,
+            limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
+            max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
+            mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})
     vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
     banned = vlm.banned_tokens(tokenizer, vocabulary).nonzero()[:, 0].tolist()
     common = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": [vlm.end_token_id(tokenizer)],
@@ -67,3 +70,15 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
                  for one in sorted(output.outputs, key=lambda one: one.index)] for output in outputs]
 
     return answer
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Take a loaded module off the list of modules: vLLM looks at all objects of all modules when it starts on a CPU,
+    and stumbles at this one's."""
+    taken = sys.modules.pop(module, None)
+    try:
+        yield
+    finally:
+        if taken is not None:
+            sys.modules[module] = taken

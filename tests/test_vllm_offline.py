@@ -19,7 +19,8 @@ SIZES = [(56, 56), (112, 84), (40, 130), (300, 200), (84, 84)]  # the fourth is 
 ASKED = ["Where was this photo taken?", "Which place is this, and why?"]
 GREEDY = Decoding(max_new_tokens=12, samples=1, temperature=0.0, seed=0)
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed")]
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed")]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def by_vllm(folder):
 
 def config(folder: Path, data: Path, out: Path, **keys) -> predict.Config:
     return predict.Config(model=str(folder), data=str(data), out=str(out), min_pixels=BUDGET.min_pixels,
-                          max_pixels=BUDGET.max_pixels, 
+                          max_pixels=BUDGET.max_pixels,
                           **{"max_new_tokens": 12, "batch_size": 2, "engine": "vllm", **keys})
 
 
