@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from transformers import AutoConfig
 
 from eval.engines import Answer, Decoding, Said
 from gre.config import UserError
@@ -26,35 +27,23 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
             instructions: Collection[str]) -> Answer:
     """instructions: all that will be asked, so that the longest prompt fits. Raises UserError for one with control
     tokens."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GIB)
-    import vllm
-    from transformers import AutoConfig
-    from vllm.platforms import current_platform
-
     processor = vlm.load_processor(folder, budget.min_pixels, budget.max_pixels)
     tokenizer = processor.tokenizer
     side = processor.image_processor.patch_size * processor.image_processor.merge_size
     longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
-    max_length = longest + budget.max_pixels // side**2 + decoding.max_new_tokens
-    with _without("llvmlite.binding.ffi"):
-        engine = vllm.LLM(
-            str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm", seed=decoding.seed,
-            limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
-            max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
-            mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})
+    engine = start(folder, budget, dtype, longest + budget.max_pixels // side**2 + decoding.max_new_tokens)
+    from vllm import SamplingParams
+
     vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
     banned = vlm.banned_tokens(tokenizer, vocabulary).nonzero()[:, 0].tolist()
     common = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": [vlm.end_token_id(tokenizer)],
               "ignore_eos": True, "detokenize": False, "logit_bias": dict.fromkeys(banned, BAN)}
 
-    def params(key: int) -> "vllm.SamplingParams":
+    def params(key: int) -> SamplingParams:
         if decoding.temperature == 0:
-            return vllm.SamplingParams(temperature=0.0, **common)
+            return SamplingParams(temperature=0.0, **common)
         seed = int(np.random.SeedSequence([decoding.seed, key]).generate_state(1)[0])
-        return vllm.SamplingParams(n=decoding.samples, temperature=decoding.temperature, seed=seed, **common)
+        return SamplingParams(n=decoding.samples, temperature=decoding.temperature, seed=seed, **common)
 
     def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
         ids = [vlm.prompt_ids(processor, text, *image.size) for text, image in zip(instructions, images)]
@@ -70,6 +59,23 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
                  for one in sorted(output.outputs, key=lambda one: one.index)] for output in outputs]
 
     return answer
+
+
+def start(folder: Path, budget: vlm.PixelBudget, dtype: str, max_length: int):
+    """vLLM's LLM for prompts and answers of up to max_length tokens together."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GIB)
+    import vllm
+    from vllm.platforms import current_platform
+
+    with _without("llvmlite.binding.ffi"):
+        return vllm.LLM(
+            str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm",
+            limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
+            max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
+            mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})
 
 
 @contextmanager
