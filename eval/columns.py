@@ -5,13 +5,15 @@ Beside what eval/predictions.py asks for, a line may carry
     author                                         who took the photo: intervals then resample authors, not places
     gt_continent, indoor, scene, locatability      labels the scores are broken down by (`indoor` may be true or false)
     gt_city, gt_region, gt_country, gt_continent   the benchmark's own names
+    gt_unique_country … gt_unique_city             OSV-5M's own names of its four levels
     city, region, country, continent               the names predicted, null where the answer has none
     refused                                        true or false where an engine says whether the model declined
 """
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
 
@@ -21,10 +23,13 @@ from eval import predictions
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.geo.bootstrap import Clusters
+from gre.geo.point import LatLon
 from gre.text.answers import split_completion
+from gre.text.named import Names, parse_names, parse_names_as_globe
 
 SLICES = {"continent": "gt_continent", "indoor": "indoor", "scene": "scene", "locatability": "locatability"}
 NAMES = ("city", "region", "country", "continent")
+TRUE_NAMES = (*NAMES, "unique_country", "unique_region", "unique_sub-region", "unique_city")
 UNLABELLED = "(no label)"  # a slice of its own, so that the slices of a field add up to all rows
 REFUSALS = re.compile(r"\b(unknown|unable|cannot|can[’']?t|can not|could not|couldn[’']?t|sorry|impossible|"
                       r"not possible|undetermined|n/a)\b", re.IGNORECASE)
@@ -36,9 +41,12 @@ class Columns:
 
     keys: (n,) eval.predictions.key. distance_km: (n,), NaN where no answer can be read. refused: (n,) bool, where no
     answer can be read because none was given. clusters: who stands and falls together; clustered_by: rows by what
-    clusters them ("author", "place" or "row"). slices: field → (n,) labels. names: level → (n,) 1.0 where the name is
-    right, 0.0 where it is wrong or missing, NaN where the benchmark has none. Labels that no row carries are absent,
-    and so are levels of which either the benchmark's names or the predicted ones are missing throughout.
+    clusters them ("author", "place" or "row"). slices: field → (n,) labels. names: way of comparing → level → (n,) 1.0
+    where the name is right, 0.0 where it is wrong or missing, NaN where the benchmark has none. `read` knows one way,
+    "exact". Labels that no row carries are absent, and so are levels of which either the benchmark's names or the
+    predicted ones are missing throughout. answers: (n,) where the coordinates point. true_names: level → (n,) the
+    benchmark's names, None without one. said: (n,) the names answered with; globe_said: the same
+    as GLOBE's script reads them.
     """
 
     keys: list[tuple[str, str, float, float]]
@@ -47,13 +55,23 @@ class Columns:
     clusters: Clusters
     clustered_by: dict[str, int]
     slices: dict[str, np.ndarray]
-    names: dict[str, np.ndarray]
+    names: dict[str, dict[str, np.ndarray]]
+    answers: list[LatLon | None] = field(default_factory=list)
+    true_names: dict[str, list[str | None]] = field(default_factory=dict)
+    said: list[Names] = field(default_factory=list)
+    globe_said: list[Names] = field(default_factory=list)
+
+    @property
+    def truths(self) -> list[LatLon]:
+        """(n,) where the pictures were taken."""
+        return [LatLon(*key[2:]) for key in self.keys]
 
 
 def read(path: str | Path) -> Columns:
     """The columns of a prediction file. Raises UserError naming file and row of a field that cannot be used."""
-    keys, distances, refused, clusters = [], [], [], []
-    slices, names = {name: [] for name in SLICES}, {level: [] for level in NAMES}
+    keys, distances, refused, clusters, answers, said, globe_said = [], [], [], [], [], [], []
+    slices, exact = {name: [] for name in SLICES}, {level: [] for level in NAMES}
+    true_names = {level: [] for level in TRUE_NAMES}
     predicted = set()
     for row, fields in predictions.stream(path):
         where = f"{path} row {row.id}"
@@ -61,19 +79,26 @@ def read(path: str | Path) -> Columns:
         distances.append(np.nan if row.error_km is None else row.error_km)
         refused.append(declined(row, fields, where))
         clusters.append(cluster(row, fields))
-        for name, field in SLICES.items():
-            slices[name].append(label(fields, field, where))
+        for kind, slice_field in SLICES.items():
+            slices[kind].append(label(fields, slice_field, where))
+        answers.append(row.answer)
+        for level in TRUE_NAMES:
+            true_names[level].append(name(fields, f"gt_{level}", where))
         for level in NAMES:
-            names[level].append(name_right(fields, level, where))
+            exact[level].append(name_right(true_names[level][-1], name(fields, level, where)))
             predicted |= {level} & fields.keys()
+        said.append(Names(name(fields, "country", where), name(fields, "city", where))
+                    if fields.keys() & {"country", "city"} else parse_names(row.text))
+        globe_said.append(parse_names_as_globe(row.text))
     if not keys:
         raise UserError(f"{path} holds no row: run eval.predict with out={path} again")
     return Columns(
         keys, np.array(distances), np.array(refused), Clusters.of(clusters),
         dict(Counter(kind for kind, _ in clusters)),
-        {name: np.array([UNLABELLED if value is None else value for value in values])
-         for name, values in slices.items() if any(value is not None for value in values)},
-        {level: np.array(names[level]) for level in NAMES if level in predicted and not np.isnan(names[level]).all()})
+        {kind: np.array([UNLABELLED if value is None else value for value in values])
+         for kind, values in slices.items() if any(value is not None for value in values)},
+        {"exact": {level: np.array(exact[level]) for level in NAMES
+                   if level in predicted and not np.isnan(exact[level]).all()}}, answers, true_names, said, globe_said)
 
 
 def cluster(row: Prediction, fields: Mapping) -> tuple[str, str]:
@@ -108,15 +133,21 @@ def label(fields: Mapping, field: str, where: str) -> str | None:
     return value
 
 
-def name_right(fields: Mapping, level: str, where: str) -> float:
-    """1.0 when the predicted name of this level is the benchmark's, case, white space and the coding of accents aside;
-    0.0 when it is another or missing; NaN when the benchmark has none."""
-    truth, said = fields.get(f"gt_{level}"), fields.get(level)
-    if truth is None or truth == "":
+def name(fields: Mapping, field: str, where: str) -> str | None:
+    """A name of a row; None without one."""
+    value = fields.get(field)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {field} is {value!r}, and a name is text or null")
+    return sys.intern(value)  # few names stand in many rows
+
+
+def name_right(truth: str | None, said: str | None) -> float:
+    """1.0 when the predicted name is the benchmark's, case, white space and the coding of accents aside; 0.0 when it is
+    another or missing; NaN when the benchmark has none."""
+    if truth is None:
         return np.nan
-    for name, value in ((f"gt_{level}", truth), (level, said)):
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{where}: {name} is {value!r}, and a name is text or null")
     return float(said is not None and _folded(said) == _folded(truth))
 
 

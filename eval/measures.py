@@ -32,6 +32,7 @@ class Part:
         self.here, own = np.unique(clusters.index[rows], return_inverse=True)  # the clusters these rows belong to
         grouped = Clusters(own, np.bincount(own))
         self.n, self.sums, self.sizes = len(rows), grouped.sums(values), grouped.sizes
+        self.effective = grouped.effective
         self.value = list(values.mean(axis=0))
         self.order = None
         if middle is not None:
@@ -50,8 +51,8 @@ class Part:
 
 
 def parts(columns: Columns) -> dict[tuple[str, ...], Part]:
-    """Everything of a file that gets a number: () is all rows, ("slice", field, label) a slice, ("name", level) the
-    rows whose name at that level the benchmark has."""
+    """Everything of a file that gets a number: () is all rows, ("slice", field, label) a slice, ("name", way, level)
+    the rows whose name at that level the benchmark has."""
     charged = np.where(np.isnan(columns.distance_km), NO_ANSWER_KM, columns.distance_km)
     values = np.column_stack([
         *(charged <= limit for limit in THRESHOLDS_KM),
@@ -60,9 +61,10 @@ def parts(columns: Columns) -> dict[tuple[str, ...], Part]:
     for field, labels in columns.slices.items():
         found |= {("slice", field, str(label)): np.flatnonzero(labels == label) for label in np.unique(labels)}
     made = {key: Part(MEANS, values[rows], charged[rows], rows, columns.clusters) for key, rows in found.items()}
-    for level, right in columns.names.items():
-        rows = np.flatnonzero(~np.isnan(right))
-        made["name", level] = Part([f"{level}_right"], right[rows, None], None, rows, columns.clusters)
+    for way, levels in columns.names.items():
+        for level, right in levels.items():
+            rows = np.flatnonzero(~np.isnan(right))
+            made["name", way, level] = Part([f"{level}_right"], right[rows, None], None, rows, columns.clusters)
     return made
 
 
@@ -84,13 +86,11 @@ def estimate(files: Mapping[str, Columns], draws: int, seed: int) -> dict[tuple[
         of = {name: made[name][key] for name in files}
         drawn = {name: np.concatenate(samples[name, key]) for name in files}
         part = next(iter(of.values()))
-        several = len(part.here) > 1
         result[key] = {"n": part.n, "clusters": len(part.here)}
-        result[key] |= {name: _estimates(part.names, of[name].value, drawn[name], several) for name in files}
+        result[key] |= {name: _estimates(of[name], of[name].value, drawn[name]) for name in files}
         if len(files) == 2:
             (a, b), (drawn_a, drawn_b) = of.values(), drawn.values()
-            result[key]["difference"] = _estimates(part.names, np.subtract(a.value, b.value), drawn_a - drawn_b,
-                                                   several)
+            result[key]["difference"] = _estimates(a, np.subtract(a.value, b.value), drawn_a - drawn_b)
     return result
 
 
@@ -106,9 +106,9 @@ def p_values(a: Columns, b: Columns, draws: int, seed: int) -> dict:
             "mcnemar": mcnemar}
 
 
-def _estimates(names: Sequence[str], values: Sequence[float], drawn: np.ndarray, several: bool) -> Estimates:
+def _estimates(part: Part, values: Sequence[float], drawn: np.ndarray) -> Estimates:
     estimates = {}
-    for at, name in enumerate(names):
-        low, high = bootstrap.bounds(drawn[:, at]) if several else (None, None)
+    for at, name in enumerate(part.names):
+        low, high = bootstrap.bounds(drawn[:, at], part.effective) if len(part.here) > 1 else (None, None)
         estimates[name] = {"value": float(values[at]), "low": low, "high": high}
     return estimates

@@ -1,4 +1,4 @@
-"""Greedy answers of one checkpoint: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
+"""Answers of one checkpoint, greedy: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
 Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks.py), and prompt= is what is asked.
 A model folder without a manifest says neither what it was asked nor how large its pictures were: both must be given.
@@ -7,27 +7,30 @@ One row per picture (eval/predictions.py). Interrupted, the same command goes on
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
 Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/shards.py); when all have
 ended, the command without shard joins their files. Either way the file is the one a single run would have written.
-The pixel budget is the checkpoint's own. The two controls show the same questions with other pictures:
-pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
+The pixel budget is the checkpoint's own. engine= says who answers (eval/engines.py): transformers, vLLM, or any
+OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric median of all
+that can be read (self-consistency), and the line holds every sample. The two controls show the same questions with
+other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
 """
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from PIL import Image
 from tqdm import tqdm
 
-from eval import benchmarks, controls, predictions, shards
+from eval import benchmarks, controls, endpoint, engines, predictions, shards
 from eval.benchmarks import BenchmarkConfig, BenchmarkRow
+from eval.endpoint import EndpointConfig
+from eval.engines import Answer, Decoding, Said
 from eval.predictions import Prediction
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, SeedRow, read_seed
-from gre.models import vlm
-from gre.rollout.transformers import TransformersRollout
+from gre.geo.median import geometric_median
+from gre.geo.point import distance_km
+from gre.models.vlm import PixelBudget
 from gre.text.answers import parse_answer
 from gre.text.prompts import COT_INSTRUCTION
 
@@ -37,7 +40,7 @@ STAGES = (handoff.BASE, "stage1", "stage2", "stage3")
 
 @dataclass
 class Config:
-    model: str = option(REQUIRED, "a stage's folder, or a plain Hugging Face model folder")
+    model: str = option(REQUIRED, "a stage's folder, a plain Hugging Face model folder, or a name at endpoint.url")
     data: str = option("", "rows to answer, in the form of GRE30K-Seed; or name a benchmark")
     benchmark: BenchmarkConfig = option(BenchmarkConfig(), "the benchmark to answer instead of data")
     prompt: str = option("", "what is asked of each picture of a benchmark, or @FILE that holds it; empty: what our "
@@ -46,8 +49,12 @@ class Config:
     image_root: str = option("", "where the rows' pictures lie; empty: beside the data file")
     places: str = option("", "JSON lines naming the `place` of each `image`; empty: equal coordinates are one place")
     pictures: str = option("own", f"what the model is shown: {', '.join(PICTURES)}")
-    seed: int = option(0, "deals the swapped pictures; greedy answers need no other")
-    batch_size: int = option(64, "pictures answered at once")
+    seed: int = option(0, "deals the swapped pictures and draws the samples; greedy answers need no other")
+    engine: str = option("auto", f"who answers: {', '.join(engines.ENGINES)}")
+    endpoint: EndpointConfig = option(EndpointConfig(), "the endpoint that answers")
+    samples: int = option(1, "answers to each picture; of several, the geometric median counts")
+    temperature: float = option(0.0, "of the samples; 0 is greedy")
+    batch_size: int | None = option(None, "pictures answered at once; null: 64, with vLLM 512")
     shard: str = option("", "i/n, i from 0: answer this part of the rows, into a file beside out; empty: all rows")
     max_new_tokens: int = option(512, "tokens of an answer; what is longer is cut and counts as unfinished")
     dtype: str = option("float32", "weights while answering: float32 or bfloat16")
@@ -72,31 +79,32 @@ def run(config: Config) -> list[Prediction]:
         raise UserError(f"pictures is {config.pictures!r}: write one of {', '.join(PICTURES)}")
     if config.dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype is {config.dtype!r}: write float32 or bfloat16")
-    parent = handoff.verify_parent(config.model, STAGES, config.accept_parent)
-    budget = handoff.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
-    rows, data, root, asked = read_rows(config, parent)
+    decoding = Decoding(config.max_new_tokens, config.samples, config.temperature, config.seed)
+    engine = engines.choose(config.engine, config.endpoint.url)
+    model = _at_endpoint(config) if engine == "endpoint" else _on_disk(config)
+    rows, data, root, asked = read_rows(config, model)
     labels = {row.id: row.labels for row in rows if isinstance(row, BenchmarkRow)}
     places = place_names(rows, config.places)
     shown = controls.deal(places, config.seed) if config.pictures == "swapped" else range(len(rows))
 
-    batches = [range(start, min(start + config.batch_size, len(rows)))
-               for start in range(0, len(rows), config.batch_size)]
+    batch_size = config.batch_size or engines.BATCH[engine]
+    batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     source = {
-        "model": {"stage": parent.stage, "sha256": parent.sha256}, "data_sha256": handoff.file_hash(data), **asked,
-        "pictures": config.pictures, "seed": config.seed, "max_new_tokens": config.max_new_tokens,
-        "dtype": config.dtype, "pixel_budget": asdict(budget)}
+        "model": model.record, "data_sha256": handoff.file_hash(data), **asked,
+        "pictures": config.pictures, "engine": engines.record(engine), "decoding": asdict(decoding),
+        "dtype": config.dtype, "pixel_budget": asdict(model.budget)}
     out = Path(config.out)
     if config.shard:
         mine, of = shards.parse(config.shard)
         out, batches = shards.path(out, mine, of), batches[mine::of]
-        source |= {"shard": config.shard, "batch_size": config.batch_size}
+        source |= {"shard": config.shard, "batch_size": batch_size}
     elif not out.exists():
         shards.join(out, source, [row.id for row in rows])
     ids = [rows[index].id for batch in batches for index in batch]
     kept = _kept(out, source)
     predictions.append(out, [])  # where there are more shards than batches, the last ones leave empty files
     if waiting := len(set(ids) - kept):
-        answer = _answerer(parent.model_dir, budget, config)
+        answer = _answerer(model, decoding, engine, config, batch_size, {row.instruction for row in rows})
         with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="picture") as progress:
             for indices in batches:
                 new = [rows[index].id not in kept for index in indices]
@@ -106,14 +114,43 @@ def run(config: Config) -> list[Prediction]:
                 images = [load_image(rows[shown[index]].image) for index in indices]
                 if config.pictures == "blank":
                     images = [controls.blank(image) for image in images]
-                said = answer([rows[index].instruction for index in indices], images)
-                predictions.append(out, [_prediction(rows[index], places[index], root, *text_and_end)
-                                         for index, text_and_end, is_new in zip(indices, said, new) if is_new], labels)
+                said = answer([rows[index].instruction for index in indices], images, list(indices))
+                made = [_prediction(rows[index], places[index], root, samples)
+                        for index, samples, is_new in zip(indices, said, new) if is_new]
+                predictions.append(out, [row for row, _ in made],
+                                   {row.id: {**labels.get(row.id, {}), **fields} for row, fields in made})
                 progress.update(sum(new))
     return predictions.check_complete(predictions.read(out), ids, str(out))
 
 
-def read_rows(config: Config, parent: handoff.Parent) -> tuple[list[SeedRow], Path, Path, dict]:
+@dataclass(frozen=True)
+class Model:
+    """Who is asked. record: what the prediction file says of it; plain: without a manifest; folder: None where it is
+    not here."""
+
+    record: dict
+    plain: bool
+    budget: PixelBudget
+    folder: Path | None
+
+
+def _on_disk(config: Config) -> Model:
+    parent = handoff.verify_parent(config.model, STAGES, config.accept_parent)
+    budget = handoff.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
+    return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == handoff.BASE, budget,
+                 parent.model_dir)
+
+
+def _at_endpoint(config: Config) -> Model:
+    endpoint.check(config.endpoint)
+    if config.max_pixels is None:
+        raise UserError(f"how large may pictures be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
+                        "decides the number")
+    record = {"name": config.model, "endpoint": config.endpoint.url, "fields": config.endpoint.fields}
+    return Model(record, True, PixelBudget(config.min_pixels or 0, config.max_pixels), None)
+
+
+def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, dict]:
     """(rows, the file they stand in, the folder of their pictures, what to record about benchmark and prompt)."""
     if bool(config.data) == bool(config.benchmark.name):
         raise UserError("name what is to be answered: either data=FILE or benchmark.name=NAME")
@@ -125,7 +162,7 @@ def read_rows(config: Config, parent: handoff.Parent) -> tuple[list[SeedRow], Pa
     if config.image_root:
         raise UserError("image_root= is for data=FILE: name the pictures of a benchmark with benchmark.images=")
     prompt = read_prompt(config.prompt)
-    if parent.stage == handoff.BASE and (not prompt or None in (config.min_pixels, config.max_pixels)):
+    if model.plain and (not prompt or model.folder and None in (config.min_pixels, config.max_pixels)):
         raise UserError(f"{config.model} has no manifest that says what it is asked and how large its pictures are: "
                         "write prompt=… min_pixels=… max_pixels=…; both decide the number")
     prompt = prompt or COT_INSTRUCTION
@@ -164,32 +201,40 @@ def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:
     return [named[row.image.resolve()] for row in rows]
 
 
-def _answerer(model_dir: Path, budget: vlm.PixelBudget, config: Config):
-    """A function from instructions and pictures to (text, finished) pairs."""
-    processor = vlm.load_processor(model_dir, budget.min_pixels, budget.max_pixels)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = vlm.load_model(model_dir, dtype=getattr(torch, config.dtype)).to(device).eval()
-    tokenizer = processor.tokenizer
-    rollout = TransformersRollout(
-        end_token_id=vlm.end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
-        banned=vlm.banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size)
+def _answerer(model: Model, decoding: Decoding, engine: str, config: Config, batch_size: int,
+              instructions: set[str]) -> Answer:
+    if engine == "endpoint":
+        return endpoint.by_endpoint(config.endpoint, config.model, model.budget.max_pixels, decoding)
+    if engine == "vllm":
+        from eval.vllm_offline import by_vllm
 
-    def answer(instructions: Sequence[str], images: Sequence[Image.Image]) -> list[tuple[str, bool]]:
-        prompts = [vlm.encode_prompt(processor, *pair) for pair in zip(instructions, images)]
-        groups = rollout.generate(model, prompts, 1, keys=list(range(len(prompts))), seed=0, step=0, greedy=True)
-        return [(tokenizer.decode(completion.token_ids, skip_special_tokens=True), completion.finished)
-                for (completion,) in groups]
-
-    return answer
+        return by_vllm(model.folder, model.budget, decoding, config.dtype, instructions)
+    return engines.by_transformers(model.folder, model.budget, decoding, config.dtype, batch_size)
 
 
-def _prediction(row: SeedRow, place: str, root: Path, text: str, finished: bool) -> Prediction:
-    point = parse_answer(text)
+def _prediction(row: SeedRow, place: str, root: Path, samples: Sequence[Said]) -> tuple[Prediction, dict]:
+    """A row's prediction, and what else its line holds: the samples where there are several, a refusal where the engine
+    speaks of one.
+
+    The answer of several samples is the geometric median of those that can be read; the text is that of the sample
+    nearest to it. Where none can be read, the first counts.
+    """
+    points = [parse_answer(sample.text) for sample in samples]
+    read = [(point, sample) for point, sample in zip(points, samples) if point is not None]
+    point, said = read[0] if read else (None, samples[0])
+    fields = {}
+    if len(samples) > 1:
+        if read:
+            point = geometric_median([point for point, _ in read])
+            said = min(read, key=lambda pair: distance_km(pair[0], point))[1]
+        fields["samples"] = [{"text": sample.text, "lat": at and at.lat_deg, "lon": at and at.lon_deg,
+                              "finished": sample.finished} for at, sample in zip(points, samples)]
+    if point is None and said.refused is not None:
+        fields["refused"] = said.refused
     image = row.image.resolve()
     name = image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[-2:])
-    return Prediction(row.id, place, name.as_posix(), row.truth.lat_deg, row.truth.lon_deg, text,
-                      point and point.lat_deg, point and point.lon_deg, finished)
+    return Prediction(row.id, place, name.as_posix(), row.truth.lat_deg, row.truth.lon_deg, said.text,
+                      point and point.lat_deg, point and point.lon_deg, said.finished), fields
 
 
 def _kept(out: Path, source: dict) -> set[str]:

@@ -3,8 +3,6 @@
 One self-contained file: no script, no network, pictures as data URIs, charts and maps as inline SVG. What models wrote
 is untrusted and escaped. Every number comes from results.json, scores.json or the stages' metrics.jsonl; none is typed.
 """
-import base64
-import io
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -13,12 +11,11 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import charts, tables, worldmap
+from eval import charts, heat, photos, tables, worldmap
 from eval.predictions import Prediction
 from eval.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
-from gre.data.images import load_image
 from gre.data.records import DataConfig, read_seed
 
 CURVES = (  # title, stage, {legend: key in metrics.jsonl}
@@ -52,7 +49,6 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
                 "Intervals are 95 %, from 10,000 bootstrap draws that resample places; gains are paired by picture. "
                 "Reward is stage 3's (format + gps, at most 2), the same function for every row of the tables.",
 }.items()}
-THUMBNAIL_PIXELS = 320 * 320
 
 
 @dataclass
@@ -90,6 +86,7 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
     style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
     bars = [(label, "control" if label in CONTROLS else "", scores["geoscore"][label])
             for label in (*CONTROLS, *CHECKPOINTS)]
+    shown = photos.side_by_side(answers, pictures, _picked(len(answers["stage1"]), samples, seed))
     sections = [
         _head(name, results), planted,
         "<h2>What each stage did</h2>", tables.checkpoints(results, scores, CHECKPOINTS), TEXTS["places"],
@@ -101,7 +98,9 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
         "<h2>What was said in training</h2>", TEXTS["said"], said,
         "<h2>Errors on the map</h2>", TEXTS["map"], _legend(), worldmap.land(),
         _grid(*(worldmap.errors(label, rows) for label, rows in answers.items())),
-        "<h2>What the checkpoints said</h2>", TEXTS["samples"], *_samples(answers, pictures, samples, seed),
+        "<h2>By country</h2>", heat.explained(),
+        _grid(*(heat.figure(label, heat.by_country(rows)) for label, rows in answers.items())),
+        "<h2>What the checkpoints said</h2>", TEXTS["samples"], shown,
         "<h2>Time and rows</h2>", tables.seconds(results["seconds"]), tables.rows(results["rows"]),
         TEXTS["profile"], profile, f"<footer>{TEXTS['protocol']}</footer>"]
     return ("<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -168,33 +167,12 @@ def _head(name: str, results: Mapping) -> str:
             f"{tables.signed(gain)} points ({tables.interval(gain)}).</p>")
 
 
+def _picked(total: int, count: int, seed: int) -> list[int]:
+    return sorted(random.Random(seed).sample(range(total), min(count, total)))
+
+
 def _grid(*parts: str) -> str:
     return "<div class='grid2'>" + "".join(parts) + "</div>"
-
-
-def _samples(answers: Mapping[str, list[Prediction]], pictures: Path, count: int, seed: int) -> list[str]:
-    total = len(answers["stage1"])
-    cards = []
-    for index in sorted(random.Random(seed).sample(range(total), min(count, total))):
-        row = answers["stage1"][index]
-        said = "".join(
-            f"<b>{escape(name)} · {_outcome(rows[index])}</b><blockquote class='{worldmap.band(rows[index].error_km)}'>"
-            f"{escape(rows[index].text)}</blockquote>" for name, rows in answers.items())
-        cards.append(f"<article class='sample'><div><img alt='test picture' src='{data_uri(pictures / row.image)}'>"
-                     f"<p class='soft'>{escape(row.place)}<br>{row.gt_lat:.2f}, {row.gt_lon:.2f}</p></div>"
-                     f"<div>{said}</div></article>")
-    return cards
-
-
-def data_uri(path: Path) -> str:
-    """A picture as a data URI: decoded and written anew, so that nothing but pixels gets in."""
-    buffer = io.BytesIO()
-    load_image(path, max_pixels=THUMBNAIL_PIXELS).save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _outcome(row: Prediction) -> str:
-    return "no answer" if row.error_km is None else f"{row.error_km:,.0f} km off"
 
 
 def _legend() -> str:

@@ -18,7 +18,7 @@ class Config:
     data: str = option(REQUIRED, "the data folder, laid out as gre.tiny.world writes it")
     base: str = option(REQUIRED, "the model that stage 1 started from")
     seed: int = option(0, "the run's seed; deals the swapped pictures, draws the bootstrap and the pictures shown")
-    batch_size: int = option(64, "pictures answered at once")
+    batch_size: int | None = option(None, "pictures answered at once; null: 64, with vLLM 512")
     max_new_tokens: int | None = option(None, "tokens of an answer; null: as in stage 3's rollouts")
     dtype: str = option("float32", "weights while answering: float32 or bfloat16")
 

@@ -4,33 +4,35 @@ Answers are coordinates, no geocoder; distance on a sphere of radius 6371.0088 k
 cannot be read, refusals included, counts as wrong (GeoScore 0, 20,015 km) and stays in the denominator. Intervals are
 95 %, from a bootstrap that resamples clusters: the author of a photo where the line names one, else its place, else the
 row alone. With `other`, a second model's predictions of the same rows, the paired difference and its p-values too.
+min_population= adds country, continent and city by the offline gazetteer of that cut, areas=osv5m OSV-5M's own four
+levels; with answer=names the gazetteer turns the names answered into the coordinates that are scored, as GLOBE does.
 docs/evaluation.md defines everything; eval/columns.py lists what a line may carry (labels to break down by, names).
 """
 import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from eval import columns, measures, predictions
+from eval import areas, columns, measures, named, predictions, printed
 from eval.columns import Columns
 from eval.predictions import Prediction
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.geo import accuracy
 from gre.geo.bootstrap import paired_bootstrap
+from gre.geo.places import Gazetteer, gazetteer
 from gre.geo.point import NO_ANSWER_KM
 from gre.rewards.format import format_reward
 from gre.rewards.gps import gps_reward
 
 DRAWS = 10_000  # bootstrap resamples, and sign flips where not all can be counted
-SHOWN = {**{f"within_{km}_km": f"within {km} km" for km in accuracy.THRESHOLDS_KM}, "geoscore": "GeoScore",
-         "median_km": "median km", "mean_km": "mean km"}
-SLICE_SHOWN = ("within_25_km", "within_750_km", "geoscore", "median_km")  # the file holds all
+ANSWERS = ("coordinates", "names")
+OSV5M = "osv5m"
 
 
 @dataclass
@@ -38,6 +40,11 @@ class Config:
     predictions: str = option(REQUIRED, "prediction file to score; `predictions=` may be left out for FILE.jsonl")
     other: str = option("", "another model's predictions of the same rows, to compare with; empty: none")
     out: str = option("", "JSON file for all numbers and where they come from; empty: only print")
+    answer: str = option("coordinates", f"what counts as the answer: {' or '.join(ANSWERS)} (country and city, turned "
+                         "into coordinates by the gazetteer)")
+    min_population: int | None = option(None, "cut of the offline gazetteer (500, 1000, 5000 or 15000): also score "
+                                        "country, continent and city; null: no gazetteer")
+    areas: str = option("", f"{OSV5M}: also score country, region, sub-region and city as OSV-5M's own code does")
     rows: int | None = option(None, "rows the benchmark has; a file with another number is refused. null: not checked")
     draws: int = option(DRAWS, "bootstrap resamples, and sign flips where not all can be counted")
     seed: int = option(0, "seed of the bootstrap and of the sign flips")
@@ -87,14 +94,21 @@ def plan(config: Config) -> dict[str, list[str]]:
 def run(config: Config) -> dict:
     """Score, print, and write `config.out`; returns what is written. Raises UserError for a row that is none, another
     number of rows than `config.rows`, and files that do not pair up."""
-    if config.draws < 1:
-        raise UserError(f"draws is {config.draws}: an interval needs some, such as {DRAWS}")
+    check(config)
     paths = {"predictions": config.predictions, **({"other": config.other} if config.other else {})}
     files = {name: columns.read(path) for name, path in paths.items()}
+    if config.rows is not None and len(files["predictions"].keys) != config.rows:
+        raise UserError(f"{config.predictions} has {len(files['predictions'].keys)} rows and the benchmark has "
+                        f"{config.rows}: predict the rest; a smaller benchmark is another benchmark")
+    cities = None if config.min_population is None else gazetteer(config.min_population)
+    places = {}
+    if config.answer == "names":
+        files, places["by_name"] = by_name(files, cities, config)
+    if cities is not None:
+        files, places["gazetteer"] = by_place(files, cities)
+    if config.areas:
+        files, places["osv5m"] = by_osv5m(files)
     first = files["predictions"]
-    if config.rows is not None and len(first.keys) != config.rows:
-        raise UserError(f"{config.predictions} has {len(first.keys)} rows and the benchmark has {config.rows}: predict "
-                        "the rest; a smaller benchmark is another benchmark")
     if config.other:
         check_pairs(first, files["other"], (config.predictions, config.other))
     numbers = measures.estimate(files, config.draws, config.seed)
@@ -102,7 +116,8 @@ def run(config: Config) -> dict:
         "commit": provenance.commit(), "command": shlex.join(["python", "-m", "eval.score", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("numpy", "haversine")},
         "files": {name: origin(Path(path)) for name, path in paths.items()},
-        "protocol": {"answer": "coordinates, no geocoder", "distance": "sphere of radius 6371.0088 km", "within": "<=",
+        "protocol": {"answer": "coordinates, no geocoder" if config.answer == "coordinates" else f"names, by {cities}",
+                     "distance": "sphere of radius 6371.0088 km", "within": "<=",
                      "unreadable_km": NO_ANSWER_KM, "draws": config.draws, "seed": config.seed},
         "n": len(first.keys),
         "unparsed": {name: int(np.isnan(file.distance_km).sum()) for name, file in files.items()},
@@ -110,17 +125,70 @@ def run(config: Config) -> dict:
         "clusters": {"by": first.clustered_by, "count": len(first.clusters),
                      "largest": int(first.clusters.sizes.max())},
         "all": numbers.pop(()),
-        "names": {key[1]: block for key, block in numbers.items() if key[0] == "name"},
+        "places": places,
+        "names": {way: {key[2]: block for key, block in numbers.items() if key[:2] == ("name", way)}
+                  for way in first.names},
         "slices": {field: {key[2]: block for key, block in numbers.items() if key[:2] == ("slice", field)}
                    for field in first.slices},
     }
     if config.other:
         scores["p"] = measures.p_values(first, files["other"], config.draws, config.seed)
-    show(scores, paths)
+    printed.show(scores, paths)
     if config.out:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
         provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
     return scores
+
+
+def check(config: Config) -> None:
+    """Raises UserError for settings that do not go together."""
+    if config.draws < 1:
+        raise UserError(f"draws is {config.draws}: an interval needs some, such as {DRAWS}")
+    if config.answer not in ANSWERS:
+        raise UserError(f"answer is {config.answer!r}: write {' or '.join(ANSWERS)}")
+    if config.answer == "names" and config.min_population is None:
+        raise UserError("answer=names needs a geocoder: write min_population=15000 or another cut of the gazetteer")
+    if config.areas not in ("", OSV5M):
+        raise UserError(f"areas is {config.areas!r}: write {OSV5M} or leave it empty")
+
+
+def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> tuple[dict[str, Columns], dict]:
+    """(the files with the names' coordinates as answers, what to report beside them: gazetteer, outcomes, ceiling)."""
+    made, outcomes = {}, {}
+    for name, file in files.items():
+        points, outcomes[name] = named.located(file.said, cities)
+        globe = named.globe_right(file)
+        distance_km = named.distances(file.truths, points)
+        made[name] = replace(file, answers=points, distance_km=distance_km,
+                             refused=file.refused & np.isnan(distance_km),
+                             names={**file.names, **({"globe": globe} if globe else {})})
+    first = made["predictions"]
+    truth, sources = named.true_names(first, cities)
+    points, found = named.located(truth, cities)
+    ceiling = replace(first, distance_km=named.distances(first.truths, points), slices={}, names={})
+    estimates = measures.estimate({"ceiling": ceiling}, config.draws, config.seed)[()]["ceiling"]
+    return made, {**cities.provenance, "outcomes": outcomes,
+                  "ceiling": {"names": sources, "outcomes": found, "estimates": estimates}}
+
+
+def by_place(files: Mapping[str, Columns], cities: Gazetteer) -> tuple[dict[str, Columns], dict]:
+    """(the files with country, continent and city by the gazetteer, and the continent as a slice where the benchmark
+    names none; what to report beside them)."""
+    made = {}
+    for name, file in files.items():
+        right, sources, continents = areas.by_gazetteer(file, cities)
+        made[name] = replace(file, names={**file.names, "gazetteer": right},
+                             slices={"continent": np.array(continents)} | file.slices)
+    return made, {**cities.provenance, "truth": sources}
+
+
+def by_osv5m(files: Mapping[str, Columns]) -> tuple[dict[str, Columns], dict]:
+    """(the files with OSV-5M's four levels, which geocoder named the answers)."""
+    made = {}
+    for name, file in files.items():
+        right, geocoder = areas.by_osv5m(file)
+        made[name] = replace(file, names={**file.names, "osv5m": right})
+    return made, {"geocoder": geocoder}
 
 
 def check_pairs(a: Columns, b: Columns, names: tuple[str, str]) -> None:
@@ -129,8 +197,7 @@ def check_pairs(a: Columns, b: Columns, names: tuple[str, str]) -> None:
     same = {"author": np.array_equal(a.clusters.index, b.clusters.index),
             **{field: field in a.slices and field in b.slices and np.array_equal(a.slices[field], b.slices[field])
                for field in {**a.slices, **b.slices}},
-            **{f"gt_{level}": np.array_equal(np.isnan(a.names[level]), np.isnan(b.names[level]))
-               for level in a.names.keys() & b.names.keys()}}
+            **{f"gt_{level}": a.true_names[level] == b.true_names[level] for level in a.true_names}}
     if unequal := [field for field, equal in same.items() if not equal]:
         raise UserError(f"{names[0]} and {names[1]} differ in {', '.join(unequal)} of the same rows: predict both from "
                         "the same data file")
@@ -141,51 +208,6 @@ def origin(path: Path) -> dict:
     beside = path.with_suffix(".json")
     made_with = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else None
     return {"path": provenance.public_path(path), "sha256": provenance.file_hash(path), "made_with": made_with}
-
-
-def show(scores: Mapping, paths: Mapping[str, str]) -> None:
-    """Print the numbers."""
-    clusters, whole = scores["clusters"], scores["all"]
-    by = ", ".join(f"{count} rows by {kind}" for kind, count in clusters["by"].items())
-    for name, path in paths.items():
-        print(f"{path}: n {scores['n']}, unparsed {scores['unparsed'][name]} ({scores['refused'][name]} refused), "
-              "counted as wrong")
-    print(f"intervals: 95 %, {scores['protocol']['draws']} draws of {clusters['count']} clusters ({by}; the largest "
-          f"has {clusters['largest']})")
-    for measure, title in SHOWN.items():
-        print(f"  {title:16}", *(f"{shown(whole[name][measure], measure):34}" for name in paths),
-              *([f"difference {shown(whole['difference'][measure], measure, '+')}"] if "other" in paths else []))
-    for level, block in scores["names"].items():
-        print(f"  {level + ' right':16}", *(f"{shown(block[name][f'{level}_right'], 'within'):34}" for name in paths),
-              f"n {block['n']}, exact match")
-    if "other" in paths:
-        show_tests(scores["p"])
-    for field, labels in scores["slices"].items():
-        for label, block in labels.items():
-            print(f"  {field} {label}: n {block['n']}, clusters {block['clusters']};", "; ".join(
-                f"{SHOWN[measure]} " + " against ".join(shown(block[name][measure], measure) for name in paths)
-                for measure in SLICE_SHOWN))
-
-
-def show_tests(p: Mapping) -> None:
-    """Print the p-values of a comparison."""
-    print("  p, sign flips over clusters:", ", ".join(f"{SHOWN[name]} {p['sign_flip'][name]:.4f}"
-                                                      for name in p["sign_flip"]))
-    print("  p, the five thresholds after Holm:", ", ".join(f"{SHOWN[name]} {value:.4f}"
-                                                            for name, value in p["holm"].items()))
-    if p["mcnemar"] is None:
-        print("  no McNemar test: it takes rows as independent, and here a cluster has several")
-    else:
-        print("  p, exact McNemar:", ", ".join(f"{SHOWN[name]} {value:.4f}" for name, value in p["mcnemar"].items()))
-
-
-def shown(estimate: Mapping, measure: str, sign: str = "") -> str:
-    """A number with its interval, shares in percent."""
-    form = f"{sign},.{0 if measure == 'geoscore' else 1}f"
-    scale, unit = (100, " %") if measure.startswith("within") else (1, "")
-    low, high = (None if estimate[end] is None else format(estimate[end] * scale, form) for end in ("low", "high"))
-    between = "no interval: one cluster" if low is None else f"{low} to {high}"
-    return f"{format(estimate['value'] * scale, form)}{unit} [{between}]"
 
 
 def arguments(argv: Sequence[str]) -> list[str]:

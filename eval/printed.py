@@ -1,0 +1,85 @@
+"""What eval.score prints: every number with its interval, its denominator, and whoever named the places."""
+from collections.abc import Mapping
+
+from gre.geo import accuracy
+
+SHOWN = {**{f"within_{km}_km": f"within {km} km" for km in accuracy.THRESHOLDS_KM}, "geoscore": "GeoScore",
+         "median_km": "median km", "mean_km": "mean km"}
+SLICE_SHOWN = ("within_25_km", "within_750_km", "geoscore", "median_km")  # the file holds all
+
+
+def show(scores: Mapping, paths: Mapping[str, str]) -> None:
+    """Print the numbers. paths: `predictions`, and `other` where two files are compared → path."""
+    clusters, whole = scores["clusters"], scores["all"]
+    by = ", ".join(f"{count} rows by {kind}" for kind, count in clusters["by"].items())
+    for name, path in paths.items():
+        print(f"{path}: n {scores['n']}, unparsed {scores['unparsed'][name]} ({scores['refused'][name]} refused), "
+              "counted as wrong")
+    print(f"intervals: 95 %, {scores['protocol']['draws']} draws of {clusters['count']} clusters ({by}; the largest "
+          f"has {clusters['largest']})")
+    for measure, title in SHOWN.items():
+        print(f"  {title:16}", *(f"{shown(whole[name][measure], measure):34}" for name in paths),
+              *([f"difference {shown(whole['difference'][measure], measure, '+')}"] if "other" in paths else []))
+    show_places(scores, paths)
+    if "other" in paths:
+        show_tests(scores["p"])
+    for field, labels in scores["slices"].items():
+        for label, block in labels.items():
+            print(f"  {field} {label}: n {block['n']}, clusters {block['clusters']};", "; ".join(
+                f"{SHOWN[measure]} " + " against ".join(shown(block[name][measure], measure) for name in paths)
+                for measure in SLICE_SHOWN))
+
+
+def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:
+    """Print what concerns names and areas, each figure with its denominator and its gazetteer."""
+    places = scores["places"]
+    if named_block := places.get("by_name"):
+        print(f"  answers are names, by {scores['protocol']['answer'].removeprefix('names, by ')}")
+        for name, path in paths.items():
+            print(f"  {path}: {outcomes(named_block['outcomes'][name], scores['n'])}")
+        ceiling = named_block["ceiling"]
+        print(f"  ceiling, the true names through the same geocoder ({ceiling['names']['benchmark']} of the benchmark, "
+              f"{ceiling['names']['nearest']} of the nearest city; {outcomes(ceiling['outcomes'], scores['n'])}):",
+              "; ".join(f"{SHOWN[name]} {shown(ceiling['estimates'][name], name)}" for name in SHOWN))
+    ways = {"exact": "exact match", "globe": "texts compared as GLOBE's eval.py does"}
+    if block := places.get("gazetteer"):
+        cut = f"GeoNames from {block['min_population']} people, {block['gazetteer'].split()[-1]} {block['version']}"
+        ways["gazetteer"] = f"nearest city, {cut}"
+    if block := places.get("osv5m"):
+        ways["osv5m"] = f"as OSV-5M's code does, {block['geocoder']}"
+    for way, levels in scores["names"].items():
+        for level, block in levels.items():
+            figure = f"n {block['n']}, {ways[way]}"
+            if way == "gazetteer":
+                beside = places["gazetteer"]["truth"][level]
+                figure += (f"; truth by the benchmark's names {beside['benchmark']}, by nearest city "
+                           f"{beside['nearest']}; ceiling {beside['ceiling']:.1%}")
+            print(f"  {level + ' right':16}", *(f"{shown(block[name][f'{level}_right'], 'within'):34}"
+                                                for name in paths), figure)
+
+
+def outcomes(counts: Mapping[str, int], n: int) -> str:
+    """How the geocoder fared, unmatched answers as a share too."""
+    return (f"unmatched {(n - counts['matched']) / n:.1%}, counted as wrong ({counts['no name']} without a city's "
+            f"name, {counts['miss']} not found, {counts['tie']} in several places)")
+
+
+def show_tests(p: Mapping) -> None:
+    """Print the p-values of a comparison."""
+    print("  p, sign flips over clusters:", ", ".join(f"{SHOWN[name]} {p['sign_flip'][name]:.4f}"
+                                                      for name in p["sign_flip"]))
+    print("  p, the five thresholds after Holm:", ", ".join(f"{SHOWN[name]} {value:.4f}"
+                                                            for name, value in p["holm"].items()))
+    if p["mcnemar"] is None:
+        print("  no McNemar test: it takes rows as independent, and here a cluster has several")
+    else:
+        print("  p, exact McNemar:", ", ".join(f"{SHOWN[name]} {value:.4f}" for name, value in p["mcnemar"].items()))
+
+
+def shown(estimate: Mapping, measure: str, sign: str = "") -> str:
+    """A number with its interval, shares in percent."""
+    form = f"{sign},.{0 if measure == 'geoscore' else 1}f"
+    scale, unit = (100, " %") if measure.startswith("within") else (1, "")
+    low, high = (None if estimate[end] is None else format(estimate[end] * scale, form) for end in ("low", "high"))
+    between = "no interval: one cluster" if low is None else f"{low} to {high}"
+    return f"{format(estimate['value'] * scale, form)}{unit} [{between}]"

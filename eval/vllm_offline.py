@@ -1,0 +1,90 @@
+"""Answers by vLLM in this process: all pictures of a chunk in one call, batched continuously.
+
+vLLM is told what transformers is: the dtype, the pixel budget, which words are banned, and a neutral generation config
+(a folder's own carries a repetition penalty). It expands the picture's place in a prompt itself; that it reads every
+prompt token by token as the model was trained on is checked.
+"""
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from transformers import AutoConfig
+
+from eval.engines import Answer, Decoding, Said
+from gre.config import UserError
+from gre.models import vlm
+
+CPU_KV_CACHE_GIB = "1"
+LEAST_BATCHED_TOKENS = 8192  # an engine step; prompts are not cut in pieces, which on a CPU breaks seeded requests
+BAN = -100.0  # added to a logit: the least vLLM takes
+
+
+def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str,
+            instructions: Collection[str]) -> Answer:
+    """instructions: all that will be asked, so that the longest prompt fits. Raises UserError for one with control
+    tokens."""
+    processor = vlm.load_processor(folder, budget.min_pixels, budget.max_pixels)
+    tokenizer = processor.tokenizer
+    side = processor.image_processor.patch_size * processor.image_processor.merge_size
+    longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
+    engine = start(folder, budget, dtype, longest + budget.max_pixels // side**2 + decoding.max_new_tokens)
+    from vllm import SamplingParams
+
+    vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
+    banned = vlm.banned_tokens(tokenizer, vocabulary).nonzero()[:, 0].tolist()
+    common = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": [vlm.end_token_id(tokenizer)],
+              "ignore_eos": True, "detokenize": False, "logit_bias": dict.fromkeys(banned, BAN)}
+
+    def params(key: int) -> SamplingParams:
+        if decoding.temperature == 0:
+            return SamplingParams(temperature=0.0, **common)
+        seed = int(np.random.SeedSequence([decoding.seed, key]).generate_state(1)[0])
+        return SamplingParams(n=decoding.samples, temperature=decoding.temperature, seed=seed, **common)
+
+    def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
+        ids = [vlm.prompt_ids(processor, text, *image.size) for text, image in zip(instructions, images)]
+        requests = [{"prompt_token_ids": short, "multi_modal_data": {"image": image}}
+                    for (short, _), image in zip(ids, images)]
+        outputs = engine.generate(requests, [params(key) for key in keys], use_tqdm=False)
+        for (_, full), output in zip(ids, outputs, strict=True):
+            if list(output.prompt_token_ids) != full:
+                raise UserError(f"vLLM reads a prompt of {len(full)} tokens as another one of "
+                                f"{len(output.prompt_token_ids)}: it would answer another question. Write "
+                                "engine=transformers")
+        return [[Said(tokenizer.decode(one.token_ids, skip_special_tokens=True), one.finish_reason == "stop")
+                 for one in sorted(output.outputs, key=lambda one: one.index)] for output in outputs]
+
+    return answer
+
+
+def start(folder: Path, budget: vlm.PixelBudget, dtype: str, max_length: int):
+    """vLLM's LLM for prompts and answers of up to max_length tokens together."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GIB)
+    import vllm
+    from vllm.platforms import current_platform
+
+    with _without("llvmlite.binding.ffi"):
+        return vllm.LLM(
+            str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm",
+            limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
+            max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
+            mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Take a loaded module off the list of modules: vLLM looks at all objects of all modules when it starts on a CPU,
+    and stumbles at this one's."""
+    taken = sys.modules.pop(module, None)
+    try:
+        yield
+    finally:
+        if taken is not None:
+            sys.modules[module] = taken

@@ -1,0 +1,125 @@
+"""A benchmark's page: ours beside the published, by country, photos side by side; seen by a real browser if one is."""
+import json
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from eval import heat, page, peers, photos, score
+from eval.predictions import Prediction
+from gre.config import UserError
+
+EVIL = "<think><script>alert(1)</script>" + "x" * 300 + "</think><answer>48.86, 2.35</answer>"
+PLACES = [(48.86, 2.35), (43.70, 7.27), (-12.05, -77.04), (35.68, 139.69)]
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def answers(kind: str) -> list[Prediction]:
+    """`good` is right but for the last, which it does not answer; `paris` always says Paris."""
+    said = [*PLACES[:3], None] if kind == "good" else [PLACES[0]] * 4
+    return [Prediction(f"p:{at}", f"place {at}", f"{at}.png", *truth, EVIL, *(answer or (None, None)), True)
+            for at, (truth, answer) in enumerate(zip(PLACES, said))]
+
+
+@pytest.fixture
+def scored(tmp_path, monkeypatch) -> Path:
+    """Two models' predictions of four photos, with what eval.predict writes beside them, and their scores."""
+    monkeypatch.chdir(tmp_path)
+    for kind in ("good", "paris"):
+        Path(f"{kind}.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in answers(kind)))
+        Path(f"{kind}.json").write_text(json.dumps({"benchmark": {"name": "Im2GPS3k"}, "decoding": {
+            "samples": 1, "temperature": 0.0}}))
+        score.run(score.Config(f"{kind}.jsonl", out=f"{kind}_scores.json", draws=50))
+    for at in range(len(PLACES)):
+        Image.new("RGB", (60, 40), (60 * at, 90, 0)).save(f"{at}.png")
+    return tmp_path
+
+
+def made(scored: Path, **keys) -> str:
+    page.run(page.Config(["good_scores.json", "paris_scores.json"], "out.html", **{"images": ".", "photos": 1, **keys}))
+    return (scored / "out.html").read_text()
+
+
+def test_ours_stands_beside_what_others_reported(scored, capsys):
+    peers.run(peers.Config(["good_scores.json", "paris_scores.json"], "table.md"))
+    table = Path("table.md").read_text()
+    assert table == capsys.readouterr().out[-len(table):] and table.startswith("## Im2GPS3k\n")
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert lines[0] == ("| system | ≤ 1 km | ≤ 25 km | ≤ 200 km | ≤ 750 km | ≤ 2500 km | n | protocol | command or "
+                        "source |")
+    # Three of four within 1 km; the fourth is not answered.
+    assert lines[2].startswith("| **ours: good** | 75.0 (") and " to 100.0) |" in lines[2]
+    assert ("| 4 | coordinates, no geocoder; greedy; <= on a sphere of radius 6371.0088 km; unread answers (1) are "
+            "wrong | `python -m eval.score") in lines[2]
+    gre = next(line for line in lines if line.startswith("| GRE-7B |"))
+    assert gre.startswith("| GRE-7B | 11.3 | 35.3 | 51.7 | 69.3 | 85.7 | – | the model answers with coordinates")
+    assert gre.endswith("| reported by GRE: arXiv 2505.18700 |")
+    assert "retrained by GRE on 5 % of MP-16" in table and "GWS15k" not in table
+
+
+def test_tables_of_different_benchmarks_and_of_no_scores_are_refused(scored):
+    other = json.loads(Path("paris_scores.json").read_text())
+    other["files"]["predictions"]["made_with"]["benchmark"]["name"] = "GWS15k"
+    Path("other.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match="different benchmarks"):
+        peers.run(peers.Config(["good_scores.json", "other.json"]))
+    with pytest.raises(UserError, match="good.json holds no scores"):
+        peers.run(peers.Config(["good.json"]))
+
+
+def test_countries_are_counted_by_their_nearest_city():
+    heats = {one.country: one for one in heat.by_country(answers("good"))}
+    assert {name: one.n for name, one in heats.items()} == {"France": 2, "Japan": 1, "Peru": 1}
+    assert (heats["Japan"].median_km, heats["Japan"].geoscore) == (20015, 0)
+    assert (heats["France"].median_km, heats["France"].geoscore) == (0, 5000)
+    drawn = heat.figure("good", list(heats.values()))
+    assert 'class="disc far"' in drawn and drawn.count('class="disc near"') == 2
+    assert "Japan: 1 pictures, median 20,015 km" in drawn and 'r="12.0"' in drawn and 'r="8.5"' in drawn  # 12 / sqrt 2
+
+
+def test_best_and_worst():
+    assert photos.best_and_worst(answers("good"), 2) == ([0, 1], [3, 2])  # no answer is the worst
+    assert photos.best_and_worst(answers("good"), 3) == ([0, 1, 2], [3])
+
+
+def test_the_page_is_self_contained_and_shows_all_models_of_a_photo(scored):
+    html = made(scored)
+    assert "<script" not in html and "&lt;script&gt;" in html and "http" not in html and str(scored) not in html
+    assert html.count("class='sample'") == 2 and html.count("<div class='said'>") == 2
+    best = html.split("<h2>Best of good</h2>")[1].split("<h2>")[0]
+    assert "good · 0 km off" in best and "paris · 0 km off" in best
+    assert "good · no answer" in html.split("<h2>Worst of good</h2>")[1]
+    assert html.count('class="map"') == 4 and "GRE-7B" in html and "75.0 (25.0 to 100.0)" in html
+
+
+def test_predictions_altered_since_are_not_shown(scored):
+    with open("good.jsonl", "a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match="good.jsonl is gone or is not the file that was scored"):
+        made(scored)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on this machine")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page_without_a_sideways_scroll(scored, width):
+    """The page's real layout: nothing but tables, which scroll in their own box, is wider than the window."""
+    html = made(scored)
+    probe = ("<script>addEventListener('load', () => { const wide = [...document.querySelectorAll('body *')].filter("
+             "e => !e.closest('.wide') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 1);"
+             "document.body.dataset.seen = [innerWidth, document.documentElement.scrollWidth, wide.length,"
+             "document.images.length, [...document.images].filter(i => i.naturalWidth > 0).length].join(' '); })"
+             "</script>")
+    frame = scored / "frame.html"  # a headless window cannot be as narrow as a phone: a frame can
+    (scored / "probed.html").write_text(html.replace("</body>", probe + "</body>"))
+    frame.write_text(f"<iframe id=f src=probed.html width={width} height=800 style='border:0'></iframe><script>"
+                     "addEventListener('load', () => setTimeout(() => { document.body.dataset.seen = "
+                     "f.contentDocument.body.dataset.seen; }, 200))</script>")
+    shown = subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+         f"--user-data-dir={scored / 'profile'}", "--virtual-time-budget=5000", "--window-size=1400,900", "--dump-dom",
+         frame.as_uri()], capture_output=True, text=True, timeout=120)
+    seen = shown.stdout.split('data-seen="')[1].split('"')[0].split()
+    assert seen[0] == str(width) and int(seen[1]) <= width and seen[2:] == ["0", "2", "2"]
