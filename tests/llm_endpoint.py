@@ -7,10 +7,10 @@ from typing import Self
 
 
 class Endpoint:
-    """Serves `answer(messages) -> text`. requests: (path, headers, body) of all. faults: (status, headers, body) given
-    instead of an answer, first come first served."""
+    """Serves `answer(body of the request) -> text`. requests: (path, headers, body) of all. faults: (status, headers,
+    body) given instead of an answer, first come first served."""
 
-    def __init__(self, answer: Callable[[list[dict]], str], finish: str = "stop"):
+    def __init__(self, answer: Callable[[dict], str], finish: str = "stop"):
         self.requests: list[tuple[str, Mapping, dict]] = []
         self.faults: list[tuple[int, dict, str]] = []
         lock = threading.Lock()
@@ -23,7 +23,7 @@ class Endpoint:
                     outer.requests.append((self.path, dict(self.headers), body))
                     fault = outer.faults.pop(0) if outer.faults else None
                 status, headers, text = fault or (200, {}, json.dumps({"choices": [
-                    {"message": {"role": "assistant", "content": answer(body["messages"])}, "finish_reason": finish}]}))
+                    {"message": {"role": "assistant", "content": answer(body)}, "finish_reason": finish}]}))
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": len(text.encode())}.items():
                     self.send_header(name, str(value))

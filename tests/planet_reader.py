@@ -16,10 +16,10 @@ def things(text: str) -> set[tuple[str, str]]:
     return {(cue, name) for cue, names in NAMES.items() for name in names if name.lower() in text.lower()}
 
 
-def reader(messages: list[dict]) -> str:
+def reader(body: dict) -> str:
     """The reply to any question of eval.chain."""
-    instruction, material = messages[0]["content"], json.loads(messages[1]["content"])
-    return json.dumps(_REPLIES[instruction](material))
+    instruction, material = (message["content"] for message in body["messages"])
+    return json.dumps(_REPLIES[instruction](json.loads(material)))
 
 
 def sort(material: dict) -> dict:

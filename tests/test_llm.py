@@ -9,8 +9,8 @@ from gre.config import UserError
 from gre.llm import Client, LLMConfig, Question, picture, read_json
 
 
-def echo(messages: list[dict]) -> str:
-    return json.dumps(messages[-1]["content"])
+def echo(body: dict) -> str:
+    return json.dumps(body["messages"][-1]["content"])
 
 
 def client(endpoint: Endpoint | None, cache, **keys) -> Client:
@@ -54,7 +54,7 @@ def test_a_busy_endpoint_is_tried_again_and_a_dead_one_stops_the_run(tmp_path, c
         told = capsys.readouterr().err
         assert "HTTP 503 loading; try 1 of 5" in told and "HTTP 429 slow down; try 2 of 5, again in 0 s" in told
         endpoint.faults = [(500, {}, "broken")] * 9
-        with pytest.raises(UserError, match="row r: .*gave no answer in 2 tries .*HTTP 500 broken.*run the command again"):
+        with pytest.raises(UserError, match="row r: .* no answer in 2 tries .*HTTP 500 broken.*run the command again"):
             client(endpoint, tmp_path / "c.jsonl", tries=2).answer(question("r"))
         assert len(endpoint.requests) == 6
     with pytest.raises(UserError, match="gave no answer in 2 tries .*refused"):
@@ -78,15 +78,15 @@ def test_the_key_is_sent_and_never_shown(tmp_path, capsys, monkeypatch):
 
 
 def test_a_useless_reply_is_sent_back_with_the_reason(tmp_path):
-    def stubborn(messages):
-        return "I think so" if len(messages) < 5 else "```json\n[1]\n```"
+    def stubborn(body):
+        return "I think so" if len(body["messages"]) < 5 else "```json\n[1]\n```"
 
     with Endpoint(stubborn) as endpoint:
         assert client(endpoint, tmp_path / "c.jsonl").answer(question("q")) == [1]
         last = endpoint.requests[-1][2]["messages"]
         assert [turn["role"] for turn in last] == ["user", "assistant", "user", "assistant", "user"]
         assert "cannot be used: Expecting value" in last[-1]["content"]
-        with pytest.raises(UserError, match="row q: none of 2 replies of m can be used .*began 'I think so'.*llm.attempts"):
+        with pytest.raises(UserError, match="row q: none of 2 replies of m can be used .*'I think so'.*llm.attempts"):
             client(endpoint, tmp_path / "c.jsonl", attempts=2).answer(question("q"))
         assert len(endpoint.requests) == 3  # what was said before came from the cache
 
@@ -110,11 +110,12 @@ def test_a_torn_last_line_is_dropped_and_a_broken_one_named(tmp_path):
 
 
 def test_pictures_are_sent_whole_and_kept_as_a_hash(tmp_path):
-    with Endpoint(lambda messages: "1") as endpoint:
+    with Endpoint(lambda body: "1") as endpoint:
         asking = client(endpoint, tmp_path / "c.jsonl")
         for colour in ("red", "red", "blue"):
             content = [picture(Image.new("RGB", (8, 8), colour)), {"type": "text", "text": "?"}]
             asking.answer(Question("q", [{"role": "user", "content": content}], read_json))
         assert asking.asked == 2
-        assert endpoint.requests[0][2]["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+        sent = endpoint.requests[0][2]["messages"][0]["content"][0]
+        assert sent["image_url"]["url"].startswith("data:image/png;base64,")
     assert "base64" not in (tmp_path / "c.jsonl").read_text()

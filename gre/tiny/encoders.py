@@ -2,7 +2,7 @@
 
     python -m gre.tiny.encoders out=runs/encoders [seed=0]
 
-    OUT/clip    real CLIPModel folder, trained for some seconds on random scenes: it sees the climate, little else
+    OUT/clip    real CLIPModel folder, trained for some seconds on random scenes: it sees the climate and nothing else
     OUT/bert    real BertModel folder with its own WordPiece words, untrained: it tells words apart and not meanings
 
 Numbers made with them show that the machinery works and nothing about real photos or texts.
