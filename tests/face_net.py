@@ -20,8 +20,8 @@ def write(path: Path) -> str:
         seen = np.zeros((1, 3, stride, stride), np.float32)
         seen[:, :] = np.array([0.5, -1, 0.5], np.float32).reshape(1, 3, 1, 1) * (stride == 8) / (255 * stride**2) * 40
         cells = (SIDE // stride) ** 2
-        for name, kernel, bias in (("cls", seen, -20), ("obj", seen, -20), ("bbox", np.zeros((4, 3, stride, stride)), 0),
-                                   ("kps", np.zeros((10, 3, stride, stride)), 0)):
+        for name, kernel, bias in (("cls", seen, -20), ("obj", seen, -20), ("bbox", np.zeros((4, *seen.shape[1:])), 0),
+                                   ("kps", np.zeros((10, *seen.shape[1:])), 0)):
             one, channels = f"{name}_{stride}", len(kernel)
             tensors += [tensor(f"w_{one}", kernel.astype(np.float32)),
                         tensor(f"b_{one}", np.full(channels, bias, np.float32)),

@@ -203,6 +203,18 @@ def test_bert_score_is_what_its_paper_says(tiny_encoders):
         assert value == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-5)
 
 
+def test_cosines_are_the_ones_clip_is_trained_with(tiny_encoders):
+    clip, rng = Clip(tiny_encoders / "clip"), random.Random(3)
+    images = [draw(scene_of(place, rng, 0.0), rng) for place in places()[:3]]
+    texts = ["Plants: palm, tropical.", "A photo with oak, temperate."]
+    with torch.no_grad():
+        inputs = clip.processor(text=texts, images=images, return_tensors="pt", padding=True)
+        expected = clip.model(**inputs).logits_per_image / clip.model.logit_scale.exp()
+    assert (clip.pictures(images) @ clip.texts(texts).T - expected).abs().max() < 1e-5
+    assert clip.texts([]).shape == (0, 64)
+    assert clip.too_long("oak " * 76) and not clip.too_long("oak " * 75)  # 77 with the two that mark start and end
+
+
 def test_rescaling_uses_the_layers_line_and_never_goes_below_zero(tiny_encoders, tmp_path):
     baseline = tmp_path / "base.tsv"
     baseline.write_text("LAYER,P,R,F\n0,0,0,0\n1,0.5,0.5,0.5\n2,0.9,0.9,0.9\n")

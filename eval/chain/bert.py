@@ -3,6 +3,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from gre.config import UserError
 
 
@@ -39,11 +41,13 @@ class Bert:
         self.name = self.scorer.hash.replace(folder, Path(folder).name)
 
     def f1(self, candidates: Sequence[str], references: Sequence[str]) -> list[float]:
-        """BERTScore's F1 of each pair of texts, none of them empty."""
-        if not candidates:
-            return []
-        _, _, f1 = self.scorer.score(list(candidates), list(references))
-        return f1.tolist()
+        """BERTScore's F1 of each pair of texts, none of them empty.
+
+        One pair at a time: bert-score fills its batches in the order of a set, and with it the last bits would change
+        from run to run.
+        """
+        return [self.scorer.score([candidate], [reference])[2].item()
+                for candidate, reference in tqdm(list(zip(candidates, references)), desc="inferences")]
 
     def too_long(self, text: str) -> bool:
         """Whether a text is cut off."""
