@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import face_net
 import pytest
@@ -18,20 +19,36 @@ from eval.chain import scoring
 from gre.config import UserError
 from gre.data.records import CoTRow, DataConfig, read_bench, write_cot
 from gre.llm import LLMConfig
+from gre.models.clip import Clip
 from gre.text import chain_prompts
 from gre.tiny.picture import draw, scene_of
-from gre.tiny.places import places
+from gre.tiny.places import TREES, places
 from gre.tiny.teacher import answer, reasoning
 
 KEPT = ("palms", "oaks", "pines")
 DROPPED = {"bare": "indicators", "misread": "seen", "portrait": "faces", "anywhere": "reviewed"}
 
 
+PROMPT = "A photo with {}."
+
+
+@dataclass(frozen=True)
+class Album:
+    """folder: with gre_cot.json. names: sha256 of a picture's pixels → its name. similarity: a threshold that only the
+    tree in the chain about `misread` stays under."""
+
+    folder: Path
+    names: dict[str, str]
+    similarity: float
+
+
 @pytest.fixture(scope="module")
-def album(tmp_path_factory):
-    """(folder with gre_cot.json, sha256 of a picture's pixels → its name)."""
+def album(tmp_path_factory, tiny_encoders):
+    """Seven pictures. Each chain names the tree that the CLIP finds the likeliest, that of `misread` the unlikeliest."""
     folder, rng, rows, names = tmp_path_factory.mktemp("album"), random.Random(2), [], {}
     (folder / "imgs").mkdir()
+    clip, cosine = Clip(tiny_encoders / "clip"), {}
+    trees = clip.texts([PROMPT.format(f"{tree}, {climate}") for climate, tree in TREES.items()])
     climates = {"palms": "tropical", "oaks": "temperate", "pines": "polar", "bare": "polar", "misread": "polar",
                 "portrait": "temperate", "anywhere": "temperate"}
     for name, climate in climates.items():
@@ -42,13 +59,17 @@ def album(tmp_path_factory):
             ImageDraw.Draw(image).rectangle([28, 0, 111, 111], fill=face_net.MAGENTA)
         image.save(folder / "imgs" / f"{name}.png")
         names[fingerprint(image)] = name
-        chain = reasoning(replace(scene, climate="temperate") if name == "misread" else scene, place)
+        fits = (trees @ clip.pictures([image])[0]).tolist()
+        cosine[name] = min(fits) if name == "misread" else max(fits)
+        chain = reasoning(replace(scene, climate=list(TREES)[fits.index(cosine[name])]), place)
         chain = "Nothing to be seen." if name == "bare" else chain
         rows.append(CoTRow("", folder / "imgs" / f"{name}.png", "Where?",
                            f"<think>{chain}</think><answer>{answer(place.centre)}</answer>", place.centre))
     write_cot(folder / "gre_cot.json", rows)
     face_net.write(folder / "faces.onnx")
-    return folder, names
+    lowest = cosine.pop("misread")
+    assert lowest < min(cosine.values())
+    return Album(folder, names, (lowest + min(cosine.values())) / 2)
 
 
 def fingerprint(image: Image.Image) -> str:
@@ -79,11 +100,10 @@ def helper(names: dict[str, str]):
 
 
 def config(album, encoders, out, url: str = "", **keys) -> command.Config:
-    folder, _ = album
     return command.Config(**{
-        "data": DataConfig(str(folder / "gre_cot.json")), "out": str(out), "clip": str(encoders / "clip"),
-        "llm": LLMConfig(url=url, model="A", wait_s=0.01), "prompt": "A photo with {}.", "similarity": 0.12,
-        "faces": str(folder / "faces.onnx"), "reviewers": ["A", "B", "C"], **keys})
+        "data": DataConfig(str(album.folder / "gre_cot.json")), "out": str(out), "clip": str(encoders / "clip"),
+        "llm": LLMConfig(url=url, model="A", wait_s=0.01), "prompt": PROMPT, "similarity": album.similarity,
+        "faces": str(album.folder / "faces.onnx"), "reviewers": ["A", "B", "C"], **keys})
 
 
 def correct(out, name: str = "Ann", **fields) -> None:
@@ -96,7 +116,7 @@ def correct(out, name: str = "Ann", **fields) -> None:
 def test_the_whole_way_with_people_in_between(album, tiny_encoders, tmp_path, capsys):
     out = tmp_path / "bench"
     people = tmp_path / "reviews.csv"
-    with Endpoint(helper(album[1])) as endpoint:
+    with Endpoint(helper(album.names)) as endpoint:
         keys = {"url": endpoint.url, "reviews": str(people), "reviewers": []}
         counts = command.run(config(album, tiny_encoders, out, **keys))
         assert counts == [{"filter": "indicators", "before": 7, "after": 6},
@@ -128,20 +148,20 @@ def test_the_whole_way_with_people_in_between(album, tiny_encoders, tmp_path, ca
     assert json.loads((out / "counts.json").read_text())[-1]["after"] == 3
     rows = read_bench(DataConfig(str(out / "GREval-Bench.json")))
     assert [row.id for row in rows] == list(KEPT)
-    assert rows[0].chain == "The trees are palm, tropical.\nSomething drives by.\nSo it is there."
-    assert rows[0].image.read_bytes() == (album[0] / "imgs" / "palms.png").read_bytes()
+    read = scoring.read(str(out / "GREval-Bench.json"), "")  # the scorer takes the fields and derives nothing
+    (tree,) = read[0].indicators
+    assert rows[0].chain == f"The trees are {tree.text}.\nSomething drives by.\nSo it is there."
+    assert rows[0].image.read_bytes() == (album.folder / "imgs" / "palms.png").read_bytes()
     published = json.loads((out / "GREval-Bench.json").read_text())[0]
     assert list(published)[:5] == ["sample_id", "image_path", "gt_cot", "gt_lat", "gt_lon"]
     assert published["image_path"] == "images/palms.png"
     assert published["scene"] == "road traffic" and published["indoor"] == "outdoor"
-    read = scoring.read(str(out / "GREval-Bench.json"), "")  # the scorer takes the fields and derives nothing
-    assert [step.kind for step in read[0].steps] == ["background", "caption", "inference"]
-    assert [indicator.text for indicator in read[0].indicators] == ["palm, tropical"]
+    assert [step.kind for step in read[0].steps] == ["background", "caption", "inference"] and tree.kind == "climate"
 
 
 def test_three_llms_may_review_and_an_interrupted_run_measures_no_picture_twice(album, tiny_encoders, tmp_path):
     out = tmp_path / "bench"
-    with Endpoint(helper(album[1])) as endpoint:
+    with Endpoint(helper(album.names)) as endpoint:
         counts = command.run(config(album, tiny_encoders, out, endpoint.url))
         assert counts[-1] == {"filter": "reviewed", "before": 4, "after": 3}
         file = out / "measured.jsonl"
@@ -178,7 +198,7 @@ def corrected(album, tiny_encoders, drafted, tmp_path):
 @pytest.fixture(scope="module")
 def drafted(album, tiny_encoders, tmp_path_factory):
     out = tmp_path_factory.mktemp("drafted")
-    with Endpoint(helper(album[1])) as endpoint:
+    with Endpoint(helper(album.names)) as endpoint:
         command.run(config(album, tiny_encoders, out, endpoint.url))
     return out
 

@@ -48,8 +48,8 @@ class Quality:
     judge_precision: float
     judge_recall: float
     judge_f1: float
-    steps: int
-    words: int
+    step_count: int
+    word_count: int
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def score(rows: Sequence[Annotated], chains: Sequence[str], client: Client, clip
             background_precision=measures.statement_precision(stated, len(_of(steps, BACKGROUND)))
             if row.indicators else None,
             judge_precision=precision, judge_recall=recall, judge_f1=measures.f1(precision, recall),
-            steps=len(steps), words=len(chain.split()))
+            step_count=len(steps), word_count=len(chain.split()))
         cut_off = sum(map(clip.too_long, _of(steps, CAPTION))) + bert.too_long(" ".join(_of(steps, INFERENCE)))
         scored.append(Scored(steps, tuple(indicator for indicator, by in zip(row.indicators, stated) if by), numbers,
                              cut_off))

@@ -45,7 +45,7 @@ class Config:
     out: str = option(REQUIRED, "folder to write clip and bert into")
     seed: int = option(0, "seed of weights and scenes")
     scenes: int = option(192, "pictures the CLIP is trained on")
-    steps: int = option(80, "its optimiser steps")
+    steps: int = option(150, "its optimiser steps")
     batch_size: int = option(32, "pictures a step")
     learning_rate: float = option(2e-3, "peak of the one-cycle schedule")
 
@@ -76,8 +76,8 @@ def train_clip(config: Config) -> tuple[CLIPModel, CLIPProcessor]:
         text_config=dict(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=1,
                          num_attention_heads=2, bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=end,
                          initializer_factor=FACTOR),
-        vision_config=dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-                           image_size=SIDE, patch_size=14, initializer_factor=FACTOR), projection_dim=64,
+        vision_config=dict(hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4,
+                           image_size=SIDE, patch_size=28, initializer_factor=FACTOR), projection_dim=64,
         initializer_factor=FACTOR))
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps)
