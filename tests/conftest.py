@@ -19,3 +19,13 @@ def tiny_vlm():
     corpus = ["<think>The sign is French. latitude longitude True False</think><answer>48.86, 2.35</answer> " * 10] * 50
     model, processor = build(corpus, hidden=64, layers=2, vocabulary=400)
     return model.eval(), processor
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory):
+    """Folder with clip/ and bert/, the stand-ins of gre.tiny.encoders as real model folders."""
+    from gre.tiny import encoders
+
+    out = tmp_path_factory.mktemp("encoders")
+    encoders.run(encoders.Config(out=str(out)))
+    return out

@@ -7,9 +7,10 @@ exists, or from `data.image_root` itself, and the mapping is printed. Pictures a
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from gre.config import option
@@ -166,10 +167,11 @@ def write_seed(path: str | Path, rows: Iterable[SeedRow]) -> None:
     _replace(path, "".join(line + "\n" for line in lines))
 
 
-def write_bench(path: str | Path, rows: Iterable[BenchRow]) -> None:
-    """Write the published form of GREval-Bench: a JSON array, a row a line."""
+def write_bench(path: str | Path, rows: Iterable[BenchRow],
+                extras: Mapping[str, Mapping] = MappingProxyType({})) -> None:
+    """Write the published form of GREval-Bench: a JSON array, a row a line. extras: row id → optional fields."""
     _write_array(path, ({"sample_id": row.id, "image_path": _published_image(path, row.image), "gt_cot": row.chain,
-                         **_degrees(row.truth)} for row in rows))
+                         **_degrees(row.truth), **extras.get(row.id, {})} for row in rows))
 
 
 def _published_turns(path: str | Path, row: CoTRow | JudgeRow, reply: str) -> dict:

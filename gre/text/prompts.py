@@ -1,4 +1,4 @@
-"""Every instruction the suite ever sends to a model.
+"""Every instruction the suite ever sends to a policy or a judge; gre.text.chain_prompts has what is asked about chains.
 
 Formats are shown in words, never in digits: a prompt that shows numbers gets them echoed as an answer.
 """

@@ -1,0 +1,142 @@
+"""How good the reasoning is: `python -m eval.chain FILE.jsonl data=GREval-Bench.json out=FILE.json key=value …`.
+
+The chains of a prediction file against GREval-Bench's annotated ones, in three parts: recall of the geographic
+indicators (background), RefCLIPScore of what is seen (caption), BERTScore of the conclusions (inference); their mean is
+the quality. Beside them: precision, length, and an LLM judge's precision, recall and F1 of steps. An LLM behind any
+OpenAI-compatible endpoint sorts the steps; what the benchmark file lacks (`indicators`, `steps`, `scene`) it derives
+from `gt_cot`. All its replies are kept in `cache`: with the same cache the score is reproduced without an endpoint.
+
+Beside out, OUT.rows.jsonl holds every picture with its annotation, steps and numbers. docs/chain_quality.md has the
+definitions; the number is not comparable with the one GRE's paper gives.
+"""
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from eval import columns, predictions, published
+from eval.chain import scoring
+from eval.chain.bert import Bert
+from eval.chain.scoring import Annotated, Scored
+from eval.score import DRAWS, arguments
+from gre import provenance
+from gre.config import REQUIRED, main, option
+from gre.geo.bootstrap import paired_bootstrap
+from gre.handoff import model_hash
+from gre.llm import Client, LLMConfig
+from gre.models.clip import Clip
+from gre.text.chains import INDICATORS, chain_of
+
+BENCHMARK = "GREval-Bench"
+SHOWN = {"quality": "quality (mean of the three)", "background": "  background: recall of indicators",
+         "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
+         "background_precision": "background: precision", "judge_precision": "judge: precision of steps",
+         "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps", "step_count": "steps", "word_count": "words"}
+
+
+@dataclass
+class Config:
+    predictions: str = option(REQUIRED, "prediction file to score; `predictions=` may be left out for FILE.jsonl")
+    data: str = option(REQUIRED, "GREval-Bench's JSON, with or without the optional fields")
+    image_root: str = option("", "where its pictures lie; empty: beside the file")
+    clip: str = option(REQUIRED, "folder of a CLIP model, such as clip-vit-large-patch14")
+    bert: str = option(REQUIRED, "folder of the encoder of BERTScore, such as roberta-large")
+    bert_layer: int = option(REQUIRED, "its layer to compare; bert-score takes 17 of roberta-large")
+    bert_baseline: str = option("", "file of bert-score's rescale_baseline to rescale with; empty: raw scores")
+    llm: LLMConfig = option(LLMConfig(), "the LLM that reads chains")
+    cache: str = option(REQUIRED, "file of the LLM's replies; one for all models that are compared")
+    out: str = option(REQUIRED, "JSON file for the numbers and where they come from")
+    draws: int = option(DRAWS, "bootstrap resamples")
+    seed: int = option(0, "seed of the bootstrap")
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run would read and write."""
+    return {"reads": [config.predictions, config.data, config.clip, config.bert],
+            "writes": [config.cache, config.out, str(rows_file(config))]}
+
+
+def rows_file(config: Config) -> Path:
+    """Where every picture's numbers are written."""
+    return Path(config.out).with_suffix(".rows.jsonl")
+
+
+def run(config: Config) -> dict:
+    """Score, print, and write `config.out`; returns what is written. Raises UserError for rows that do not pair up with
+    the benchmark, a model that cannot be loaded, and an LLM that gives no usable reply."""
+    rows = scoring.read(config.data, config.image_root)
+    answered = {row.id: (row, columns.cluster(row, fields)) for row, fields in predictions.stream(config.predictions)}
+    said = predictions.check_complete([row for row, _ in answered.values()], [row.row.id for row in rows],
+                                      config.predictions)
+    clip, bert = Clip(config.clip), Bert(config.bert, config.bert_layer, config.bert_baseline)
+    client = Client(config.llm, config.cache)
+    derived = {name: sum(getattr(row, name) is None for row in rows) for name in ("indicators", "steps", "scene")}
+    rows = scoring.derive(rows, client)
+    scored = scoring.score(rows, [chain_of(row.text) for row in said], client, clip, bert)
+    clusters = [answered[row.row.id][1] for row in rows]
+    scores = {
+        "commit": provenance.commit(), "command": shlex.join(["python", "-m", "eval.chain", *sys.argv[1:]]),
+        "versions": {name: version(name) for name in ("transformers", "torch", "bert-score", "numpy")},
+        "files": {name: {"path": provenance.public_path(path), "sha256": provenance.file_hash(path)}
+                  for name, path in (("predictions", config.predictions), ("data", config.data),
+                                     ("cache", config.cache)) if Path(path).exists()},
+        "models": {"clip": {"name": Path(config.clip).name, "sha256": model_hash(Path(config.clip))},
+                   "bert": {"name": bert.name, "sha256": model_hash(Path(config.bert)), "layer": config.bert_layer,
+                            "rescaled_with": Path(config.bert_baseline).name if config.bert_baseline else None},
+                   "llm": {"name": config.llm.model, "decoding": client.decoding}},
+        "protocol": {"steps": "a sentence each", "weights": "equal, ours", "missing_kind": 0, "taxonomy": INDICATORS,
+                     "derived_from_gt_cot": derived, "draws": config.draws, "seed": config.seed},
+        "n": len(rows), "clusters": len(set(clusters)),
+        "empty_chains": sum(not row.steps for row in scored), "cut_off_steps": sum(row.cut_off for row in scored),
+        "all": estimates(scored, clusters, config.draws, config.seed),
+        "scenes": {scene: estimates(*_slice(scene, rows, scored, clusters), config.draws, config.seed)
+                   for scene in sorted({row.scene for row in rows})},
+        "published_not_comparable": [{"system": row.system, "cot_score": row.cot_score, "why": row.note}
+                                     for row in published.read(BENCHMARK) if row.cot_score is not None],
+    }
+    show(scores, config.predictions)
+    print(f"LLM: {client.asked} replies asked for, the rest from {config.cache}")
+    Path(config.out).parent.mkdir(parents=True, exist_ok=True)
+    provenance.write_atomically(rows_file(config), "".join(
+        json.dumps(scoring.as_json(*pair), ensure_ascii=False) + "\n" for pair in zip(rows, scored)))
+    provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    return scores
+
+
+def estimates(scored: Sequence[Scored], clusters: Sequence, draws: int, seed: int) -> dict[str, dict]:
+    """Measure → mean, 95 % interval (clusters resampled) and the number of pictures it can be scored on."""
+    found = {}
+    for name in SHOWN:
+        values = [(getattr(row.numbers, name), cluster) for row, cluster in zip(scored, clusters)]
+        kept = [(value, cluster) for value, cluster in values if value is not None]
+        if kept:
+            numbers, labels = zip(*kept)
+            found[name] = {**paired_bootstrap(numbers, [0.0] * len(kept), labels, draws, seed), "n": len(kept)}
+    return found
+
+
+def show(scores: dict, name: str) -> None:
+    """Print the numbers."""
+    print(f"{name}: n {scores['n']}, {scores['clusters']} clusters, {scores['empty_chains']} empty chains (0), "
+          f"{scores['cut_off_steps']} steps longer than an encoder reads")
+    print("intervals: 95 %, clusters resampled; weights of the three parts: equal, our choice")
+    for measure, title in SHOWN.items():
+        if estimate := scores["all"].get(measure):
+            between = f"[{estimate['low']:.3f} to {estimate['high']:.3f}]"
+            print(f"  {title:36} {estimate['mean']:8.3f} {between:22} n {estimate['n']}")
+    for scene, block in scores["scenes"].items():
+        print(f"  scene {scene}: quality {block['quality']['mean']:.3f}, n {block['quality']['n']}")
+    for row in scores["published_not_comparable"]:
+        print(f"  published, not comparable: {row['system']} {row['cot_score']} ({row['why']})")
+
+
+def _slice(scene: str, rows: Sequence[Annotated], scored: Sequence[Scored], clusters: Sequence) -> tuple[list, list]:
+    here = [index for index, row in enumerate(rows) if row.scene == scene]
+    return [scored[index] for index in here], [clusters[index] for index in here]
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan, arguments(sys.argv[1:]))

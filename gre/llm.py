@@ -1,0 +1,239 @@
+"""Questions to an LLM behind any OpenAI-compatible endpoint, each asked once: every reply is kept in a file.
+
+A cache is JSON lines, found by the hash of (model, messages, decoding): what was asked before is never asked again, and
+a score can be reproduced offline from the file alone. Pictures in it are shortened to their hash. The key comes from
+the environment and is written nowhere. No torch.
+"""
+import base64
+import hashlib
+import io
+import json
+import os
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+from tqdm import tqdm
+
+from gre.config import UserError, option
+
+RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}  # HTTP: busy, too many, or broken for a moment
+LONGEST_WAIT_S = 60.0
+T = TypeVar("T")
+
+
+@dataclass
+class LLMConfig:
+    """Which LLM answers, and where."""
+
+    url: str = option("", "OpenAI-compatible endpoint, such as http://localhost:8000/v1; empty: cached replies only")
+    model: str = option("", "the LLM's name there")
+    key_env: str = option("OPENAI_API_KEY", "environment variable that holds the key; unset: no key is sent")
+    decoding: dict[str, Any] = option({"temperature": 0, "max_tokens": 4096},
+                                      "fields sent with every question, part of what the cache is searched by; "
+                                      "llm.decoding.temperature=null leaves one out")
+    concurrency: int = option(16, "questions asked at once")
+    tries: int = option(5, "times a request is sent while the endpoint is busy or unreachable")
+    attempts: int = option(3, "replies taken to one question until one can be read")
+    wait_s: float = option(2.0, "pause before the second try; doubled each time, the server's Retry-After wins")
+    timeout_s: float = option(300.0, "seconds a request may take")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the LLM said. finish: the endpoint's finish_reason, "length" where the answer was cut off."""
+
+    text: str
+    finish: str | None
+
+
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """where: what it is about, for messages. read: the reply's text → its value; ValueError for one of no use."""
+
+    where: str
+    messages: Sequence[Mapping]
+    read: Callable[[str], T]
+
+
+class Client:
+    """Asks questions and keeps the replies in `cache`. May be used from several threads."""
+
+    def __init__(self, config: LLMConfig, cache: str | Path):
+        """Raises UserError for a cache that cannot be read. No request is sent here."""
+        if not config.model:
+            raise UserError("llm.model is empty: name the LLM; with a cache, the one it was made with")
+        self.config, self.cache = config, Path(cache)
+        self.decoding = {name: value for name, value in config.decoding.items() if value is not None}
+        self.key = os.environ.get(config.key_env, "")
+        self.replies = _read_cache(self.cache)
+        self.asked = 0  # requests answered by the endpoint, the rest came from the cache
+        self.lock = threading.Lock()
+
+    def answers(self, questions: Sequence[Question[T]], title: str) -> list[T]:
+        """The value of each question, in order, several asked at once. Raises UserError: see `answer`."""
+        with ThreadPoolExecutor(max(1, self.config.concurrency)) as pool:
+            running = [pool.submit(self.answer, question) for question in questions]
+            try:
+                return [future.result() for future in tqdm(running, desc=title, unit="question", disable=not running)]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def answer(self, question: Question[T]) -> T:
+        """The value of one question; a reply of no use is sent back with what is wrong, up to `llm.attempts` times.
+
+        Raises UserError when none can be used, when one is cut off, and as `chat` does.
+        """
+        messages, wrong, reply = list(question.messages), "", Reply("", None)
+        for _ in range(self.config.attempts):
+            reply = self.chat(messages, question.where)
+            if reply.finish == "length":
+                raise UserError(f"{question.where}: {self.config.model}'s reply was cut off: raise "
+                                "llm.decoding.max_tokens")
+            try:
+                return question.read(reply.text)
+            except ValueError as error:
+                wrong = str(error)
+            again = f"This cannot be used: {wrong}. Reply again, with the JSON alone."
+            messages += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": again}]
+        raise UserError(f"{question.where}: none of {self.config.attempts} replies of {self.config.model} can be used "
+                        f"(the last: {wrong}; it began {reply.text[:120]!r}). Raise llm.attempts, or choose another "
+                        "llm.model")
+
+    def chat(self, messages: Sequence[Mapping], where: str) -> Reply:
+        """The reply to a conversation, from the cache or the endpoint.
+
+        Raises UserError when the cache lacks it and llm.url is empty, when the endpoint refuses, and when it is still
+        busy or unreachable after `llm.tries`.
+        """
+        asked = {"model": self.config.model, "messages": list(messages), "decoding": self.decoding}
+        name = hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        if name in self.replies:
+            return self.replies[name]
+        if not self.config.url:
+            raise UserError(f"{where}: {self.cache} does not hold {self.config.model}'s reply with decoding "
+                            f"{self.decoding}. Set llm.url to ask for it, or name the cache, the llm.model and the "
+                            "llm.decoding that were used")
+        reply = self._request({"model": self.config.model, "messages": asked["messages"], **self.decoding}, where)
+        line = json.dumps({"key": name, **asked, "messages": [_without_pictures(message) for message in messages],
+                           "reply": asdict(reply)}, ensure_ascii=False)
+        with self.lock:
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.cache, "a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+            self.replies[name] = reply
+            self.asked += 1
+        return reply
+
+    def _request(self, body: Mapping, where: str) -> Reply:
+        url = self.config.url.rstrip("/") + "/chat/completions"
+        for attempt in range(1, self.config.tries + 1):
+            pause = min(self.config.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
+            try:
+                return _reply(self._post(url, body))
+            except urllib.error.HTTPError as error:
+                said = self._hidden(f"HTTP {error.code} {error.read(500).decode('utf-8', 'replace')}")
+                if error.code not in RETRIED:
+                    raise UserError(f"{where}: {url} refused the question ({said}). Check llm.url, llm.model, "
+                                    f"llm.decoding and the key in ${self.config.key_env}") from None
+                pause = _seconds(error.headers.get("Retry-After"), pause)
+            except (OSError, HTTPException) as error:  # no connection, a timeout, half an answer
+                said = self._hidden(f"{type(error).__name__}: {error}")
+            except ValueError as error:
+                said = f"no chat completion: {error}"
+            if attempt < self.config.tries:
+                tqdm.write(f"{where}: {url}: {said}; try {attempt} of {self.config.tries}, again in {pause:.0f} s",
+                           file=sys.stderr)
+                time.sleep(pause)
+        raise UserError(f"{where}: {url} gave no answer in {self.config.tries} tries (the last: {said}). What was "
+                        f"answered is in {self.cache}: run the command again when the endpoint is back")
+
+    def _post(self, url: str, body: Mapping) -> bytes:
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with _OPENER.open(request, timeout=self.config.timeout_s) as response:
+            return response.read()
+
+    def _hidden(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another host: it is an error here."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+def picture(image: Image.Image) -> dict:
+    """A picture as a part of a message's content, PNG."""
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return {"type": "image_url",
+            "image_url": {"url": "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()}}
+
+
+def read_json(text: str) -> Any:
+    """The JSON value of a reply, a ``` fence around it taken off. Raises ValueError."""
+    text = text.strip()
+    if text.startswith("```"):
+        text = text.removeprefix("```json").strip("`")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _reply(content: bytes) -> Reply:
+    """Raises ValueError for what is no chat completion."""
+    try:
+        choice = json.loads(content)["choices"][0]
+        text, finish = choice["message"]["content"], choice.get("finish_reason")
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    return Reply(text if isinstance(text, str) else "", finish)
+
+
+def _seconds(header: str | None, otherwise: float) -> float:
+    """Retry-After in seconds; its other form, a date, is not read."""
+    return min(float(header), LONGEST_WAIT_S) if header and header.isdigit() else otherwise
+
+
+def _without_pictures(message: Mapping) -> dict:
+    """The message for the cache file: pictures as their hash."""
+    if not isinstance(message["content"], list):
+        return dict(message)
+    return {**message, "content": [
+        {"type": "image_url", "sha256": hashlib.sha256(part["image_url"]["url"].encode()).hexdigest()}
+        if part["type"] == "image_url" else part for part in message["content"]]}
+
+
+def _read_cache(path: Path) -> dict[str, Reply]:
+    """Hash → reply. A last line that an interrupted run left half written is cut off."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        path.write_bytes(content[:content.rfind(b"\n") + 1])
+    replies: dict[str, Reply] = {}
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            fields = json.loads(line)
+            replies.setdefault(fields["key"], Reply(fields["reply"]["text"], fields["reply"]["finish"]))
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: no cached reply ({type(error).__name__}: {error}). Delete the "
+                            "line; its question will be asked again") from None
+    return replies

@@ -1,0 +1,121 @@
+"""gre.llm against a real local endpoint: each question once, bounded tries, no key anywhere, offline from the cache."""
+import json
+
+import pytest
+from llm_endpoint import Endpoint
+from PIL import Image
+
+from gre.config import UserError
+from gre.llm import Client, LLMConfig, Question, picture, read_json
+
+
+def echo(body: dict) -> str:
+    return json.dumps(body["messages"][-1]["content"])
+
+
+def client(endpoint: Endpoint | None, cache, **keys) -> Client:
+    return Client(LLMConfig(url=endpoint.url if endpoint else "", model="m", wait_s=0.01, **keys), cache)
+
+
+def question(text: str, read=read_json) -> Question:
+    return Question(f"row {text}", [{"role": "user", "content": text}], read)
+
+
+def test_each_question_is_asked_once_and_the_cache_alone_gives_the_same(tmp_path):
+    cache, texts = tmp_path / "a" / "llm.jsonl", [f"q{number}" for number in range(20)]
+    with Endpoint(echo) as endpoint:
+        asking = client(endpoint, cache)
+        assert asking.answers(map(question, texts), "t") == texts  # in order, though 16 are asked at once
+        assert asking.answers(map(question, texts), "t") == texts
+        assert asking.asked == len(endpoint.requests) == 20
+        assert endpoint.requests[0][0] == "/v1/chat/completions"
+        assert endpoint.requests[0][2] | {"messages": 0} == {"model": "m", "messages": 0, "temperature": 0,
+                                                             "max_tokens": 4096}
+    offline = client(None, cache)
+    assert offline.answers(map(question, texts), "t") == texts and offline.asked == 0
+    for other in (client(None, cache, decoding={"temperature": 1}), Client(LLMConfig(model="n"), cache)):
+        with pytest.raises(UserError, match=r"row q0: .*llm.jsonl does not hold .*Set llm.url"):
+            other.answer(question("q0"))
+    with pytest.raises(UserError, match="llm.model is empty"):
+        Client(LLMConfig(), cache)
+
+
+def test_null_leaves_a_decoding_field_out(tmp_path):
+    with Endpoint(echo) as endpoint:
+        client(endpoint, tmp_path / "c.jsonl", decoding={"temperature": None, "top_p": 0.5}).answer(question("q"))
+        assert set(endpoint.requests[0][2]) == {"model", "messages", "top_p"}
+
+
+def test_a_busy_endpoint_is_tried_again_and_a_dead_one_stops_the_run(tmp_path, capsys):
+    with Endpoint(echo) as endpoint:
+        endpoint.faults = [(503, {}, "loading"), (429, {"Retry-After": "0"}, "slow down"), (200, {}, '{"choices": []}')]
+        assert client(endpoint, tmp_path / "c.jsonl").answer(question("q")) == "q"
+        assert len(endpoint.requests) == 4
+        told = capsys.readouterr().err
+        assert "HTTP 503 loading; try 1 of 5" in told and "HTTP 429 slow down; try 2 of 5, again in 0 s" in told
+        endpoint.faults = [(500, {}, "broken")] * 9
+        with pytest.raises(UserError, match="row r: .* no answer in 2 tries .*HTTP 500 broken.*run the command again"):
+            client(endpoint, tmp_path / "c.jsonl", tries=2).answer(question("r"))
+        assert len(endpoint.requests) == 6
+    with pytest.raises(UserError, match="gave no answer in 2 tries .*refused"):
+        client(endpoint, tmp_path / "c.jsonl", tries=2).answer(question("r"))
+
+
+def test_the_key_is_sent_and_never_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with Endpoint(echo) as endpoint:
+        endpoint.faults = [(503, {}, "no room for sk-secret"), (401, {}, "wrong key sk-secret")]
+        asking = client(endpoint, tmp_path / "c.jsonl", key_env="MY_KEY")
+        with pytest.raises(UserError, match=r"refused the question \(HTTP 401 wrong key \*\*\*\).*\$MY_KEY") as stopped:
+            asking.answer(question("q"))
+        assert asking.answer(question("q")) == "q"
+        assert [headers["Authorization"] for _, headers, _ in endpoint.requests] == ["Bearer sk-secret"] * 3
+        endpoint.faults = [(307, {"Location": "http://127.0.0.1:9/v1"}, "")]
+        with pytest.raises(UserError, match="HTTP 307"):  # a redirect would carry the key elsewhere
+            asking.answer(question("r"))
+    seen = str(stopped.value) + "".join(capsys.readouterr()) + (tmp_path / "c.jsonl").read_text()
+    assert "secret" not in seen
+
+
+def test_a_useless_reply_is_sent_back_with_the_reason(tmp_path):
+    def stubborn(body):
+        return "I think so" if len(body["messages"]) < 5 else "```json\n[1]\n```"
+
+    with Endpoint(stubborn) as endpoint:
+        assert client(endpoint, tmp_path / "c.jsonl").answer(question("q")) == [1]
+        last = endpoint.requests[-1][2]["messages"]
+        assert [turn["role"] for turn in last] == ["user", "assistant", "user", "assistant", "user"]
+        assert "cannot be used: Expecting value" in last[-1]["content"]
+        with pytest.raises(UserError, match="row q: none of 2 replies of m can be used .*'I think so'.*llm.attempts"):
+            client(endpoint, tmp_path / "c.jsonl", attempts=2).answer(question("q"))
+        assert len(endpoint.requests) == 3  # what was said before came from the cache
+
+
+def test_a_reply_cut_off_is_no_reply(tmp_path):
+    with Endpoint(echo, finish="length") as endpoint, pytest.raises(UserError, match="llm.decoding.max_tokens"):
+        client(endpoint, tmp_path / "c.jsonl").answer(question("q"))
+
+
+def test_a_torn_last_line_is_dropped_and_a_broken_one_named(tmp_path):
+    cache = tmp_path / "c.jsonl"
+    with Endpoint(echo) as endpoint:
+        asking = client(endpoint, cache)
+        asking.answers([question("a"), question("b")], "t")
+        cache.write_bytes(cache.read_bytes()[:-9])
+        again = client(endpoint, cache)
+        assert again.answers([question("a"), question("b")], "t") == ["a", "b"] and again.asked == 1
+    cache.write_text("{}\n" + cache.read_text())
+    with pytest.raises(UserError, match="c.jsonl, line 1: no cached reply"):
+        client(None, cache)
+
+
+def test_pictures_are_sent_whole_and_kept_as_a_hash(tmp_path):
+    with Endpoint(lambda body: "1") as endpoint:
+        asking = client(endpoint, tmp_path / "c.jsonl")
+        for colour in ("red", "red", "blue"):
+            content = [picture(Image.new("RGB", (8, 8), colour)), {"type": "text", "text": "?"}]
+            asking.answer(Question("q", [{"role": "user", "content": content}], read_json))
+        assert asking.asked == 2
+        sent = endpoint.requests[0][2]["messages"][0]["content"][0]
+        assert sent["image_url"]["url"].startswith("data:image/png;base64,")
+    assert "base64" not in (tmp_path / "c.jsonl").read_text()
