@@ -132,7 +132,11 @@ def random_model(shape: Shape):
     text.num_attention_heads, text.num_key_value_heads = shape.heads, shape.kv_heads
     text.tie_word_embeddings = config.tie_word_embeddings = shape.tied
     vision.hidden_size, vision.intermediate_size = shape.vision_hidden, shape.vision_intermediate
-    vision.depth, vision.num_heads = shape.vision_depth, shape.vision_hidden // 24
+    half = shape.hidden // shape.heads // 2  # of a head, which MRoPE splits into time, height and width
+    space = half * 3 // 8
+    text.rope_parameters = {**text.rope_parameters, "mrope_section": [half - 2 * space, space, space]}
+    vision.depth = shape.vision_depth
+    vision.num_heads = shape.vision_hidden // (80 if shape.vision_hidden == 1280 else 24)  # Qwen's heads, or the base's
     vision.out_hidden_size = shape.hidden
     vision.fullatt_block_indexes = list(range(shape.vision_depth))[-shape.vision_full_attention:]
     model = Qwen2_5_VLForConditionalGeneration(config).float()
