@@ -8,6 +8,7 @@ than 1e-4 no ratio is printed. limit: FLOPs of the peer's forwarded tokens, padd
 Memory is the peak of one step in a fresh process, with the loaded models and above them.
 """
 import json
+import statistics
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,20 +70,17 @@ def compare(config: Config, name: str) -> dict:
             sides[side].select()
 
         seconds = measure.interleave({side: sides[side].step for side in sides}, config.rounds, now, turn, check)
-    limits = {"plain": padded_flops(workload) / packed_flops(workload)}
-    limits["trl"] = limits["plain"] if config.device == "cuda" else (
-        padded_flops(workload, workload_row(workload)) / packed_flops(workload))
+    tokens = (workload.shape, workload.patches, workload.prompt, workload.lengths())
+    ours = packed_flops(*tokens)
     result = {"seconds": {side: [round(one, 3) for one in values] for side, values in seconds.items()}}
     for peer in [side for side in ("trl", "plain") if side in seconds and "ours" in seconds]:
         spread = measure.ratio(seconds[peer], seconds["ours"])
         result |= {f"ratio_vs_{peer}": spread["median"], f"ratio_vs_{peer}_spread": [spread["min"], spread["max"]]}
-    return result | {"limit": round(limits["plain"], 3), "limit_with_trls_head": round(limits["trl"], 3),
+    flops = 5 * ours  # old, reference, forward, and a backward pass of two
+    if "ours" in seconds:
+        result["our_gflops_per_second"] = round(flops / statistics.median(seconds["ours"]) / 1e9, 1)
+    return result | {"limit": round(padded_flops(*tokens) / ours, 3), "our_tflop": round(flops / 1e12, 3),
                      "plain_settings_seconds_a_pass": tried, "parameters": workload.shape.parameters}
-
-
-def workload_row(workload) -> int:
-    """Positions of the longest padded row: what TRL's head scores on a CPU."""
-    return workload.prompt + max(max(row) for row in workload.lengths())
 
 
 def best_setting(plain: Plain, now) -> dict[str, float]:

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from bench.plan_memory import random_model
 from gre.models.packing import Group, Prompt
-from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape
+from gre.models.shapes import PATCH_VALUES, PATCHES_PER_TOKEN, PUBLISHED, Shape
 from gre.plan.memory import Batch
 from gre.plan.work import forward_flops
 
-SMALL = Shape(576, 1536, 7, 12, 2, 4000, True, 384, 144, 8, 1)   # 30 million weights, in the proportions of Qwen2.5-VL-7B
-NARROW = Shape(288, 768, 7, 6, 2, 4000, True, 192, 72, 8, 1)     # half as wide
+SMALL = Shape(576, 1536, 7, 12, 2, 4000, True, 384, 144, 8, 1)  # 29 million weights, Qwen2.5-VL-7B's proportions
+NARROW = Shape(288, 768, 7, 6, 2, 4000, True, 192, 72, 8, 1)    # half as wide
 BETA = 0.04
 NOISE = 0.02  # of the reference's weights, relative: a KL that is not 0 makes the loss depend on every log-probability
 
@@ -33,7 +33,11 @@ class Workload:
 
     @property
     def visual(self) -> int:
-        return self.grid[0] * self.grid[1] // PATCHES_PER_TOKEN
+        return self.patches // PATCHES_PER_TOKEN
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
 
     @property
     def prompt(self) -> int:
@@ -51,11 +55,12 @@ ON_CPU = {
     "G8": Workload(SMALL, (36, 36), 60, 120, 8),
     "G16": Workload(SMALL, (36, 36), 60, 120, 16),
     "GRE_G8": Workload(NARROW, (50, 80), 150, 400, 8),
+    "G8_narrow": Workload(NARROW, (36, 36), 60, 120, 8),
+    "G16_narrow": Workload(NARROW, (36, 36), 60, 120, 16),
 }
 ON_CUDA = {
     "G8": Workload(PUBLISHED["Qwen/Qwen2.5-VL-3B-Instruct"], (50, 80), 150, 400, 8),
     "G16": Workload(PUBLISHED["Qwen/Qwen2.5-VL-3B-Instruct"], (50, 80), 150, 400, 16),
-    "7B_G8": Workload(PUBLISHED["Qwen/Qwen2.5-VL-7B-Instruct"], (50, 80), 150, 400, 8),
 }
 
 
@@ -89,29 +94,27 @@ def make_advantages(workload: Workload) -> Tensor:
     return (drawn - drawn.mean(1, keepdim=True)) / drawn.std(1, keepdim=True)
 
 
-def packed_flops(workload: Workload, scored: int | None = None) -> float:
-    """One forward pass of all groups with each prompt once. scored: tokens of a completion that meet the head; None:
-    all."""
-    prompt = forward_flops(workload.shape, _batch(workload, workload.prompt, 0, 0, 0))
-    tails = [forward_flops(workload.shape, _batch(workload, workload.prompt, 1, length,
-                                                  length if scored is None else scored)) - prompt
-             for row in workload.lengths() for length in row]
-    return workload.groups * prompt + sum(tails)
+def packed_flops(shape: Shape, patches: int, prompt: int, lengths: list[list[int]], scored: int | None = None) -> float:
+    """One forward pass of all groups with each prompt once.
+
+    lengths: forwarded tokens of every completion of every group. scored: those of a completion that meet the head;
+    None: all.
+    """
+    alone = forward_flops(shape, Batch(1, prompt, patches, 0, 0, 0))
+    tails = [forward_flops(shape, Batch(1, prompt, patches, 1, length, length if scored is None else scored)) - alone
+             for row in lengths for length in row]
+    return len(lengths) * alone + sum(tails)
 
 
-def padded_flops(workload: Workload, scored: int | None = None) -> float:
+def padded_flops(shape: Shape, patches: int, prompt: int, lengths: list[list[int]],
+                 scored: int | None = None) -> float:
     """The same with a row for every completion, padded to its group's longest: prompt and completion, all G times.
 
-    scored: positions of a row that meet the head; None: as many as the row's completion, padding included.
+    scored: positions of a row that meet the head; None: as many as the longest completion has. `Batch` leaves out a
+    prompt's last token, which a plain row forwards as well.
     """
-    rows = [max(row) for row in workload.lengths() for _ in row]
-    return sum(forward_flops(workload.shape, _batch(workload, workload.prompt + 1, 1, longest,
-                                                    longest if scored is None else scored)) for longest in rows)
-
-
-def _batch(workload: Workload, prompt: int, completions: int, length: int, scored: int) -> Batch:
-    """One prompt; `Batch` leaves out the prompt's last token, which a plain row forwards as well."""
-    return Batch(1, prompt, workload.grid[0] * workload.grid[1], completions, length, scored)
+    return sum(len(row) * forward_flops(shape, Batch(1, prompt + 1, patches, 1, max(row),
+                                                     max(row) if scored is None else scored)) for row in lengths)
 
 
 def _prompt(workload: Workload, number: int, config) -> Prompt:
@@ -121,7 +124,7 @@ def _prompt(workload: Workload, number: int, config) -> Prompt:
                      torch.full((workload.visual,), config.image_token_id),
                      torch.tensor([config.vision_end_token_id]), words])
     return Prompt(ids, (ids == config.image_token_id).long(),
-                  torch.randn(workload.grid[0] * workload.grid[1], 1176, generator=generator),
+                  torch.randn(workload.patches, PATCH_VALUES, generator=generator),
                   torch.tensor([[1, *workload.grid]]))
 
 
