@@ -12,9 +12,9 @@ ORDER = ["config", "provenance", "geo", "text", "data", "models", "rollout", "re
          "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
-                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.rewards.format", "gre.rewards.gps",
-                 "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
-                 "eval.benchmarks", "eval.published"]
+                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.data.cache", "gre.rewards.format",
+                 "gre.rewards.gps", "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work",
+                 "eval.score", "eval.benchmarks", "eval.published"]
 
 
 def imported(path: Path) -> set[str]:
