@@ -3,7 +3,8 @@
 Registered with transformers under NAME; `install` selects it for the text model only (the vision tower keeps its
 own). Without a layout, in `generate` for instance, it is transformers' SDPA.
 
-Two SDPA calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix, themselves].
+On a GPU, two SDPA calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix,
+themselves], padded to the longest. On a CPU, one call a prefix and a tail, without padding.
 """
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gre.models.packing import Layout
+from gre.models.segments import segment_attention
 
 NAME = "gre_shared_prefix"        # transformers matches "sdpa", "flash" and "flex_attention" inside names: avoid them
 LAYOUT_ARGUMENT = "gre_layout"    # keyword arguments also reach the vision tower: a private name
@@ -38,18 +40,28 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
     if query.shape[0] != 1 or query.shape[2] != len(gre_layout.back):
         raise ValueError(f"the layout describes one row of {len(gre_layout.back)} tokens, the model was given "
                          f"{query.shape[0]} of {query.shape[2]}")
-    rows = _Rows(gre_layout)
+    if query.device.type == "cpu":
+        lengths = gre_layout.prefix_lengths.tolist(), gre_layout.tail_lengths.tolist()
+        return segment_attention(query, key, value, *lengths, gre_layout.owner.tolist(), dropout, scaling), None
+    return padded(query, key, value, gre_layout, dropout, scaling), None
+
+
+def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float = 0.0,
+           scaling: float | None = None) -> Tensor:
+    """Two SDPA calls, for all prefixes and for all tails: (1, heads, T, d), twice (1, kv_heads, T, d) ->
+    (1, T, heads, d)."""
+    rows = _Rows(layout)
     prefix_q, tail_q = rows.split(query)
     prefix_k, tail_k = rows.split(_repeat(key, query))
     prefix_v, tail_v = rows.split(_repeat(value, query))
-    owner = gre_layout.owner
+    owner = layout.owner
     options = {"dropout_p": dropout, "scale": scaling}
     outputs = [scaled_dot_product_attention(prefix_q, prefix_k, prefix_v, is_causal=True, **options)]
-    if gre_layout.tail_width:
+    if layout.tail_width:
         outputs.append(scaled_dot_product_attention(
             tail_q, torch.cat([prefix_k[owner], tail_k], 2), torch.cat([prefix_v[owner], tail_v], 2),
-            attn_mask=gre_layout.tail_sees, **options))
-    return rows.join(outputs), None
+            attn_mask=layout.tail_sees, **options))
+    return rows.join(outputs)
 
 
 def _decode(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float,
