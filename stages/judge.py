@@ -35,6 +35,7 @@ from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import save_model, training_metrics
 from gre.training.photos import write_photos
+from gre.training.pictures import TrainingData, picture_loader
 from gre.training.sft import SFTTrainer, fitting_rows
 
 STAGE = "judge"
@@ -64,7 +65,7 @@ class Config:
     seed: int = option(0, "seed of the split, row order and sampling")
     held_out_share: float = option(0.1, "share of photos kept for measuring")
     eval_batch_size: int = option(8, "photos judged at a time when measuring")
-    data: DataConfig = option(DataConfig, "GRE30K-Judge")
+    data: TrainingData = option(TrainingData, "GRE30K-Judge")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig, "the optimiser")
     policy: PolicyConfig = option(PolicyConfig, "measuring on the policy's completions")
@@ -90,7 +91,8 @@ def run(config: Config) -> None:
         freeze_vision(model)
     folder = Path(config.output_dir)
     begun = resume.begin(config, args, parent)
-    trainer = SFTTrainer(model, args, train_rows, partial(judging.encode, processor),
+    load = picture_loader(processor, config.data, folder)
+    trainer = SFTTrainer(model, args, train_rows, partial(judging.encode, processor, load=load),
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
     resume.train(trainer, begun)
     save_model(trainer, processor, folder)

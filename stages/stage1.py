@@ -12,13 +12,14 @@ from pathlib import Path
 from gre import handoff
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
-from gre.data.records import CoTRow, DataConfig, read_cot
+from gre.data.records import CoTRow, read_cot
 from gre.models.packing import Group
 from gre.models.vlm import ModelConfig, encode_prompt, encode_response, freeze_vision, load_model, load_processor
 from gre.training import resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
+from gre.training.pictures import Loader, TrainingData, picture_loader
 from gre.training.sft import SFTTrainer, fitting_rows, response_length
 from gre.training.validation import ValidationConfig, validation_rows, watch
 
@@ -31,7 +32,7 @@ class Config:
     model_name_or_path: str = option(REQUIRED, "the base: a model folder or a hub name")
     accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
     seed: int = option(0, "seed of row order and dropout")
-    data: DataConfig = option(DataConfig, "GRE30K-CoT")
+    data: TrainingData = option(TrainingData, "GRE30K-CoT")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig, "the optimiser")
     validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
@@ -51,7 +52,8 @@ def run(config: Config) -> None:
         freeze_vision(model)
     folder = Path(config.output_dir)
     begun = resume.begin(config, args, parent)
-    trainer = SFTTrainer(model, args, rows, partial(encode, processor),
+    load = picture_loader(processor, config.data, folder)
+    trainer = SFTTrainer(model, args, rows, partial(encode, processor, load=load),
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
     watch(trainer, processor, config.validation, watched)
     resume.train(trainer, begun)
@@ -60,9 +62,9 @@ def run(config: Config) -> None:
     resume.end(begun, processor, trainer.best_step)
 
 
-def encode(processor, row: CoTRow) -> Group:
+def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:
     """A row as a group of one completion; its picture is decoded here."""
-    return Group(encode_prompt(processor, row.instruction, load_image(row.image)),
+    return Group(encode_prompt(processor, row.instruction, load(row.image)),
                  [encode_response(processor, row.response)])
 
 

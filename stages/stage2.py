@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gre import handoff
 from gre.config import UserError, main, option
+from gre.data.images import load_image
 from gre.models.judge import Judge, completion_text
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.judge import judge_rewards
@@ -29,6 +30,7 @@ from gre.training.grpo import Answers
 from gre.training.guards import JudgeGuard
 from gre.training.meter import Meter
 from gre.training.photos import judged_photos, unseen_rows
+from gre.training.pictures import Loader, picture_loader
 from gre.training.watch import Watch, read_places
 
 STAGE = "stage2"
@@ -78,7 +80,8 @@ def run_judge(config: Config) -> None:
     policy = rl.start(config, parent_stages={"stage1"})
     judge, judge_parent, measured = start_judge(config, policy)
     check_gate(measured, config.judge.min_auc)
-    rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size)}
+    load = picture_loader(judge.processor, config.data, config.output_dir)
+    rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size, load=load)}
     guard = JudgeGuard(config.judge.min_rank_correlation, config.judge.guard_steps,
                        Path(config.output_dir) / "alarms.jsonl")
     rl.train(config, policy, rewards, stage=STAGE, on_rollout=partial(on_rollout, watch, guard),
@@ -137,14 +140,15 @@ def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
     return metrics
 
 
-def p_true_rewards(judge: Judge, batch_size: int, groups: list[Answers]) -> list[list[float]]:
+def p_true_rewards(judge: Judge, batch_size: int, groups: list[Answers],
+                   load: Loader = load_image) -> list[list[float]]:
     """P(True) of every completion, 0 without a readable answer; a picture is shown to the judge once per group."""
     pictures = [group.row.image for group in groups for _ in group.texts]
     texts = [text for group in groups for text in group.texts]
 
     def ask(readable: list[int]) -> list[float]:
         questions = [(pictures[i], completion_text(texts[i])) for i in readable]
-        return judging.ask(judge, questions, batch_size).p_true.tolist()
+        return judging.ask(judge, questions, batch_size, load).p_true.tolist()
 
     rewards = iter(judge_rewards(texts, ask))
     return [[next(rewards) for _ in group.texts] for group in groups]

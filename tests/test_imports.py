@@ -12,7 +12,8 @@ ORDER = ["config", "provenance", "llm", "geo", "text", "data", "models", "rollou
          "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
-                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.rewards.format", "gre.rewards.gps",
+                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.data.cache",
+                 "gre.rewards.format", "gre.rewards.gps",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks", "eval.published", "eval.areas", "eval.named", "eval.peers", "eval.page",
                  "gre.geo.median", "gre.text.named", "gre.llm", "gre.data.annotations",

@@ -9,6 +9,7 @@ from PIL import Image
 from gre.models import attention, scoring
 from gre.models.packing import Group, Prompt, pack
 from gre.models.scoring import packed_logits, score
+from gre.models.segments import segment_attention
 
 TOLERANCE = 1e-5  # of each tensor's largest entry, float32
 SIDES = [(56, 84), (112, 56), (84, 84)]  # pictures of three sizes
@@ -184,6 +185,21 @@ def test_left_padded_generate_equals_sdpa(pair):
     assert torch.equal(ours.sequences, reference.sequences)
     for left, right in zip(ours.logits, reference.logits, strict=True):
         assert_close(left, right)
+
+
+def test_padded_attention_and_that_by_segments_agree(pair):
+    """What GPUs and what CPUs do: the same outputs and gradients; 4 heads share 2 of keys and values."""
+    _, shared, processor = pair
+    layout = pack(make_groups(processor), shared.model.get_rope_index).layout
+    generator, found = torch.Generator().manual_seed(0), []
+    states = [torch.randn(1, heads, len(layout.back), 8, generator=generator, requires_grad=True)
+              for heads in (4, 2, 2)]
+    weights = torch.randn(1, len(layout.back), 4, 8, generator=generator)
+    lengths = [layout.prefix_lengths.tolist(), layout.tail_lengths.tolist()]
+    for output in (attention.padded(*states, layout), segment_attention(*states, *lengths, layout.owner.tolist())):
+        found.append((output, *torch.autograd.grad((output * weights).sum(), states)))
+    for ours, reference in zip(*found, strict=True):
+        assert_close(ours, reference)
 
 
 def test_a_prompt_is_forwarded_once(pair):

@@ -17,7 +17,7 @@ from torch import LongTensor, Tensor
 from gre.config import UserError
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import packed_logits
-from gre.models.vlm import encode_prompt, encode_text
+from gre.models.vlm import Pixels, encode_prompt, encode_text
 from gre.text.answers import split_completion
 from gre.text.prompts import JUDGE_CHAIN, JUDGE_INSTRUCTION
 
@@ -39,7 +39,7 @@ class Judge:
         self.model, self.processor = model, processor
         self.words = {verdict: verdict_tokens(processor.tokenizer, verdict) for verdict in (True, False)}
 
-    def prompt(self, image: Image.Image) -> Prompt:
+    def prompt(self, image: Image.Image | Pixels) -> Prompt:
         """What all chains about a picture share."""
         return judge_prompt(self.processor, image)
 
@@ -77,13 +77,13 @@ def completion_text(completion: str) -> str:
     return judge_text(chain or "", answer or "")
 
 
-def judge_prompt(processor, image: Image.Image) -> Prompt:
+def judge_prompt(processor, image: Image.Image | Pixels) -> Prompt:
     """The picture and the instruction, without what ends the turn."""
     whole, end = encode_prompt(processor, JUDGE_INSTRUCTION, image), len(_turn_end(processor))
     return Prompt(whole.input_ids[:-end], whole.mm_token_type_ids[:-end], whole.pixel_values, whole.image_grid_thw)
 
 
-def verdict_prompt(processor, image: Image.Image, text: str) -> Prompt:
+def verdict_prompt(processor, image: Image.Image | Pixels, text: str) -> Prompt:
     """The template up to the verdict, as the prompt of a policy that is to say it: `judge_prompt`, a text of
     `judge_text`, the end of the turn and the assistant's header."""
     start, rest = judge_prompt(processor, image), torch.cat([encode_text(processor, text), _turn_end(processor)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import BoolTensor, LongTensor
+from torch import BoolTensor, LongTensor, Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
@@ -25,6 +25,14 @@ class PixelBudget:
 
     min_pixels: int
     max_pixels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A picture as the model reads it: pixel_values (patches, channels), image_grid_thw (1, 3)."""
+
+    pixel_values: Tensor
+    image_grid_thw: LongTensor
 
 
 @dataclass
@@ -78,12 +86,27 @@ def freeze_vision(model) -> None:
     model.model.visual.requires_grad_(False)
 
 
-def encode_prompt(processor, instruction: str, image: Image.Image) -> Prompt:
+def process_picture(processor, image: Image.Image) -> Pixels:
+    """What `encode_prompt` makes of a picture, whatever the instruction."""
+    pixels = processor.image_processor(images=[image], return_tensors="pt")
+    return Pixels(pixels["pixel_values"], pixels["image_grid_thw"])
+
+
+def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> Prompt:
     """A user's turn of one picture and one instruction, ready for the assistant's answer.
 
+    image: a picture, or what `process_picture` made of it: the prompt is the same.
     Raises UserError when the instruction holds one of the tokenizer's control tokens.
     """
+<<<<<<< HEAD
     _check_instruction(processor, instruction)
+=======
+    control = [token for token in processor.tokenizer.all_special_tokens if token in instruction]
+    if control:
+        raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
+    if isinstance(image, Pixels):
+        return _encode_pixels(processor, instruction, image)
+>>>>>>> bench
     turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}]}
     encoded = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=True, return_dict=True,
                                             return_tensors="pt")
@@ -105,12 +128,32 @@ def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[li
 
 def prompt_length(processor, instruction: str, width: int, height: int) -> int:
     """P of `encode_prompt` for a picture of this size in pixels, without the picture."""
+<<<<<<< HEAD
     return len(prompt_ids(processor, instruction, width, height)[1])
 
 
 def _check_instruction(processor, instruction: str) -> None:
     if control := [token for token in processor.tokenizer.all_special_tokens if token in instruction]:
         raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
+=======
+    text = _prompt_text(processor, instruction)
+    patches = processor.image_processor.get_number_of_image_patches(height, width)
+    visual = patches // processor.image_processor.merge_size**2
+    return len(processor.tokenizer(text).input_ids) - 1 + visual
+>>>>>>> bench
+
+
+def _prompt_text(processor, instruction: str) -> str:
+    """The chat template's text, in which one token stands for the picture."""
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
+    return processor.apply_chat_template([turn], add_generation_prompt=True)
+
+
+def _encode_pixels(processor, instruction: str, pixels: Pixels) -> Prompt:
+    visual = int(pixels.image_grid_thw.prod()) // processor.image_processor.merge_size**2
+    text = _prompt_text(processor, instruction).replace(processor.image_token, processor.image_token * visual)
+    ids = torch.tensor(processor.tokenizer(text).input_ids)
+    return Prompt(ids, (ids == processor.image_token_id).long(), pixels.pixel_values, pixels.image_grid_thw)
 
 
 def encode_text(processor, text: str) -> LongTensor:

@@ -18,12 +18,13 @@ from gre.rollout.transformers import TransformersRollout
 from gre.text.answers import parse_answer
 from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.gate import auc, calibration_error
+from gre.training.pictures import Loader
 from gre.training.sft import picture_size
 
 
-def encode(processor, row: JudgeRow) -> Group:
+def encode(processor, row: JudgeRow, load: Loader = load_image) -> Group:
     """A Judge row as a group whose one scored token is the verdict."""
-    prompt = judge_prompt(processor, load_image(row.image))
+    prompt = judge_prompt(processor, load(row.image))
     return judge_group(processor, prompt, [judge_text(row.chain, row.answer)], [row.label])
 
 
@@ -60,7 +61,8 @@ def deal_pictures(rows: Sequence[JudgeRow], seed: int) -> dict[Path, Path]:
     return dict(zip(pictures, pictures[1:] + pictures[:1], strict=True))
 
 
-def ask(judge: Judge, questions: Sequence[tuple[Path, str]], batch_size: int = 8) -> Verdicts:
+def ask(judge: Judge, questions: Sequence[tuple[Path, str]], batch_size: int = 8,
+        load: Loader = load_image) -> Verdicts:
     """Verdicts on (picture, text of `judge_text`) pairs, in their order. Each picture is loaded and forwarded once.
 
     batch_size: pictures at a time.
@@ -72,7 +74,7 @@ def ask(judge: Judge, questions: Sequence[tuple[Path, str]], batch_size: int = 8
     pictures = list(by_picture)
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start:start + batch_size]
-        verdicts = judge.p_true([judge.prompt(load_image(picture)) for picture in batch],
+        verdicts = judge.p_true([judge.prompt(load(picture)) for picture in batch],
                                 [[questions[number][1] for number in by_picture[picture]] for picture in batch])
         numbers = [number for picture in batch for number in by_picture[picture]]
         p_true[numbers], outside[numbers] = verdicts.p_true, verdicts.outside

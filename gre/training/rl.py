@@ -29,6 +29,7 @@ from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
 from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Reward
 from gre.training.guards import Alarms, GuardsConfig
+from gre.training.pictures import Loader, TrainingData, picture_loader
 from gre.training.resume import Stateful
 from gre.training.sft import fitting_rows, row_prompt_length
 from gre.training.validation import ValidationConfig, validation_rows, watch
@@ -58,7 +59,7 @@ class RLConfig:
     model_name_or_path: str = option(REQUIRED, "the folder of the stage before")
     accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
     seed: int = option(0, "seed of row order and sampling")
-    data: DataConfig = option(DataConfig, "GRE30K-Seed")
+    data: TrainingData = option(TrainingData, "GRE30K-Seed")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
@@ -95,20 +96,20 @@ def start(config: RLConfig, parent_stages: set[str], read: Callable[[DataConfig]
     return Policy(args, parent, processor, rows, validation_rows(config.validation))
 
 
-def encode(processor, row: SeedRow) -> Prompt:
+def encode(processor, row: SeedRow, load: Loader = load_image) -> Prompt:
     """A row's prompt; its picture is decoded here."""
-    return encode_prompt(processor, row.instruction, load_image(row.image))
+    return encode_prompt(processor, row.instruction, load(row.image))
 
 
 def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
-          encode: Callable[[Any, Any], Prompt] = encode, measure: Callable[[Any], dict] | None = None,
+          encode: Callable[[Any, Any, Loader], Prompt] = encode, measure: Callable[[Any], dict] | None = None,
           on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, metrics: dict | None = None,
           made_of: dict[str, str] | None = None, stateful: dict[str, Stateful] | None = None) -> None:
     """Train the parent on `rewards` and hand on `config.output_dir`.
 
-    encode: (processor, row) -> prompt. on_rollout, labels: see GRPOTrainer. metrics: what else the manifest shall hold;
-    measure: the same, from the trained model, on every rank. made_of: sha256 of what else the weights come from.
-    stateful: what a resumed run has to remember.
+    encode: (processor, row, how to load a picture) -> prompt. on_rollout, labels: see GRPOTrainer. metrics: what else
+    the manifest shall hold; measure: the same, from the trained model, on every rank. made_of: sha256 of what else the
+    weights come from. stateful: what a resumed run has to remember.
     """
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
     model = load_model(model_dir, dtype)
@@ -116,8 +117,9 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
         freeze_vision(model)
     reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
     begun = resume.begin(config, policy.args, policy.parent, **(made_of or {}))
+    load = picture_loader(policy.processor, config.data, folder)
     trainer = GRPOTrainer(
-        model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
+        model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor, load=load), rewards=rewards,
         rollout=make_rollout(config.rollout, policy.processor, model), tokenizer=policy.processor.tokenizer,
         reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout, labels=labels,
         callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)

@@ -29,6 +29,7 @@ from gre.training import judging
 from gre.training.alarms import ring
 from gre.training.grpo import Answers
 from gre.training.meter import Meter
+from gre.training.pictures import Loader
 
 COLUMNS = {False: 0, True: 1, None: 2}
 MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longer judges but repeats one word
@@ -43,9 +44,9 @@ def read(config: DataConfig) -> list[JudgeRow]:
                         f"{error}") from None
 
 
-def encode(processor, row: JudgeRow) -> Prompt:
+def encode(processor, row: JudgeRow, load: Loader = load_image) -> Prompt:
     """A row's prompt; its picture is decoded here."""
-    return verdict_prompt(processor, load_image(row.image), judge_text(row.chain, row.answer))
+    return verdict_prompt(processor, load(row.image), judge_text(row.chain, row.answer))
 
 
 def prompt_length(processor, row: JudgeRow) -> int:
