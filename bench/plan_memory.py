@@ -140,15 +140,8 @@ def random_model(shape: Shape, device: str = "cpu"):
     text.rope_parameters["mrope_section"] = [half - 2 * (half * 3 // 8), half * 3 // 8, half * 3 // 8]
     text.tie_word_embeddings = config.tie_word_embeddings = shape.tied
     vision.hidden_size, vision.intermediate_size = shape.vision_hidden, shape.vision_intermediate
-<<<<<<< HEAD
-    vision.depth, vision.num_heads = shape.vision_depth, min(16, shape.vision_hidden // 24)
-=======
-    half = shape.hidden // shape.heads // 2  # of a head, which MRoPE splits into time, height and width
-    space = half * 3 // 8
-    text.rope_parameters = {**text.rope_parameters, "mrope_section": [half - 2 * space, space, space]}
     vision.depth = shape.vision_depth
     vision.num_heads = shape.vision_hidden // (80 if shape.vision_hidden == 1280 else 24)  # Qwen's heads, or the base's
->>>>>>> bench
     vision.out_hidden_size = shape.hidden
     vision.fullatt_block_indexes = list(range(shape.vision_depth))[-shape.vision_full_attention:]
     with torch.device(device):

@@ -1,17 +1,10 @@
 """Shared-prefix attention: every completion sees its group's prompt and itself, the prompt is forwarded once.
 
-<<<<<<< HEAD
 Registered with transformers under NAME; `install` selects it for the text model. Without a layout, in `generate` for
 instance, it is transformers' SDPA. On CUDA in half precision one call of a variable-length kernel serves a layer, and
-the vision tower's windows too. Elsewhere two SDPA calls a layer do, whatever the number of groups: all prefixes, and
-all tails against [their prefix, themselves]; the vision tower keeps transformers' own.
-=======
-Registered with transformers under NAME; `install` selects it for the text model only (the vision tower keeps its
-own). Without a layout, in `generate` for instance, it is transformers' SDPA.
-
-On a GPU, two SDPA calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix,
-themselves], padded to the longest. On a CPU, one call a prefix and a tail, without padding.
->>>>>>> bench
+the vision tower's windows too. Elsewhere the vision tower keeps transformers' own, and the text model takes SDPA: on a
+CPU one call a prefix and a tail, without padding; on a GPU two calls a layer, whatever the number of groups: all
+prefixes, and all tails against [their prefix, themselves], padded to the longest.
 """
 import torch
 from torch import Tensor
@@ -50,15 +43,13 @@ def shared_prefix_attention(module: torch.nn.Module, query: Tensor, key: Tensor,
     if query.shape[0] != 1 or query.shape[2] != len(gre_layout.back):
         raise ValueError(f"the layout describes one row of {len(gre_layout.back)} tokens, the model was given "
                          f"{query.shape[0]} of {query.shape[2]}")
-<<<<<<< HEAD
     kernel = varlen.kernel_for(query)
     if kernel is not None and not dropout:
         return by_segments(query, key, value, gre_layout, kernel, scaling), None
-=======
     if query.device.type == "cpu":
-        lengths = gre_layout.prefix_lengths.tolist(), gre_layout.tail_lengths.tolist()
-        return segment_attention(query, key, value, *lengths, gre_layout.owner.tolist(), dropout, scaling), None
->>>>>>> bench
+        n = len(gre_layout.lengths) - len(gre_layout.owners)
+        return segment_attention(query, key, value, gre_layout.lengths[:n], gre_layout.lengths[n:], gre_layout.owners,
+                                 dropout, scaling), None
     return padded(query, key, value, gre_layout, dropout, scaling), None
 
 
@@ -78,7 +69,6 @@ def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: f
             tail_q, torch.cat([prefix_k[owner], tail_k], 2), torch.cat([prefix_v[owner], tail_v], 2),
             attn_mask=layout.tail_sees, **options))
     return rows.join(outputs)
-<<<<<<< HEAD
 
 
 def by_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kernel: varlen.Kernel,
@@ -117,8 +107,6 @@ def _seen(states: Tensor, layout: Layout) -> Tensor:
     seen = [piece for tail, owner in zip(tails, layout.owners, strict=True) if len(tail)
             for piece in (prefixes[owner], tail)]
     return torch.cat([*prefixes, *seen])
-=======
->>>>>>> bench
 
 
 def _decode(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float,

@@ -98,15 +98,9 @@ def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> P
     image: a picture, or what `process_picture` made of it: the prompt is the same.
     Raises UserError when the instruction holds one of the tokenizer's control tokens.
     """
-<<<<<<< HEAD
     _check_instruction(processor, instruction)
-=======
-    control = [token for token in processor.tokenizer.all_special_tokens if token in instruction]
-    if control:
-        raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
     if isinstance(image, Pixels):
         return _encode_pixels(processor, instruction, image)
->>>>>>> bench
     turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}]}
     encoded = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=True, return_dict=True,
                                             return_tensors="pt")
@@ -118,8 +112,7 @@ def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[li
     """The tokens of `encode_prompt` for a picture of this size in pixels, without the picture: with one token for all
     of it, as engines take a prompt that they expand themselves, and with all P. UserError as in `encode_prompt`."""
     _check_instruction(processor, instruction)
-    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
-    ids = processor.tokenizer(processor.apply_chat_template([turn], add_generation_prompt=True)).input_ids
+    ids = processor.tokenizer(_prompt_text(processor, instruction)).input_ids
     patches = processor.image_processor.get_number_of_image_patches(height, width)
     at = ids.index(processor.image_token_id)
     visual = [processor.image_token_id] * (patches // processor.image_processor.merge_size**2)
@@ -128,19 +121,12 @@ def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[li
 
 def prompt_length(processor, instruction: str, width: int, height: int) -> int:
     """P of `encode_prompt` for a picture of this size in pixels, without the picture."""
-<<<<<<< HEAD
     return len(prompt_ids(processor, instruction, width, height)[1])
 
 
 def _check_instruction(processor, instruction: str) -> None:
     if control := [token for token in processor.tokenizer.all_special_tokens if token in instruction]:
         raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
-=======
-    text = _prompt_text(processor, instruction)
-    patches = processor.image_processor.get_number_of_image_patches(height, width)
-    visual = patches // processor.image_processor.merge_size**2
-    return len(processor.tokenizer(text).input_ids) - 1 + visual
->>>>>>> bench
 
 
 def _prompt_text(processor, instruction: str) -> str:
