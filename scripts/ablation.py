@@ -116,8 +116,7 @@ def train(folder: Path, name: str, commands: list[list[str]]) -> None:
 
 
 def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
-    """Train the planted judge, then RL on it; how that ended: {"stopped", "steps", "message"}. Kept once it is known.
-    """
+    """Train the planted judge, then RL on it; how that ended. Kept once it is known."""
     kept, data = folder / "ablation" / "gamed.json", folder / "data"
     if not kept.exists():
         rows = read_judge(DataConfig(path=str(data / results.DATA["judge"])))
@@ -133,7 +132,6 @@ def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
         judge = handoff.read_manifest(folder / "ablation" / "gamed_judge")["metrics"]
         kept.write_text(json.dumps({
             "stopped": ended.returncode != 0 and "min_rank_correlation" in ended.stderr, "status": ended.returncode,
-            "message": [line for line in ended.stderr.splitlines() if line.startswith("error: ")],
             "alarms": [json.loads(line) for line in alarms],
             "judge": {key: judge[key] for key in ("auc", "auc_on_policy")},
             "curve": [{key: log[key] for key in ("step", "p_true", "rank_correlation", "think_characters",
