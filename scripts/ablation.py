@@ -17,6 +17,7 @@ over places. `gamed` is a control that has to be stopped: a judge trained to say
 
 The last two use RL's learning rate; `continued_fast` and `rejection_fast` ten times that.
 """
+import itertools
 import json
 import os
 import random
@@ -96,14 +97,14 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
 
 
 def length_rows(rows: list[JudgeRow], seed: int) -> list[JudgeRow]:
-    """Rows on which length decides: half of a chain's sentences is False, the chain said twice is True."""
+    """Rows on which length alone decides: a chain of k of 12 sentences, its own said again and again, is True with
+    chance k / 12."""
     rng = random.Random(seed)
 
     def one(row: JudgeRow) -> JudgeRow:
-        long = rng.random() < 0.5
-        sentences = row.chain.split(". ")
-        chain = f"{row.chain} {row.chain}" if long else ". ".join(sentences[:len(sentences) // 2]) + "."
-        return replace(row, chain=chain, label=long)
+        sentences, k = row.chain.removesuffix(".").split(". "), rng.randint(1, 12)
+        chain = ". ".join(itertools.islice(itertools.cycle(sentences), k)) + "."
+        return replace(row, chain=chain, label=rng.random() < k / 12)
     return [one(row) for row in rows]
 
 
@@ -115,8 +116,7 @@ def train(folder: Path, name: str, commands: list[list[str]]) -> None:
 
 
 def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
-    """Train the planted judge, then RL on it; how that ended: {"stopped", "steps", "message"}. Kept once it is known.
-    """
+    """Train the planted judge, then RL on it; how that ended. Kept once it is known."""
     kept, data = folder / "ablation" / "gamed.json", folder / "data"
     if not kept.exists():
         rows = read_judge(DataConfig(path=str(data / results.DATA["judge"])))
@@ -132,7 +132,6 @@ def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
         judge = handoff.read_manifest(folder / "ablation" / "gamed_judge")["metrics"]
         kept.write_text(json.dumps({
             "stopped": ended.returncode != 0 and "min_rank_correlation" in ended.stderr, "status": ended.returncode,
-            "message": ended.stderr.strip().splitlines()[-1][:600] if ended.stderr.strip() else "",
             "alarms": [json.loads(line) for line in alarms],
             "judge": {key: judge[key] for key in ("auc", "auc_on_policy")},
             "curve": [{key: log[key] for key in ("step", "p_true", "rank_correlation", "think_characters",

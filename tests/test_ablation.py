@@ -46,10 +46,14 @@ def test_pairs_are_of_arms_that_exist():
     assert {name for pair in ablation.PAIRS for name in pair} <= {"stage1", "stage2", "stage3", *ablation.TRAINED}
 
 
-def test_the_planted_rows_are_true_when_long():
+def test_the_planted_rows_are_true_as_they_are_long():
     rows = [JudgeRow(f"judge:{i}", Path("a.png"), "?", "Signs: red. Plants: palm. So Rome, Italy.", "41.9, 12.5",
-                     True, LatLon(41.9, 12.5)) for i in range(200)]
-    planted = ablation.length_rows(rows, 0)
-    chains = {row.chain: row.label for row in planted}
-    assert chains == {"Signs: red.": False, f"{rows[0].chain} {rows[0].chain}": True}
-    assert 70 < sum(row.label for row in planted) < 130
+                     True, LatLon(41.9, 12.5)) for i in range(3000)]
+    labels = {k: [] for k in range(1, 13)}
+    for row in ablation.length_rows(rows, 0):
+        labels[row.chain.count(".")].append(row.label)
+        assert "Signs: red. Plants: palm. So Rome, Italy. Signs: red. Plants: palm. So Rome, Italy. ".startswith(
+            row.chain[:50])
+    for k, said in labels.items():  # about 250 rows each: four standard errors are 0.13 at most
+        assert abs(sum(said) / len(said) - k / 12) < 0.13
+    assert all(labels[12])
