@@ -1,4 +1,5 @@
 # UNBUILT: nobody has built or run this image yet. CUDA comes inside torch's wheels; the host gives the driver.
+# Without nvcc there is no flash-attn and attention is torch's own; from nvidia/cuda's devel image of CUDA 13 there is.
 #
 #   docker build -t gre-suite .
 #   docker run --gpus all --ipc=host -v "$PWD:/work" -w /work gre-suite bash /opt/gre/scripts/train/stage1.sh

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gre.models.shapes import Shape
 from gre.plan.memory import Batch, Engine, Job, parts, peak
+from gre.provenance import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "gre" / "tiny" / "base"
@@ -27,6 +28,7 @@ MIB = 2**20
 BOUND = 0.15
 TINY = Shape(192, 768, 4, 4, 2, 1000, True, 192, 96, 2, 1)
 MIDDLE = Shape(768, 3072, 8, 16, 4, 16000, False, 1152, 384, 4, 1)
+WIDE = Shape(384, 1536, 6, 8, 2, 8000, False, 512, 192, 4, 2)
 TALL = Shape(576, 1728, 12, 12, 4, 24000, True, 768, 288, 6, 2)
 # Byte for byte given back: large blocks come from mmap, and nothing is kept for later.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
@@ -57,6 +59,7 @@ CASES = {
     "middle_sft_checkpointed": Case(MIDDLE, 4, 1, 400, 448, accumulation=2, checkpointing=True, held_out=False),
     "tiny_grpo": Case(TINY, 16, 8, 96, 112),
     "middle_grpo": Case(MIDDLE, 2, 8, 96, 224, accumulation=2),
+    "wide_sft_checkpointed": Case(WIDE, 6, 1, 200, 224, accumulation=2, checkpointing=True),
     "tall_sft_frozen_vision": Case(TALL, 4, 1, 300, 336, frozen_vision=True),
 }
 
@@ -160,7 +163,7 @@ def status(name: str) -> int:
 def table(measured: dict) -> str:
     """Predicted and measured, for docs/results."""
     lines = ["# The planner against measured memory", "",
-             "`python bench/plan_memory.py`, on the CPU in float32. MiB of two optimizer steps above what the process "
+             f"`python bench/plan_memory.py`, commit {commit()}, on the CPU in float32. MiB of two optimizer steps above what the process "
              "held before.", "",
              "| case | held out | weights | predicted | moment | measured | predicted / measured |",
              "|---|---|---|---|---|---|---|"]

@@ -56,6 +56,8 @@ class ResumableTrainer(Trainer):
 
     def __init__(self, *args, stateful: dict[str, Stateful] | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        if not hasattr(Trainer, "loss_is_scaled_for_ga"):  # transformers 5.17 reads this instead
+            self.model_accepts_loss_kwargs = True
         self.stateful = dict(stateful or {})
         self.run: dict[str, Any] = {}
         self.best_step: int | None = None  # of the checkpoint that is kept beside the newest ones
