@@ -14,8 +14,8 @@ from gre.config import UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon
 from gre.models import vlm
+from gre.tiny.model import build
 
-BASE = Path("gre/tiny/base")  # heads of 48, which vLLM has on a CPU
 BUDGET = vlm.PixelBudget(28 * 28, 112 * 112)
 SIZES = [(56, 56), (112, 84), (40, 130), (300, 200), (84, 84)]  # the fourth is made smaller, the third stretched
 ASKED = ["Where was this photo taken?", "Which place is this, and why?"]
@@ -23,6 +23,16 @@ GREEDY = Decoding(max_new_tokens=12, samples=1, temperature=0.0, seed=0)
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A random model with heads of 48, which vLLM has on a CPU."""
+    path = tmp_path_factory.mktemp("model")
+    corpus = ["<think>The sign is French. latitude longitude</think><answer>48.86, 2.35</answer> " * 10] * 50
+    for part in build(corpus, hidden=192, layers=2, vocabulary=400):
+        part.save_pretrained(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +50,8 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def started():
-    return vllm_offline.start(BASE, BUDGET, "float32", 512)
+def started(folder):
+    return vllm_offline.start(folder, BUDGET, "float32", 512)
 
 
 @pytest.fixture
@@ -50,37 +60,37 @@ def one_engine(started, monkeypatch):
     monkeypatch.setattr(vllm_offline, "start", lambda *_: started)
 
 
-def config(data: Path, out: Path, **keys) -> predict.Config:
-    return predict.Config(model=str(BASE), data=str(data), out=str(out), min_pixels=BUDGET.min_pixels,
+def config(folder: Path, data: Path, out: Path, **keys) -> predict.Config:
+    return predict.Config(model=str(folder), data=str(data), out=str(out), min_pixels=BUDGET.min_pixels,
                           max_pixels=BUDGET.max_pixels,
                           **{"max_new_tokens": 12, "batch_size": 2, "engine": "vllm", **keys})
 
 
-def test_greedy_answers_are_those_of_transformers_whole_resumed_and_shared_out(data, one_engine, tmp_path):
-    own = predict.run(config(data, tmp_path / "own.jsonl", engine="transformers"))
+def test_greedy_answers_are_those_of_transformers_whole_resumed_and_shared_out(folder, data, one_engine, tmp_path):
+    own = predict.run(config(folder, data, tmp_path / "own.jsonl", engine="transformers"))
     whole = tmp_path / "whole.jsonl"
-    assert predict.run(config(data, whole)) == own
-    assert all(row.text for row in own)
+    assert predict.run(config(folder, data, whole)) == own
+    assert len({row.text for row in own}) > 1 and not any(row.finished for row in own)  # twelve words each
     # All in one call, in pieces, gone on with after an interruption, and by two shards: byte for byte one file.
     one_call = tmp_path / "one.jsonl"
-    predict.run(config(data, one_call, batch_size=99))
+    predict.run(config(folder, data, one_call, batch_size=99))
     assert one_call.read_bytes() == whole.read_bytes()
-    settings = config(data, tmp_path / "parts.jsonl")
+    settings = config(folder, data, tmp_path / "parts.jsonl")
     for mine in (1, 0):
         predict.run(replace(settings, shard=f"{mine}/2"))
     predict.run(settings)
     assert (tmp_path / "parts.jsonl").read_bytes() == whole.read_bytes()
     one_call.write_bytes(whole.read_bytes()[:300])
-    predict.run(config(data, one_call))
+    predict.run(config(folder, data, one_call))
     assert one_call.read_bytes() == whole.read_bytes()
     with pytest.raises(UserError, match="predicted with another engine"):
-        predict.run(config(data, whole, engine="transformers"))
+        predict.run(config(folder, data, whole, engine="transformers"))
 
 
-def test_samples_depend_on_seed_and_picture_alone(data, one_engine, tmp_path):
+def test_samples_depend_on_seed_and_picture_alone(folder, data, one_engine, tmp_path):
     def samples(name: str, **keys) -> list[list[str]]:
         out = tmp_path / f"{name}.jsonl"
-        predict.run(config(data, out, samples=3, temperature=1.0, max_new_tokens=6, **keys))
+        predict.run(config(folder, data, out, samples=3, temperature=1.0, max_new_tokens=6, **keys))
         return [[sample["text"] for sample in json.loads(line)["samples"]] for line in out.read_text().splitlines()]
 
     first = samples("first")
@@ -88,8 +98,8 @@ def test_samples_depend_on_seed_and_picture_alone(data, one_engine, tmp_path):
     assert len({text for texts in first for text in texts}) > len(SIZES)
 
 
-def test_a_prompt_that_vllm_would_read_otherwise_is_refused(one_engine, monkeypatch):
-    by_vllm = vllm_offline.by_vllm(BASE, BUDGET, GREEDY, "float32", ASKED)
+def test_a_prompt_that_vllm_would_read_otherwise_is_refused(folder, one_engine, monkeypatch):
+    by_vllm = vllm_offline.by_vllm(folder, BUDGET, GREEDY, "float32", ASKED)
     asked = vlm.prompt_ids
     monkeypatch.setattr(vlm, "prompt_ids", lambda *args: (asked(*args)[0], asked(*args)[1][:-1]))
     with pytest.raises(UserError, match="vLLM reads a prompt of .* tokens as another one"):
