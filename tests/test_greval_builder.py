@@ -44,7 +44,7 @@ class Album:
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory, tiny_encoders):
-    """Seven pictures. Each chain names the tree the CLIP finds the likeliest, that of `misread` the unlikeliest."""
+    """Seven pictures. Each chain names the tree that CLIP finds the likeliest, that of `misread` the unlikeliest."""
     folder, rng, rows, names = tmp_path_factory.mktemp("album"), random.Random(2), [], {}
     (folder / "imgs").mkdir()
     clip, cosine = Clip(tiny_encoders / "clip"), {}

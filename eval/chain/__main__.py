@@ -34,8 +34,8 @@ BENCHMARK = "GREval-Bench"
 SHOWN = {"quality": "quality (mean of the three)", "background": "  background: recall of indicators",
          "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
          "background_precision": "background: precision", "judge_precision": "judge: precision of steps",
-         "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps", "step_count": "steps",
-         "word_count": "words"}
+         "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps",
+         "step_count": "steps", "word_count": "words"}
 
 
 @dataclass
