@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import judge, measure, update
+from bench import data, judge, measure, scaling, update
 from bench.sides import SIDES, Job, Plain
 from bench.workload import Workload, packed_flops, padded_flops
 from gre.config import UserError
@@ -75,6 +75,27 @@ def test_every_round_starts_from_the_same_weights_and_a_wrong_side_ends_it(monke
 
 def test_ratios_are_medians_of_pairs():
     assert measure.ratio([4.0, 9.0, 2.0], [2.0, 3.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+
+
+def test_a_cost_that_grows_with_p_plus_gl_is_told_from_one_that_repeats_prompts():
+    """2 us a visual token, 4 us a text token and 10 ms, with each prompt once."""
+    works = [work for row in scaling.VARIED.values() for work in row]
+    found = scaling.fits({work: 2e-6 * work.groups * work.visual + 0.01
+                          + 4e-6 * (work.groups * work.text + sum(map(sum, work.lengths()))) for work in works})
+    assert found["shared"] == pytest.approx({"visual_us": 2, "text_us": 4, "constant_s": 0.01, "visual_over_text": 0.5,
+                                             "unexplained": 0})
+    assert found["repeated"]["unexplained"] > 0.1
+    visual, text = scaling.token_flops()
+    assert visual > 2 * scaling.SHAPE.layers * scaling.SHAPE.layer_parameters > 0.5 * text
+
+
+def test_a_kept_picture_is_decoded_and_processed_once_a_run(tmp_path):
+    config = data.Config(photos=2, prompts=1, generations=2, visual=4, width=120)
+    photos = data.write_photos(config, tmp_path)
+    fresh, kept = (data.train_ours(config, photos, tmp_path / str(gib), gib) for gib in (0.0, 0.1))
+    assert [(epoch["decoded"], epoch["processed"]) for epoch in fresh] == [(2, 2), (2, 2)]
+    assert [(epoch["decoded"], epoch["processed"]) for epoch in kept] == [(2, 2), (0, 0)]
+    assert fresh[0]["seconds"] > 0
 
 
 def test_turns_alternate():
