@@ -345,7 +345,7 @@ def test_what_leaves_the_weights_as_they_are_may_change():
     config = stage3.Config(output_dir="a", model_name_or_path="b")
     kept = checkpoints.settings_of(config)
     assert kept["train.learning_rate"] == 1e-6 and kept["gps.thetas_km"] == [25.0, 200.0, 750.0, 2500.0]
-    assert not {"output_dir", "model_name_or_path", "data.path", "train.save_steps"} & kept.keys()
+    assert not {"output_dir", "model_name_or_path", "data.path", "data.cache_gib", "train.save_steps"} & kept.keys()
 
 
 def test_border_raises_save_steps(tiny_vlm, rows, tmp_path, capsys):

@@ -98,6 +98,16 @@ def test_the_same_seed_gives_the_same_policy(workplace):
     assert handoff.verify_parent("run/again", {"stage2"}).sha256 == first
 
 
+def test_kept_pictures_give_the_same_policy(workplace):
+    """Judge and policy share a picture's record; a second run reads what the first has kept."""
+    run2()
+    for stage in ("first", "second"):
+        run2(f"output_dir=run/{stage}", "data.cache_gib=0.1")
+    shas = [handoff.verify_parent(f"run/{stage}", {"stage2"}).sha256 for stage in ("stage2", "first", "second")]
+    assert shas[1:] == shas[:1] * 2
+    assert len(list((workplace / "run" / "pictures").glob("*.npz"))) == 4
+
+
 def test_what_is_refused_before_training(workplace, vlm):
     with pytest.raises(UserError, match="AUC on stage 1's own completions is 0.800, below judge.min_auc=0.85"):
         run2("judge.min_auc=0.85")

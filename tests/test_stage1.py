@@ -55,7 +55,7 @@ def sample(model_dir):
     """Three completions of two rows, as the judge's stage samples them."""
     config = judge.Config(output_dir="run/judge", model_name_or_path="base")
     config.policy.max_new_tokens, config.policy.num_generations = 8, 3
-    rows = stage1.read_cot(stage1.DataConfig("cot/cot.json"))[:2]
+    rows = stage1.read_cot(stage1.TrainingData("cot/cot.json"))[:2]
     parent = handoff.verify_parent(model_dir.parent, {"stage1"})
     return judge.completions_of(config, parent, rows, torch.device("cpu"))
 
@@ -75,5 +75,5 @@ def test_a_stage1_checkpoint_is_no_base(workplace):
 
 
 def test_photos_are_told_apart_by_content(workplace):
-    rows = stage1.read_cot(stage1.DataConfig("cot/cot.json"))
+    rows = stage1.read_cot(stage1.TrainingData("cot/cot.json"))
     assert len(judging.unseen(rows, rows[:3], 64, 0)) == 1

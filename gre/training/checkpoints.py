@@ -19,7 +19,7 @@ MARKER = "complete.json"
 # Keys that leave the weights as they are: where things lie, what is printed, what happens after training. Parent and
 # data count by their content, not by their path.
 ELSEWHERE = ("output_dir", "model_name_or_path", "accept_parent", "data.path", "data.image_root", "data.dropped_list",
-             "train.save_steps", "train.save_total_limit", "train.logging_steps", "train.report_to",
+             "data.cache_gib", "train.save_steps", "train.save_total_limit", "train.logging_steps", "train.report_to",
              "train.dataloader_num_workers", "judge.model_name_or_path", "validation.data.", "eval_batch_size",
              "policy.")
 

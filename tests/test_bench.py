@@ -1,0 +1,121 @@
+"""The benches: FLOPs by hand, sides that agree, ratios that are refused, at shapes of a few thousand weights."""
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import data, judge, measure, scaling, update
+from bench.sides import SIDES, Job, Plain
+from bench.workload import Workload, packed_flops, padded_flops
+from gre.config import UserError
+from gre.models.shapes import Shape
+
+TINY = Shape(96, 192, 2, 2, 1, 1000, True, 96, 48, 2, 1)
+WORK = Workload(TINY, (8, 12), 10, 12, 4)
+
+
+def by_hand(tokens: int, pairs: int, scored: int, pictures: int) -> int:
+    """FLOPs of a forward pass of TINY: 96 patches and 24 visual tokens a picture."""
+    layer = (96 * 96 + 96) + 2 * (96 * 48 + 48) + 96 * 96 + 3 * 96 * 192 + 2 * 96
+    block = 3 * 48 * 48 + 3 * 48 + 48 * 48 + 48 + 3 * 48 * 96 + 2 * 96 + 48 + 2 * 48
+    merger = 192 * 192 + 192 * 96
+    patches = 1176 * 48 + 2 * block + (48 + 192 + 96)  # the merger's norm and biases are counted here
+    seen = 96 * (64 + 96)  # a window of 64 patches, then the whole picture
+    vision = 2 * 96 * patches + 2 * merger * 24 + 4 * 48 * seen
+    return pictures * vision + 2 * 2 * layer * tokens + 4 * 2 * 96 * pairs + 2 * 1000 * 96 * scored
+
+
+def test_flops_by_hand():
+    """A group of two completions of 3 and 5 tokens behind a prompt of 10: shared, 9 + 8 tokens; padded, 2 x 15."""
+    shared = by_hand(9 + 3 + 5, 9 * 10 // 2 + (3 * 9 + 6) + (5 * 9 + 15), 8, 1)
+    assert packed_flops(TINY, 96, 10, [[3, 5]]) == shared
+    assert packed_flops(TINY, 96, 10, [[3, 5]], 1) == shared - 2 * 1000 * 96 * 6
+    padded = by_hand(2 * 15, 2 * 15 * 16 // 2, 2 * 5, 2)
+    assert padded_flops(TINY, 96, 10, [[3, 5]]) == padded
+    assert padded_flops(TINY, 96, 10, [[3, 5], [5, 5]]) == 2 * padded
+    assert padded_flops(TINY, 96, 10, [[3, 5]], 1) == padded - 2 * 1000 * 96 * 8
+
+
+def test_the_three_sides_compute_the_same_step(tmp_path):
+    pytest.importorskip("trl")
+    job, outcomes = Job(WORK, "cpu", tmp_path), {}
+    for name, make in SIDES.items():
+        side = make(job)
+        side.select()
+        outcomes[name] = side.step(learn=False)
+        for setting in side.SETTINGS if name == "plain" else ():
+            side.setting = setting
+            update.check({"ours": outcomes["ours"], setting: side.step(learn=False)})
+    update.check(outcomes)
+    assert len(outcomes["ours"].old) == sum(map(sum, WORK.lengths())) and outcomes["ours"].grad_norm > 0.1
+    assert (outcomes["ours"].old - outcomes["ours"].reference).abs().max() > 1e-3  # the KL counts
+    ours = outcomes["ours"]
+    for wrong in (replace(ours, loss=ours.loss + 2e-4), replace(ours, loss=float("nan")),
+                  replace(ours, grad_norm=ours.grad_norm * 1.001), replace(ours, old=ours.old + 2e-4),
+                  replace(ours, reference=ours.reference.roll(1))):
+        with pytest.raises(UserError, match="no ratio is given"):
+            update.check({"ours": ours, "wrong": wrong})
+
+
+def test_every_round_starts_from_the_same_weights_and_a_wrong_side_ends_it(monkeypatch):
+    monkeypatch.setitem(update.workloads("cpu"), "tiny", WORK)
+    config = update.Config(shapes=["tiny"], sides=["ours", "plain"], rounds=3, memory=False)
+    result = update.compare(config, "tiny")  # compares the sides in every round
+    assert [len(seconds) for seconds in result["seconds"].values()] == [3, 3]
+    assert result["limit"] == pytest.approx(
+        padded_flops(TINY, 96, 34, WORK.lengths()) / packed_flops(TINY, 96, 34, WORK.lengths()), abs=1e-3)
+    right = Plain.backward
+    monkeypatch.setattr(Plain, "backward", lambda *inputs: right(*inputs) + 2e-4)
+    with pytest.raises(UserError, match="the loss of ours.*no ratio is given"):
+        update.compare(config, "tiny")
+
+
+def test_ratios_are_medians_of_pairs():
+    assert measure.ratio([4.0, 9.0, 2.0], [2.0, 3.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+
+
+def test_a_cost_that_grows_with_p_plus_gl_is_told_from_one_that_repeats_prompts():
+    """2 us a visual token, 4 us a text token and 10 ms, with each prompt once."""
+    works = [work for row in scaling.VARIED.values() for work in row]
+    found = scaling.fits({work: 2e-6 * work.groups * work.visual + 0.01
+                          + 4e-6 * (work.groups * work.text + sum(map(sum, work.lengths()))) for work in works})
+    assert found["shared"] == pytest.approx({"visual_us": 2, "text_us": 4, "constant_s": 0.01, "visual_over_text": 0.5,
+                                             "unexplained": 0})
+    assert found["repeated"]["unexplained"] > 0.01
+    visual, text = scaling.token_flops()
+    assert visual > 2 * scaling.SHAPE.layers * scaling.SHAPE.layer_parameters > 0.5 * text
+
+
+def test_a_kept_picture_is_decoded_and_processed_once_a_run(tmp_path):
+    config = data.Config(photos=2, prompts=1, generations=2, visual=4, width=120)
+    photos = data.write_photos(config, tmp_path)
+    fresh, kept = (data.train_ours(config, photos, tmp_path / str(gib), gib) for gib in (0.0, 0.1))
+    assert [(epoch["decoded"], epoch["processed"]) for epoch in fresh] == [(2, 2), (2, 2)]
+    assert [(epoch["decoded"], epoch["processed"]) for epoch in kept] == [(2, 2), (0, 0)]
+    assert fresh[0]["seconds"] > 0
+
+
+def test_turns_alternate():
+    order = []
+    sides = {name: lambda name=name: order.append(name) for name in ("a", "b", "c")}
+    seconds = measure.interleave(sides, 3, iter(range(100)).__next__)
+    assert order == list("abcbcacab") and seconds == {name: [1, 1, 1] for name in "abc"}
+
+
+def test_the_judges_sides_agree_and_a_wrong_one_is_refused(monkeypatch):
+    config = judge.Config(generations=3, side=56, words=8, rounds=2)
+    result = judge.compare(config, TINY)
+    assert result["visual"] == 4 and result["limit"] > 1 and len(result["plain_settings_seconds_a_picture"]) == 2
+    monkeypatch.setattr(judge.Rows, "p_true", lambda rows: torch.zeros(6))
+    with pytest.raises(UserError, match=r"P\(True\).*no ratio is given"):
+        judge.compare(config, TINY)
+
+
+def test_peak_memory_is_of_a_fresh_process():
+    code = "import json, bench.measure as m; w = m.Peak('cpu'); w.reset(); a = bytearray(50 * 2**20); " \
+           "a[::4096] = bytes(len(a[::4096])); print(json.dumps(w.peak() - w.start))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 49 < json.loads(result.stdout.splitlines()[-1]) < 60
