@@ -17,11 +17,12 @@ class Completion:
 
 
 class Rollout(Protocol):
-    """engine: its name in logs and manifests. exact: it samples with the very weights and arithmetic that are trained,
-    so that the loss needs no importance weights. banned (V,): words never drawn. max_new_tokens: limit, end token
-    included. batch_size: completions at a time."""
+    """engine, version: its name and release, for logs and manifests. exact: it samples with the very weights and
+    arithmetic that are trained, so that the loss needs no importance weights. banned (V,): words never drawn.
+    max_new_tokens: limit, end token included. batch_size: completions at a time."""
 
     engine: str
+    version: str
     exact: bool
     banned: Tensor
     max_new_tokens: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -29,6 +30,7 @@ class TransformersRollout:
     temperature: float = 1.0
     batch_size: int = 512
     engine = "transformers"
+    version = transformers.__version__
     exact = True
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,

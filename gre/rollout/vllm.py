@@ -11,6 +11,7 @@ on its batch, so a word can differ where two are equally likely.
 import gc
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from gre.rollout.rollout import Completion
 BLOCK_TOKENS = 32  # of the KV cache; a prompt is shared up to its last whole block, and vLLM's 128 on a CPU are many
 LEAST_BATCHED_TOKENS = 8192  # an engine step; a prompt is never cut in pieces, which on a CPU breaks seeded requests
 NAMED = 4  # weights named in a message
+UNREADABLE = "llvmlite.binding.ffi"  # numba loads it, and with it whatever measures distances by haversine
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class VLLMRollout:
     batch_size: int = 512
     engine = "vllm"
     exact = False
+
+    @property
+    def version(self) -> str:
+        import vllm
+
+        return vllm.__version__
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,
                  step: int, greedy: bool = False) -> list[list[Completion]]:
@@ -73,7 +81,7 @@ class VLLMRollout:
 class Engine:
     """vLLM, started when it is first asked.
 
-    folder: the model's config, tokenizer and processor; weights come from the model that is trained. budget: the
+    folder: the model's; before it answers, the engine is sent the weights of the model that is trained. budget: the
     stage's. max_length: tokens of the longest prompt and its completion. dtype: of weights and arithmetic. sequences:
     completions at a time. kv_cache_gib: memory of keys and values.
     """
@@ -95,7 +103,8 @@ class Engine:
         stance = "default" if torch.cuda.is_available() else "force_eager"  # a CPU compiles longer than it then saves
         with _unnoticed(), torch.compiler.set_stance(stance):
             if self._llm is None:
-                self._start()
+                with _without(UNREADABLE):
+                    self._start()
             elif self._sleeps:
                 _free_memory()
                 self._llm.wake_up(tags=["weights"])
@@ -118,9 +127,10 @@ class Engine:
 
         self._sleeps = current_platform.is_sleep_mode_available()
         _free_memory()
-        # Weights that are never sent stay noise, so that a missing one cannot pass for an old one.
+        # The folder's weights are read, though others are sent at once: with dummy ones vLLM puts noise where it keeps
+        # the mean and the spread of pixels.
         self._llm = vllm.LLM(
-            str(self.folder), load_format="dummy", dtype=str(self.dtype).removeprefix("torch."),
+            str(self.folder), dtype=str(self.dtype).removeprefix("torch."),
             max_model_len=self.max_length, max_num_seqs=self.sequences, block_size=BLOCK_TOKENS,
             max_num_batched_tokens=max(self.max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
             kv_cache_memory_bytes=int(self.kv_cache_gib * 2**30),
@@ -226,6 +236,17 @@ def _unnoticed() -> Iterator[None]:
         torch.set_num_threads = set_threads
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Take a loaded module off the list of modules, all of whose objects vLLM looks at when it starts on a CPU."""
+    taken = sys.modules.pop(module, None)
+    try:
+        yield
+    finally:
+        if taken is not None:
+            sys.modules[module] = taken
 
 
 def _free_memory() -> None:

@@ -135,8 +135,8 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     resume.train(trainer, begun)
     measured = measure(trainer.model) if measure else {}
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
-            metrics={**training_metrics(trainer), "rows": len(policy.rows), "rollout": policy.rollout.engine,
-                     **(metrics or {}), **measured})
+            metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured,
+                     "rollout": {"engine": policy.rollout.engine, "version": policy.rollout.version}})
     resume.end(begun, policy.processor, trainer.best_step)
 
 
@@ -149,6 +149,9 @@ def make_rollout(config: RLConfig, parent: handoff.Parent, processor) -> Rollout
     common = {"max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature,
               "batch_size": settings.batch_size}
     if choose_engine(settings.engine) == "vllm":
+        if not 0.01 <= settings.temperature <= 2:
+            raise UserError(f"rollout.temperature is {settings.temperature}: vLLM takes 0.01 to 2; write another one or "
+                            "rollout.engine=transformers")
         engine = Engine(parent.model_dir, pixel_budget(processor), banned, max_length=config.model.max_length,
                         dtype=torch.bfloat16 if config.train.bf16 else torch.float32, sequences=settings.batch_size,
                         kv_cache_gib=settings.kv_cache_gib)
