@@ -158,11 +158,11 @@ def test_tokens_of_another_engine_are_weighted(tiny_vlm, rows, tmp_path, exact, 
                     for group in super().generate(*args, **kwargs)]
 
     Other.exact = exact
-    plain, trainer = (trainer_of(tiny_vlm, rows, tmp_path, reference=False,
-                                 grpo=GRPOConfig(num_generations=3, beta=0.0)) for _ in range(2))
+    plain, trainer = (trainer_of(tiny_vlm, rows, tmp_path / name, reference=False,
+                                 grpo=GRPOConfig(num_generations=3, beta=0.0)) for name in ("plain", "other"))
     trainer.rollout = Other(**vars(trainer.rollout))
     assert_same(gradients(trainer), {name: factor * grad for name, grad in gradients(plain).items()})
-    logged = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    logged = json.loads((tmp_path / "other" / "metrics.jsonl").read_text().splitlines()[0])
     if not exact:
         assert logged["importance"] == pytest.approx(factor, rel=1e-3)
         assert logged["importance_cut"] == (likelier > 2)

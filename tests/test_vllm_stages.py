@@ -46,3 +46,18 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(workplace, vlm):  # noqa: 
     logs = [json.loads(line) for line in Path("run/stage3/metrics.jsonl").read_text().splitlines()][:3]
     assert all(0 <= log["sampling_gap"] < 1e-4 and abs(log["importance"] - 1) < 1e-4 for log in logs)
     assert len({log["loss"] for log in logs}) == 3  # it learns, and samples from what it has learned
+
+
+@pytest.mark.slow
+def test_two_processes_under_zero_3_sample_from_the_same_policy(tmp_path):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+               f"{ROOT}/tests/vllm_ranks.py", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["parted"] and max(first["gaps"] + second["gaps"]) < 1e-4
+    assert first["words"] == second["words"]                # seeds come from the row, not from the rank
+    assert first["words"][0] != first["words"][1]           # the second time from what was learned

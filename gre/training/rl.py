@@ -150,8 +150,8 @@ def make_rollout(config: RLConfig, parent: handoff.Parent, processor) -> Rollout
               "batch_size": settings.batch_size}
     if choose_engine(settings.engine) == "vllm":
         if not 0.01 <= settings.temperature <= 2:
-            raise UserError(f"rollout.temperature is {settings.temperature}: vLLM takes 0.01 to 2; write another one or "
-                            "rollout.engine=transformers")
+            raise UserError(f"rollout.temperature is {settings.temperature}: vLLM takes 0.01 to 2, "
+                            "rollout.engine=transformers any")
         engine = Engine(parent.model_dir, pixel_budget(processor), banned, max_length=config.model.max_length,
                         dtype=torch.bfloat16 if config.train.bf16 else torch.float32, sequences=settings.batch_size,
                         kv_cache_gib=settings.kv_cache_gib)
