@@ -120,6 +120,7 @@ class Engine:
 
     def _start(self) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"        # the one that CPU and CUDA share, and banned.py is for
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
         import vllm
@@ -142,7 +143,7 @@ class Engine:
             logprobs_mode="processed_logprobs", logits_processors=["gre.rollout.banned:BannedWords"],
             additional_config={"banned": self.banned.nonzero()[:, 0].tolist()},
             enable_sleep_mode=self._sleeps, enforce_eager=current_platform.is_cpu(),
-            distributed_executor_backend="external_launcher" if torch.distributed.is_initialized() else "uni")
+            distributed_executor_backend="external_launcher" if PartialState().num_processes > 1 else "uni")
         if PartialState().is_main_process:
             print(f"rollouts: vLLM {vllm.__version__} in the training process, on {current_platform.device_type} in "
                   f"{self.dtype}, {self.kv_cache_gib:g} GiB of KV cache" + ", asleep between phases" * self._sleeps,
