@@ -171,6 +171,17 @@ def test_randomness_depends_on_seed_step_group_and_completion_only(world, undeci
         assert words(rollout.generate(model, prompts, 4, **change))[0] != whole[0]
 
 
+def test_a_group_s_picture_is_encoded_once(world, monkeypatch):
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Served
+
+    model, prompts, rollout, _ = world
+    patches, encode = [], Served._process_image_input
+    monkeypatch.setattr(Served, "_process_image_input",
+                        lambda self, pictures: patches.append(len(pictures["pixel_values"])) or encode(self, pictures))
+    rollout.generate(model, prompts, 8, [0, 1, 2], seed=0, step=0)
+    assert sum(patches) == sum(len(prompt.pixel_values) for prompt in prompts)
+
+
 def test_seeds_of_groups_leave_room_for_their_completions():
     assert group_seed(0, 0, 0) == group_seed(0, 0, 0) < 2**62
     assert len({group_seed(seed, step, key) for seed in range(3) for step in range(3) for key in range(3)}) == 27

@@ -9,10 +9,18 @@ import pytest
 
 from gre import handoff
 from gre.config import UserError
+from gre.tiny.model import build
 from gre.training import rl
-from tests.test_rl_stages import KEYS, vlm, workplace, write_stage  # noqa: F401 two are fixtures
+from tests.test_rl_stages import KEYS, workplace, write_stage  # noqa: F401 one is a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    """As in tests/test_rl_stages.py, but with heads of 32: vLLM's attention for CPUs takes no narrower ones."""
+    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
+                 vocabulary=400)
 
 
 def test_the_engine_is_chosen_and_never_fallen_back_from(monkeypatch):

@@ -51,25 +51,23 @@ class VLLMRollout:
 
     @property
     def version(self) -> str:
-        import vllm
-
-        return vllm.__version__
+        return _vllm().__version__
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,
                  step: int, greedy: bool = False) -> list[list[Completion]]:
         """See `Rollout`. Every process must call it, with one prompt or more. Greedy log-probabilities are those at
         temperature 1."""
-        from vllm import SamplingParams
-
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
+        with _unnoticed():
+            vllm = _vllm()
         common = {"max_tokens": self.max_new_tokens, "stop_token_ids": [self.end_token_id], "ignore_eos": True,
                   "logprobs": 0, "flat_logprobs": True, "detokenize": False}
         if greedy:
-            params = [SamplingParams(temperature=0.0, **common)] * len(prompts)
+            params = [vllm.SamplingParams(temperature=0.0, **common)] * len(prompts)
         else:  # completion i of a group gets its seed + i
-            params = [SamplingParams(n=num_generations, temperature=self.temperature,
-                                     seed=group_seed(seed, step, key), **common) for key in keys]
+            params = [vllm.SamplingParams(n=num_generations, temperature=self.temperature,
+                                          seed=group_seed(seed, step, key), **common) for key in keys]
         groups = [[_completion(one) for one in sorted(group, key=lambda one: one.index)]
                   for group in self.llm.answer(model, prompts, params, self.max_new_tokens)]
         broken = sum(not bool(one.log_probs.isfinite().all()) for group in groups for one in group)
@@ -119,11 +117,7 @@ class Engine:
         return [output.outputs for output in outputs]
 
     def _start(self) -> None:
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
-        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"        # the one that CPU and CUDA share, and banned.py is for
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
-        import vllm
+        vllm = _vllm()
         from vllm.platforms import current_platform
 
         self._sleeps = current_platform.is_sleep_mode_available()
@@ -155,6 +149,17 @@ class Engine:
         self._llm.reset_prefix_cache()
         self._llm.llm_engine.reset_encoder_cache()  # pictures seen by the old vision tower
         self._llm.llm_engine.reset_mm_cache()
+
+
+def _vllm():
+    """vLLM, which reads its settings from the environment when it is imported."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
+    os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"        # the one that CPU and CUDA share, and banned.py is for
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
+    import vllm
+
+    return vllm
 
 
 def group_seed(seed: int, step: int, key: int) -> int:
