@@ -41,7 +41,7 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(workplace, vlm):  # noqa: 
     pytest.importorskip("vllm", reason="vLLM is not installed")
     write_stage(vlm, "stage2", {})
     keys = [*KEYS, "model_name_or_path=run/stage2", "train.max_steps=3", "train.save_steps=1", "rollout.engine=vllm",
-            "rollout.kv_cache_gib=0.1", "model.max_length=256"]
+            "grpo.num_generations=4", "rollout.kv_cache_gib=0.1", "model.max_length=256"]
     done = subprocess.run([sys.executable, "-m", "tests.vllm_stage", *keys], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
