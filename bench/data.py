@@ -24,7 +24,8 @@ from bench import measure
 from bench.plan_memory import BASE, TINY, random_model
 from gre.config import main, option
 from gre.models import attention
-from gre.models.vlm import SIDE_PIXELS, load_processor
+from gre.models.vlm import SIDE_PIXELS, banned_tokens, end_token_id, load_processor
+from gre.rollout.transformers import TransformersRollout
 from gre.training import rl
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.grpo import GRPOConfig, GRPOTrainer
@@ -150,12 +151,15 @@ def train_ours(config: Config, photos: list[Path], folder: Path, cache_gib: floa
     args = training_arguments(TrainConfig(max_steps=EPOCHS * steps, per_device_batch_size=config.prompts),
                               folder / "stage3", 0)
     load = picture_loader(processor, TrainingData(cache_gib=cache_gib), folder / "stage3")
-    settings = rl.RolloutConfig(max_new_tokens=NEW_TOKENS)
+    tokenizer = processor.tokenizer
+    rollout = TransformersRollout(
+        end_token_id(tokenizer), tokenizer.pad_token_id,
+        banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=NEW_TOKENS)
     with counted(processor) as counter:
         trainer = GRPOTrainer(
             model, args, rows=rows, encode=partial(rl.encode, processor, load=load), tokenizer=processor.tokenizer,
             rewards={"length": lambda groups: [[float(len(text)) for text in group.texts] for group in groups]},
-            rollout=rl.make_rollout(settings, processor, model), reference=None, samples=folder / "samples.jsonl",
+            rollout=rollout, reference=None, samples=folder / "samples.jsonl",
             grpo=GRPOConfig(num_generations=config.generations, beta=0.0), callbacks=[_Epochs(counter, steps)])
         trainer.train()
     return counter.epochs

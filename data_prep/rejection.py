@@ -37,6 +37,7 @@ class Config:
     num_photos: int | None = option(None, "photos sampled, drawn with the seed; null: all")
     num_generations: int = option(8, "completions a photo")
     within_km: float = option(750.0, "farthest answer that still makes a row")
+    max_length: int = option(4096, "tokens of prompt and completion that vLLM makes room for")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
     seed: int = option(0, "seed of the draw and of the sampling")
     accept_parent: str = option("verified", "verified, or any: take an unfinished or altered checkpoint")
@@ -98,7 +99,8 @@ def sample(config: Config, parent: handoff.Parent, rows: Mapping[int, SeedRow],
     budget = handoff.child_budget(parent, None, None, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     model = load_model(parent.model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-    rollout, tokenizer = make_rollout(config.rollout, processor, model), processor.tokenizer
+    rollout = make_rollout(config.rollout, parent, processor, config.max_length, torch.float32)
+    tokenizer = processor.tokenizer
     places, at_once = list(rows), max(1, config.rollout.batch_size // config.num_generations)
     with open(samples, "a", encoding="utf-8") as stream, tqdm(total=len(rows), unit="photo") as progress:
         for start in range(0, len(places), at_once):

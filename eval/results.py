@@ -110,8 +110,7 @@ def stage_config(folder: Path, stage: str):
 
 def rollout(folder: Path) -> dict[str, str]:
     """The engine that wrote stage 3's rollouts, and its version."""
-    engine = stage_config(folder, "stage3").rollout.engine
-    return {"engine": engine, "version": metric(folder, "stage3", "versions", engine)}
+    return {name: metric(folder, "stage3", "metrics", "rollout", name) for name in ("engine", "version")}
 
 
 def judge_block(folder: Path) -> dict:

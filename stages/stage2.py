@@ -97,8 +97,7 @@ def run_verdict(config: Config) -> None:
     policy.rows, held_out = judging.split_by_photo(policy.rows, config.held_out_share, config.seed)
     judging.check_split(policy.rows, held_out)
     model = load_model(policy.parent.model_dir).to(policy.args.device)
-    exam = verdict.Exam(policy.processor, rl.make_rollout(config.rollout, policy.processor, model), held_out,
-                        config.grpo.num_generations, config.seed)
+    exam = verdict.Exam(policy.processor, policy.rollout, held_out, config.grpo.num_generations, config.seed)
     parent = exam.sit(model)
     exam.check(parent, policy.parent.name)
     del model
@@ -129,8 +128,8 @@ def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
     settings = config.judge
     rows = random.Random(config.seed).sample(policy.rows, min(settings.num_photos, len(policy.rows)))
     model = load_model(policy.parent.model_dir).to(policy.args.device)
-    rollout = rl.make_rollout(config.rollout, policy.processor, model)
-    texts = judging.sample_completions(model, policy.processor, rollout, rows, settings.num_generations, config.seed)
+    texts = judging.sample_completions(model, policy.processor, policy.rollout, rows, settings.num_generations,
+                                       config.seed)
     metrics = judging.on_policy_metrics(judge, rows, texts, settings.true_within_km, settings.batch_size)
     if metrics["auc_on_policy"] is None:
         raise UserError(

@@ -68,12 +68,13 @@ def finished(tmp_path, data) -> Path:
     (folder / "predictions/judge_rewards.json").write_text(json.dumps(rewards))
     (folder / "phases.json").write_text(json.dumps(
         {phase: {"fingerprint": "f", "seconds": 1.5} for phase in results.PHASES}))
-    metrics = {"judge": JUDGE | {"auc_on_policy": None}, "stage2": {"judge": {"auc_on_policy": 0.85}}}
+    metrics = {"judge": JUDGE | {"auc_on_policy": None}, "stage2": {"judge": {"auc_on_policy": 0.85}},
+               "stage3": {"rollout": {"engine": "vllm", "version": "0.32.0"}}}
     for stage in ("stage1", "judge", "stage2", "stage3"):
         (folder / stage).mkdir()
-        (folder / stage / "config.yaml").write_text("gps: {thetas_km: [25, 750]}\nrollout: {engine: transformers}\n")
+        (folder / stage / "config.yaml").write_text("gps: {thetas_km: [25, 750]}\nrollout: {engine: auto}\n")
         (folder / stage / "manifest.json").write_text(json.dumps(
-            {"metrics": metrics.get(stage, {}), "versions": {"transformers": "5.19.0"}}))
+            {"metrics": metrics.get(stage, {})}))
         wanted = {key for _, owner, keys in report.CURVES if owner == stage for key in keys.values()}
         wanted |= {f"seconds/{part}" for part in report.STEP}
         (folder / stage / "metrics.jsonl").write_text("".join(
@@ -101,7 +102,7 @@ def test_results_json_has_exactly_the_promised_shape(finished, data):
     assert list(made) == ["commit", "seed", "rows", "rollout", "checkpoints", "controls", "gain", "judge", "seconds"]
     assert made["seed"] == 3
     assert made["rows"] == {"cot": 4, "judge": 3, "seed": 5, "validation": 2, "test": 6, "test_new_places": 3}
-    assert made["rollout"] == {"engine": "transformers", "version": "5.19.0"}
+    assert made["rollout"] == {"engine": "vllm", "version": "0.32.0"}
     assert list(made["checkpoints"]) == ["base", "stage1", "stage2", "stage3"]
     assert list(made["controls"]) == ["constant", "blank", "swapped"]
     for block in (*made["checkpoints"].values(), *made["controls"].values()):

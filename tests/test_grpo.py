@@ -1,7 +1,8 @@
 """GRPO through Trainer: the loss and gradients of a step, however it is cut, and where it drives a policy."""
 import copy
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,26 @@ def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert [sample["step"] for sample in samples] == [1, 1, 1, 2, 2, 2]
     assert samples[0]["rewards"].keys() == {"short", "flat"} and samples[0]["id"].startswith("seed:")
+
+
+@pytest.mark.parametrize("exact, likelier, factor", [(False, 1.5, 1.5), (False, 8.0, 2.0), (True, 8.0, 1.0)])
+def test_tokens_of_another_engine_are_weighted(tiny_vlm, rows, tmp_path, exact, likelier, factor):
+    """An engine that gave every token 1 / likelier of its probability: the gradient grows by that, to the cap of 2, but
+    not where the trained model itself has sampled."""
+    class Other(TransformersRollout):
+        def generate(self, *args, **kwargs):
+            return [[replace(one, log_probs=one.log_probs - math.log(likelier)) for one in group]
+                    for group in super().generate(*args, **kwargs)]
+
+    Other.exact = exact
+    plain, trainer = (trainer_of(tiny_vlm, rows, tmp_path / name, reference=False,
+                                 grpo=GRPOConfig(num_generations=3, beta=0.0)) for name in ("plain", "other"))
+    trainer.rollout = Other(**vars(trainer.rollout))
+    assert_same(gradients(trainer), {name: factor * grad for name, grad in gradients(plain).items()})
+    logged = json.loads((tmp_path / "other" / "metrics.jsonl").read_text().splitlines()[0])
+    if not exact:
+        assert logged["importance"] == pytest.approx(factor, rel=1e-3)
+        assert logged["importance_cut"] == (likelier > 2)
 
 
 def test_iterations_reuse_a_step_s_completions(tiny_vlm, rows, tmp_path):

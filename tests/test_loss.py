@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gre.training.loss import advantages, grpo_loss, kl, token_weights
+from gre.training.loss import advantages, grpo_loss, importance_weights, kl, token_weights
 
 
 def test_advantages_by_hand():
@@ -43,6 +43,18 @@ def test_loss_by_hand():
     assert loss.item() == pytest.approx(-1.2 + 0.8 - 1.1, abs=1e-6)
     # The reference twice as likely: 2 - ln 2 - 1
     assert kl(torch.zeros(1), torch.tensor([2.0]).log()).item() == pytest.approx(0.30685, abs=1e-5)
+
+
+def test_importance_weights_by_hand():
+    """Tokens the trainer gives 0.5, 0.3 and 0.9 and the sampler gave 0.4, 0.6 and 0.3: 1.25, 0.5 and 3, cut at 2."""
+    old, sampled = torch.tensor([0.5, 0.3, 0.9]).log(), torch.tensor([0.4, 0.6, 0.3]).log()
+    importance = importance_weights(old, sampled, cap=2.0)
+    assert importance.tolist() == pytest.approx([1.25, 0.5, 2.0])
+    # They multiply the policy's term, advantages 1, -1 and 2 at ratio 1, and leave the KL alone: the reference is
+    # twice as likely, 2 - ln 2 - 1 for each of three tokens.
+    loss = grpo_loss(old, old, torch.tensor([1.0, -1.0, 2.0]), torch.ones(3), clip_epsilon=0.2, beta=0.1,
+                     reference_log_probs=old + torch.tensor(2.0).log(), importance=importance)
+    assert loss.item() == pytest.approx(-1.25 + 0.5 - 4.0 + 0.1 * 3 * 0.30685, abs=1e-5)
 
 
 def test_clipping_stops_the_gradient_only_where_it_binds():

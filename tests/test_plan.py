@@ -195,9 +195,19 @@ def test_the_recipe_fits_on_eight_and_not_on_a_small_one(here, capsys):
     assert answer["parts"]["logits"] == pytest.approx(2 * 2 * 8 * 2048 * 152064 / GIB + 0.1875, abs=0.01)
     status, answer = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=1", "gpu_gib=24")
     assert status == 1 and not answer["fits"]
-    assert {"gpus=2", "rollout.max_new_tokens=1024"} <= {change["change"] for change in answer["changes"]}
+    changes = {change["change"] for change in answer["changes"]}
+    assert {"gpus=2", "rollout.engine=transformers", "rollout.kv_cache_gib=2.0"} <= changes
     assert main(["configs/gre7b/stage3.yaml", "gpus=1", "gpu_gib=24"]) == 1
     assert "does not fit" in capsys.readouterr().out
+
+
+def test_vllm_is_awake_in_the_rollout_alone(here, capsys):
+    """auto is vLLM on a GPU: bfloat16 weights, 2 GiB of keys and values and 3 GiB for the rest."""
+    settings = ["configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80", "rollout.kv_cache_gib=2"]
+    _, vllm = plan(capsys, *settings)
+    _, own = plan(capsys, *settings, "rollout.engine=transformers")
+    assert vllm["parts"]["rollout engine"] == pytest.approx(2 * COUNTS["7B"] / GIB + 2 + 3, abs=0.01)
+    assert own["parts"]["rollout engine"] < 4 and own["moments"]["loss"] == vllm["moments"]["loss"]
 
 
 @pytest.mark.parametrize("stage", ["stage1", "judge", "stage2", "stage3"])

@@ -8,7 +8,7 @@ Shapes: n prompts, R chains in all, L tokens of a chain with the assistant's hea
 """
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -80,16 +80,15 @@ def completion_text(completion: str) -> str:
 def judge_prompt(processor, image: Image.Image | Pixels) -> Prompt:
     """The picture and the instruction, without what ends the turn."""
     whole, end = encode_prompt(processor, JUDGE_INSTRUCTION, image), len(_turn_end(processor))
-    return Prompt(whole.input_ids[:-end], whole.mm_token_type_ids[:-end], whole.pixel_values, whole.image_grid_thw)
+    return replace(whole, input_ids=whole.input_ids[:-end], mm_token_type_ids=whole.mm_token_type_ids[:-end])
 
 
 def verdict_prompt(processor, image: Image.Image | Pixels, text: str) -> Prompt:
     """The template up to the verdict, as the prompt of a policy that is to say it: `judge_prompt`, a text of
     `judge_text`, the end of the turn and the assistant's header."""
     start, rest = judge_prompt(processor, image), torch.cat([encode_text(processor, text), _turn_end(processor)])
-    return Prompt(torch.cat([start.input_ids, rest]),
-                  torch.cat([start.mm_token_type_ids, start.mm_token_type_ids.new_zeros(len(rest))]),
-                  start.pixel_values, start.image_grid_thw)
+    return replace(start, input_ids=torch.cat([start.input_ids, rest]),
+                   mm_token_type_ids=torch.cat([start.mm_token_type_ids, start.mm_token_type_ids.new_zeros(len(rest))]))
 
 
 def judge_group(processor, prompt: Prompt, texts: Sequence[str], verdicts: Sequence[bool] | None = None) -> Group:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 import torch
+from PIL import Image
 from torch import LongTensor, Tensor
 
 
@@ -22,13 +23,15 @@ class Prompt:
     """A picture and its instruction as the model reads them; may be shared between groups.
 
     input_ids (P,) and mm_token_type_ids (P,) of one prompt; pixel_values (patches, channels) and image_grid_thw
-    (pictures, 3) of its pictures. The last token must be text, since every completion starts from it.
+    (pictures, 3) of its pictures. The last token must be text, since every completion starts from it. image: the one
+    picture itself, for an engine that does its own encoding.
     """
     input_ids: LongTensor
     mm_token_type_ids: Tensor
     pixel_values: Tensor
     image_grid_thw: LongTensor
     positions: LongTensor | None = field(default=None, repr=False)  # (3, P), filled by `positions`
+    image: Image.Image | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)

@@ -105,7 +105,7 @@ def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> P
     encoded = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=True, return_dict=True,
                                             return_tensors="pt")
     return Prompt(input_ids=encoded["input_ids"][0], mm_token_type_ids=encoded["mm_token_type_ids"][0],
-                  pixel_values=encoded["pixel_values"], image_grid_thw=encoded["image_grid_thw"])
+                  pixel_values=encoded["pixel_values"], image_grid_thw=encoded["image_grid_thw"], image=image)
 
 
 def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[list[int], list[int]]:

@@ -99,7 +99,8 @@ class Job:
 
     sampled: completions generated at a time. reference, judge: bytes a weight of a second model, 0 for none.
     measured: the policy's completions sampled at a time when a finished judge is measured, with two float32 models.
-    on_gpu: whether to add what CUDA takes for itself.
+    on_gpu: whether to add what CUDA takes for itself. served: bytes of a vLLM that generates instead, on a GPU, asleep
+    but for the rollout; 0 for none.
     """
 
     shape: Shape
@@ -114,6 +115,7 @@ class Job:
     judge_shape: Shape | None = None
     measured: Batch | None = None
     on_gpu: bool = True
+    served: float = 0.0
 
     @property
     def kernels(self) -> bool:
@@ -133,7 +135,8 @@ def parts(job: Job) -> dict[str, float]:
         "float32 gradients": _step(engine, trained),
         "activations": _saved(job) + max(_text_backward(job), _vision_backward(job)) + _casts(job),
         "logits": _logits(job),
-        "rollout engine": _rollout(shape, job.sampled, job.batch, engine.activation_bytes),
+        "rollout engine": (job.served if job.served and job.on_gpu else
+                           _rollout(shape, job.sampled, job.batch, engine.activation_bytes)),
         "reference": shape.parameters * job.reference,
         "judge": (job.judge_shape or shape).parameters * job.judge,
         "measuring": _measuring(job),

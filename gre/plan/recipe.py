@@ -9,12 +9,13 @@ from omegaconf import OmegaConf
 from gre.config import REQUIRED, UserError, load, option
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
 from gre.models.vlm import MAX_PIXELS, SIDE_PIXELS, ModelConfig
-from gre.plan.memory import Batch, Engine, Job
+from gre.plan.memory import GIB, Batch, Engine, Job
 from gre.training.arguments import TrainConfig
 from gre.training.grpo import GRPOConfig
 from gre.training.rl import RolloutConfig
 
 TEXT_TOKENS = 150  # of a prompt beside its picture: chat template and instruction
+VLLM_REST_GIB = 3.0  # activations of the tokens it takes at a time, CUDA graphs; not measured
 
 
 @dataclass
@@ -78,16 +79,22 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
         prompt, length = visual + TEXT_TOKENS, whole - visual - TEXT_TOKENS
         batch = Batch(rows, prompt, visual * PATCHES_PER_TOKEN, 1, length, length if stage == "stage1" else 1)
         return Job(batch=batch, measured=_measured(recipe, visual) if stage == "judge" else None, **common)
-    if recipe.rollout.engine != "transformers":
-        raise UserError(f"the planner does not know rollout.engine={recipe.rollout.engine}: it counts transformers")
     group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
     judged = stage == "stage2" and recipe.mode == "judge"
     visual = _fitting(visual, whole, length)
     prompt = whole - length if stage == "stage2" and not judged else visual + TEXT_TOKENS  # a chain to judge is long
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
     return Job(batch=Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length), sampled=at_a_time * group,
+               served=_served(recipe, parent.shape),
                reference=engine.weight_bytes if recipe.grpo.beta else 0, judge=4 if judged else 0,
                judge_shape=_judge_shape(recipe, file) if judged else None, **common)
+
+
+def _served(recipe: Recipe, shape: Shape) -> float:
+    """Bytes of vLLM on a GPU while it is awake: weights, keys and values, and the rest; 0 for transformers."""
+    if recipe.rollout.engine == "transformers":
+        return 0.0
+    return (2 if recipe.train.bf16 else 4) * shape.parameters + (recipe.rollout.kv_cache_gib + VLLM_REST_GIB) * GIB
 
 
 def _fitting(visual: int, max_length: int, length: int) -> int:

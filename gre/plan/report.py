@@ -106,6 +106,8 @@ def changes(recipe: Recipe, stage: str, file: Path) -> list[dict[str, object]]:
         found += [{"rollout.max_new_tokens": recipe.rollout.max_new_tokens // 2}, {"grpo.beta": 0.0},
                   {"grpo.num_generations": max(2, recipe.grpo.num_generations // 2)},
                   {"rollout.batch_size": max(recipe.grpo.num_generations, recipe.rollout.batch_size // 8)}]
+        if recipe.rollout.engine != "transformers":
+            found += [{"rollout.engine": "transformers"}, {"rollout.kv_cache_gib": recipe.rollout.kv_cache_gib / 2}]
     if stage == "judge":
         found.append({"policy.batch_size": max(recipe.policy.num_generations, recipe.policy.batch_size // 4)})
     return found

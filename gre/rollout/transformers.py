@@ -9,19 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import LongTensor, Tensor, nn
+import transformers
+from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from gre.models.packing import Prompt, positions
-
-
-@dataclass(frozen=True, eq=False)
-class Completion:
-    """token_ids (L,), the end token included; finished: False when cut at the limit; log_probs (L,): of each token
-    under the distribution it was drawn from, temperature and ban mask applied."""
-    token_ids: LongTensor
-    finished: bool
-    log_probs: Tensor
+from gre.rollout.rollout import Completion
 
 
 @dataclass(frozen=True)
@@ -36,15 +29,13 @@ class TransformersRollout:
     max_new_tokens: int
     temperature: float = 1.0
     batch_size: int = 512
+    engine = "transformers"
+    version = transformers.__version__
+    exact = True
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,
                  step: int, greedy: bool = False) -> list[list[Completion]]:
-        """num_generations completions of each prompt, in order; model may be wrapped (DDP, DeepSpeed).
-
-        keys: one number >= 0 per prompt, the "group" of (seed, step, group, completion): a row's place in its data set.
-        greedy: the likeliest word that is not banned, at every position. Raises FloatingPointError when no word can be
-        drawn because the model's logits are not finite.
-        """
+        """See `Rollout`."""
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
         generator = next(module for module in model.modules() if hasattr(module, "generate"))

@@ -22,10 +22,10 @@ from transformers import TrainerCallback, TrainingArguments
 from gre.config import option
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import score
-from gre.rollout.transformers import Completion, TransformersRollout
+from gre.rollout.rollout import Completion, Rollout
 from gre.training import numerics
 from gre.training.arguments import check_weights
-from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, kl, token_weights
+from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, importance_weights, kl, token_weights
 from gre.training.meter import Meter
 from gre.training.resume import ResumableTrainer, cut_back, file_state
 from gre.training.sampler import EvenSampler, StepSampler
@@ -41,12 +41,15 @@ class GRPOConfig:
     scale_by_std: bool = option(True, "divide advantages by max(std of the group's rewards, 0.05)")
     normalize: str = option("token", "token: every token of a step weighs the same; sequence: every completion")
     num_iterations: int = option(1, "updates made on each step's completions")
+    importance_cap: float = option(2.0, "largest importance weight of a token that another engine has sampled")
 
     def __post_init__(self):
         if self.normalize not in NORMALIZATIONS:
             raise ValueError(f"grpo.normalize is {self.normalize!r}: write {' or '.join(NORMALIZATIONS)}")
         if self.num_generations < 2 or self.num_iterations < 1:
             raise ValueError("grpo.num_generations must be at least 2 and grpo.num_iterations at least 1")
+        if self.importance_cap < 1:
+            raise ValueError(f"grpo.importance_cap is {self.importance_cap}: below 1 it would cut what needs no weight")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class GRPOTrainer(ResumableTrainer):
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
-                 rewards: dict[str, Reward], rollout: TransformersRollout, tokenizer, reference, grpo: GRPOConfig,
+                 rewards: dict[str, Reward], rollout: Rollout, tokenizer, reference, grpo: GRPOConfig,
                  samples: Path, on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
@@ -131,8 +134,14 @@ class GRPOTrainer(ResumableTrainer):
         scores = score(model, batch.groups, temperature=self.rollout.temperature, banned=self.rollout.banned)
         old = scores.log_probs.detach() if batch.old is None else batch.old
         weights = token_weights(scores.completion, self.grpo.normalize, int(num_items_in_batch))
+        importance = None
+        if not self.rollout.exact:
+            importance = importance_weights(old, batch.sampled, self.grpo.importance_cap)
+            self.meter.add("importance", importance)
+            self.meter.add("importance_cut", importance == self.grpo.importance_cap)
         loss = grpo_loss(scores.log_probs, old, batch.advantages[scores.completion], weights,
-                         clip_epsilon=self.grpo.clip_epsilon, beta=self.grpo.beta, reference_log_probs=batch.reference)
+                         clip_epsilon=self.grpo.clip_epsilon, beta=self.grpo.beta, reference_log_probs=batch.reference,
+                         importance=importance)
         if not (scores.log_probs.isfinite().all() & loss.isfinite()):
             bad = ~scores.log_probs.isfinite()
             self._stop(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",

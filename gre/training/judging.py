@@ -14,7 +14,7 @@ from gre.handoff import file_hash
 from gre.models.judge import Judge, Verdicts, completion_text, judge_group, judge_prompt, judge_text
 from gre.models.packing import Group
 from gre.models.vlm import encode_prompt, encode_text, prompt_length
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.rollout import Rollout
 from gre.text.answers import parse_answer
 from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.gate import auc, calibration_error
@@ -101,7 +101,7 @@ def unseen(rows: Sequence[SeedRow], judged: Sequence[JudgeRow], count: int, seed
     return random.Random(seed).sample(new, min(count, len(new)))
 
 
-def sample_completions(model, processor, rollout: TransformersRollout, rows: Sequence[SeedRow], num_generations: int,
+def sample_completions(model, processor, rollout: Rollout, rows: Sequence[SeedRow], num_generations: int,
                        seed: int) -> list[list[str]]:
     """`num_generations` completions of the policy for each row, as text."""
     prompts = [encode_prompt(processor, row.instruction, load_image(row.image)) for row in rows]

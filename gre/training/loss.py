@@ -41,18 +41,27 @@ def token_weights(completion: LongTensor, normalize: str, total: int) -> Tensor:
 
 
 def grpo_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, *, clip_epsilon: float,
-              beta: float, reference_log_probs: Tensor | None = None) -> Tensor:
+              beta: float, reference_log_probs: Tensor | None = None, importance: Tensor | None = None) -> Tensor:
     """Weighted sum over tokens of -min(ratio A, clip(ratio, 1 ± clip_epsilon) A) + beta KL; all inputs (N,).
 
     ratio = pi / pi_old; `advantages` hold each token's completion's advantage; `weights` come from `token_weights`.
-    reference_log_probs are needed only when beta is not 0.
+    reference_log_probs are needed only when beta is not 0. importance, from `importance_weights`, multiplies the first
+    term, where another engine than the trainer's model has sampled.
     """
     ratio = (log_probs - old_log_probs).exp()
     clipped = ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    if importance is not None:
+        loss = loss * importance
     if beta != 0:
         loss = loss + beta * kl(log_probs, reference_log_probs)
     return (loss * weights).sum()
+
+
+def importance_weights(old_log_probs: Tensor, sampled_log_probs: Tensor, cap: float) -> Tensor:
+    """min(pi_old / pi_sampled, cap) of every token (N,): makes up for a sampler whose probabilities are not quite the
+    trainer's; truncated, since a few large ratios would rule the step (Yao et al. 2025)."""
+    return (old_log_probs - sampled_log_probs).exp().clamp(max=cap)
 
 
 def kl(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 from gre.config import UserError
 from gre.models.packing import Prompt
-from gre.rollout.transformers import Completion
+from gre.rollout.rollout import Completion
 
 FOLDER = "broken_batch"
 LOOK = "lower train.learning_rate, or look into these rows"

@@ -24,7 +24,7 @@ from gre.handoff import file_hash
 from gre.models.judge import judge_text, verdict_prompt
 from gre.models.packing import Prompt
 from gre.rewards.verdict import read_verdict, verdict_reward
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.rollout import Rollout
 from gre.training import judging
 from gre.training.alarms import ring
 from gre.training.grpo import Answers
@@ -113,7 +113,7 @@ class Exam:
     """Held-out rows, and how they are asked: once greedily, and `num_generations` times as in training."""
 
     processor: object
-    rollout: TransformersRollout
+    rollout: Rollout
     rows: Sequence[JudgeRow]
     num_generations: int
     seed: int
