@@ -162,8 +162,8 @@ def status(name: str) -> int:
 def table(measured: dict) -> str:
     """Predicted and measured, for docs/results."""
     lines = ["# The planner against measured memory", "",
-             f"`python bench/plan_memory.py`, commit {commit()}, on the CPU in float32. MiB of two optimizer steps above what the process "
-             "held before.", "",
+             f"`python bench/plan_memory.py`, commit {commit()}, on the CPU in float32. MiB of two optimizer steps "
+             "above what the process held before.", "",
              "| case | held out | weights | predicted | moment | measured | predicted / measured |",
              "|---|---|---|---|---|---|---|"]
     for name, found in measured.items():
