@@ -21,7 +21,7 @@ from gre.config import main, option
 from gre.models import attention
 from gre.models.judge import Judge, Prompt, judge_group, judge_text
 from gre.models.shapes import PATCHES_PER_TOKEN, Shape
-from gre.models.vlm import load_processor
+from gre.models.vlm import SIDE_PIXELS, load_processor
 
 WORDS = "The sign is in French and the street has a red flag on the left near white houses with low roofs".split()
 
@@ -33,7 +33,7 @@ class Config:
     generations: int = option(8, "chains a picture")
     pictures: int = option(2, "pictures")
     side: int = option(504, "width and height of a picture in pixels; 504 makes 324 visual tokens")
-    words: int = option(70, "words of a chain on average; lengths are even over half to one and a half of it")
+    words: int = option(40, "words of a chain on average; lengths are even over half to one and a half of it")
     rounds: int = option(5, "interleaved rounds")
     threads: int = option(1, "threads; with one, seconds are CPU time, with more, wall time")
     json: str = option("", "file for the result, keyed by shape")
@@ -94,7 +94,8 @@ def run(config: Config) -> None:
 def compare(config: Config, shape: Shape) -> dict:
     """Seconds, ratio and limit. Raises UserError when the sides disagree about a chain."""
     torch.manual_seed(0)
-    judge = Judge(random_model(shape).eval(), load_processor(BASE))
+    processor = load_processor(BASE, SIDE_PIXELS**2, config.side**2)  # no picture is made smaller
+    judge = Judge(random_model(shape).eval(), processor)
     generator, now = np.random.default_rng(0), measure.clock("cpu", config.threads)
     prompts = [judge.prompt(Image.fromarray(generator.integers(0, 255, (config.side, config.side, 3), dtype=np.uint8)))
                for _ in range(config.pictures)]
