@@ -84,7 +84,7 @@ def run(config: Config) -> None:
     seeds = judging.unseen(read_seed(config.policy.data), rows, config.policy.num_photos, config.seed) if policy else []
     if policy and not seeds:
         raise UserError(f"the judge saw every photo of {config.policy.data.path}: set policy.data.path to other photos")
-    model = load_model(parent.model_dir, weight_dtype(config.train))
+    model = load_model(parent.model_dir, weight_dtype(config.train), to_train=True)
     Judge(model, processor)  # refuses a tokenizer without True and False as single tokens
     if config.model.freeze_vision:
         freeze_vision(model)

@@ -46,7 +46,7 @@ def run(config: Config) -> None:
     rows = fitting_rows(read_cot(config.data), partial(response_length, processor), config.model.max_length,
                         drop=config.data.on_bad_row == "drop")
     watched = validation_rows(config.validation)
-    model = load_model(parent.model_dir, weight_dtype(config.train))
+    model = load_model(parent.model_dir, weight_dtype(config.train), to_train=True)
     if config.model.freeze_vision:
         freeze_vision(model)
     folder = Path(config.output_dir)

@@ -2,6 +2,7 @@
 
 Shapes: P prompt tokens (picture tokens included), L completion tokens, V words of the output head.
 """
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import BoolTensor, LongTensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
-from gre.models import attention
+from gre.models import attention, zero
 from gre.models.packing import Prompt
 
 SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
@@ -59,13 +60,15 @@ def pixel_budget(processor) -> PixelBudget:
     return PixelBudget(size["shortest_edge"], size["longest_edge"])
 
 
-def load_model(folder: str | Path, dtype: torch.dtype = torch.float32):
-    """The model of a folder with shared-prefix attention installed in its text part.
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_train: bool = False):
+    """The model of a folder with shared-prefix attention installed in its text part; whole on this rank, unless it is
+    to be trained under ZeRO-3, which splits it over all of them.
 
     Raises UserError when a weight is missing, unexpected or of another shape: a warning would let it train from noise.
     """
-    model, report = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
+    with nullcontext() if to_train else zero.put_away():
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
     faults = {fault: sorted(map(str, names)) for fault, names in report.items() if names}
     if faults:
         raise UserError(f"{folder} does not hold the weights its config.json describes: {faults}")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import LongTensor, Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
+from gre.models import zero
 from gre.models.packing import Prompt, positions
 
 
@@ -47,7 +48,8 @@ class TransformersRollout:
         """
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
-        generator = next(module for module in model.modules() if hasattr(module, "generate"))
+        # Not hasattr: DeepSpeed's engine answers for the module inside it, but what is set on it stays outside.
+        generator = next(module for module in model.modules() if isinstance(module, GenerationMixin))
         own, was_training = generator.generation_config, generator.training
         generator.eval()  # gradient checkpointing would switch the cache off
         # generate fills every gap in the config it is given from the model's own: so the model's own is put away.
@@ -56,10 +58,11 @@ class TransformersRollout:
         per_batch = max(1, self.batch_size // num_generations)
         completions = []
         try:
-            for start in range(0, len(prompts), per_batch):
-                part = slice(start, start + per_batch)
-                uniforms = _uniforms(keys[part], num_generations, seed, step, self.max_new_tokens)
-                completions += self._batch(generator, prompts[part], num_generations, uniforms, greedy)
+            with zero.whole(model):
+                for start in range(0, len(prompts), per_batch):
+                    part = slice(start, start + per_batch)
+                    uniforms = _uniforms(keys[part], num_generations, seed, step, self.max_new_tokens)
+                    completions += self._batch(generator, prompts[part], num_generations, uniforms, greedy)
         finally:
             generator.train(was_training)
             generator.generation_config = own

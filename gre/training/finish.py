@@ -3,7 +3,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformers import Trainer
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gre import handoff
 
@@ -18,7 +17,6 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
         folder = Path(output_dir) / "model"
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
-        unset_hf_deepspeed_config()  # whoever loads this model next, on this rank, loads the whole of it
 
 
 def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,

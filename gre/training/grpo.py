@@ -205,7 +205,7 @@ class GRPOTrainer(ResumableTrainer):
     def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
         """The step's completions of these rows, given by their numbers."""
         try:
-            return self.rollout.generate(self.model, prompts, self.grpo.num_generations, rows, seed=self.args.seed,
+            return self.rollout.generate(self.model_wrapped, prompts, self.grpo.num_generations, rows, seed=self.args.seed,
                                          step=self.state.global_step // self.grpo.num_iterations)
         except FloatingPointError as error:
             numerics.stop(self.args, self.state.global_step + 1, str(error),

@@ -111,7 +111,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     stateful: what a resumed run has to remember.
     """
     folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
-    model = load_model(model_dir, dtype)
+    model = load_model(model_dir, dtype, to_train=True)
     if config.model.freeze_vision:
         freeze_vision(model)
     reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
@@ -123,7 +123,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
         callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)
     watch(trainer, policy.processor, config.validation, policy.validation)
     resume.train(trainer, begun)
-    measured = measure(trainer.model) if measure else {}
+    measured = measure(trainer.model_wrapped) if measure else {}
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured})
     resume.end(begun, policy.processor, trainer.best_step)

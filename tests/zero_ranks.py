@@ -1,0 +1,57 @@
+"""Run by torchrun (tests/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …]], …].
+
+Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not, and every
+completion's tokens are written to OUTPUT/tokens-RANK.jsonl.
+"""
+import gc
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from accelerate.state import AcceleratorState, PartialState
+
+from gre.config import load
+from gre.rollout.transformers import TransformersRollout
+from gre.training import rl
+
+
+def lengths(groups):
+    """A reward for every completion, by the characters it holds."""
+    return [[len(text.encode()) % 7 / 7 for text in group.texts] for group in groups]
+
+
+def recording(folder: Path):
+    """A TransformersRollout.generate that also writes {row: tokens of its completions} of every call."""
+    generate, rank = TransformersRollout.generate, os.environ.get("RANK", "0")
+
+    def record(self, model, prompts, num_generations, keys, **kwargs):
+        groups = generate(self, model, prompts, num_generations, keys, **kwargs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / f"tokens-{rank}.jsonl", "a") as file:
+            file.write(json.dumps({key: [one.token_ids.tolist() for one in group]
+                                   for key, group in zip(keys, groups, strict=True)}) + "\n")
+        return groups
+    return record
+
+
+def run(stage: str, keys: list[str]) -> None:
+    """Run a stage as its command does, in this process."""
+    module = importlib.import_module(f"stages.{stage}")
+    config, own = load(module.Config, keys), (rl.format_rewards, TransformersRollout.generate)
+    rl.format_rewards, TransformersRollout.generate = lengths, recording(Path(config.output_dir))
+    try:
+        module.run(config)
+    finally:
+        rl.format_rewards, TransformersRollout.generate = own
+        gc.collect()
+        AcceleratorState._reset_state(reset_partial_state=True)  # the next run may have another engine
+
+
+if __name__ == "__main__":
+    for job in json.loads(sys.argv[1]):
+        run(*job)
+    state = PartialState(cpu=True)
+    state.wait_for_everyone()
+    state.destroy_process_group()  # a process that just ends may abort while the other still talks to it
