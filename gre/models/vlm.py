@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
 from gre.models import attention, zero
+from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
 
 SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
@@ -37,6 +38,7 @@ class ModelConfig:
     max_length: int = option(4096, "tokens of prompt (picture included) and completion; longer rows are never cut")
     freeze_vision: bool = option(False, "leave the vision tower as it is")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+    lora: LoraConfig = option(LoraConfig, "train an adapter instead of the weights")
 
 
 def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None):

@@ -5,13 +5,17 @@ from pathlib import Path
 from transformers import Trainer
 
 from gre import handoff
+from gre.models import lora
 
 
 def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
-    """Write `output_dir/model`. Every rank must call it, since ZeRO-3 gathers the weights.
+    """Write `output_dir/model`; an adapter is merged into the trainer's model first. Every rank must call it, since
+    ZeRO-3 gathers the weights.
 
     No pickle is handed on, so Trainer.save_model is not used.
     """
+    if lora.adapted(trainer.model):
+        lora.merge(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         folder = Path(output_dir) / "model"

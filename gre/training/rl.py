@@ -17,7 +17,6 @@ from gre.models.vlm import (
     banned_tokens,
     encode_prompt,
     end_token_id,
-    freeze_vision,
     load_model,
     load_processor,
 )
@@ -31,6 +30,7 @@ from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Rewar
 from gre.training.guards import Alarms, GuardsConfig
 from gre.training.resume import Stateful
 from gre.training.sft import fitting_rows, row_prompt_length
+from gre.training.trained import load_trained
 from gre.training.validation import ValidationConfig, validation_rows, watch
 
 ENGINES = ("transformers",)
@@ -110,11 +110,11 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     measure: the same, from the trained model, on every rank. made_of: sha256 of what else the weights come from.
     stateful: what a resumed run has to remember.
     """
-    folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
-    model = load_model(model_dir, dtype, to_train=True)
-    if config.model.freeze_vision:
-        freeze_vision(model)
-    reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
+    folder, model_dir = Path(config.output_dir), policy.parent.model_dir
+    model = load_trained(model_dir, config.model, config.train, config.seed)
+    reference = None
+    if config.grpo.beta:  # always the parent, after a resume too: under an adapter the policy still holds it
+        reference = model if config.model.lora.r else load_model(model_dir, weight_dtype(config.train, config.model))
     begun = resume.begin(config, policy.args, policy.parent, **(made_of or {}))
     trainer = GRPOTrainer(
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor), rewards=rewards,
