@@ -1,12 +1,14 @@
 """Run by torchrun (tests/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …]], …].
 
 Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not, and every
-completion's tokens are written to OUTPUT/tokens-RANK.jsonl.
+completion's tokens are written to OUTPUT/tokens-RANK.jsonl. KILL=RANK:CALL ends that rank, as kill -9 does, before its
+CALL-th rollout.
 """
 import gc
 import importlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from gre.config import load
 from gre.rollout.transformers import TransformersRollout
 from gre.training import rl
 
+RANK = os.environ.get("RANK", "0")
+
 
 def lengths(groups):
     """A reward for every completion, by the characters it holds."""
@@ -24,12 +28,14 @@ def lengths(groups):
 
 def recording(folder: Path):
     """A TransformersRollout.generate that also writes {row: tokens of its completions} of every call."""
-    generate, rank = TransformersRollout.generate, os.environ.get("RANK", "0")
+    generate, calls = TransformersRollout.generate, iter(range(1, 1000))
 
     def record(self, model, prompts, num_generations, keys, **kwargs):
+        if os.environ.get("KILL") == f"{RANK}:{next(calls)}":
+            os.kill(os.getpid(), signal.SIGKILL)
         groups = generate(self, model, prompts, num_generations, keys, **kwargs)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / f"tokens-{rank}.jsonl", "a") as file:
+        with open(folder / f"tokens-{RANK}.jsonl", "a") as file:
             file.write(json.dumps({key: [one.token_ids.tolist() for one in group]
                                    for key, group in zip(keys, groups, strict=True)}) + "\n")
         return groups
@@ -46,12 +52,12 @@ def run(stage: str, keys: list[str]) -> None:
     finally:
         rl.format_rewards, TransformersRollout.generate = own
         gc.collect()
-        AcceleratorState._reset_state(reset_partial_state=True)  # the next run may have another engine
 
 
 if __name__ == "__main__":
     for job in json.loads(sys.argv[1]):
         run(*job)
+        AcceleratorState._reset_state(reset_partial_state=True)  # the next one may have another engine
     state = PartialState(cpu=True)
     state.wait_for_everyone()
     state.destroy_process_group()  # a process that just ends may abort while the other still talks to it

@@ -36,7 +36,7 @@ def whole(model: nn.Module) -> Iterator[None]:
     if not parameters:
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     offload = getattr(getattr(model, "optimizer", None), "parameter_offload", None)
     if offload is None:

@@ -78,7 +78,8 @@ class TransformersRollout:
         rows = model.generate(
             input_ids=ids.repeat_interleave(num_generations, 0), past_key_values=cache,
             attention_mask=mask.repeat_interleave(num_generations, 0),
-            logits_processor=LogitsProcessorList([draw]))[:, ids.shape[1]:].cpu()
+            logits_processor=LogitsProcessorList([draw]),
+            synced_gpus=False)[:, ids.shape[1]:].cpu()  # `whole` lets each rank stop when its own rows have ended
         base.rope_deltas = None
         log_probs = torch.stack(draw.log_probs, 1).cpu()                                 # (rows, steps)
         ended = (rows == self.end_token_id).int()

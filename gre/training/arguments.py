@@ -39,10 +39,14 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
                        gradient_checkpointing: bool = False) -> TrainingArguments:
     """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`.
 
-    Raises UserError when the DeepSpeed config is missing or would save no weights, or one process sees several GPUs.
+    Raises UserError when the DeepSpeed config is missing or would save no weights or there is no launcher,
+    and when one process sees several GPUs.
     """
     if train.deepspeed:
         check_deepspeed(Path(train.deepspeed))
+        if "WORLD_SIZE" not in os.environ:
+            raise UserError("DeepSpeed needs a launcher, for one process too: start the stage with torchrun "
+                            "--nproc_per_node 1, or set train.deepspeed=null")
     if train.save_total_limit < 1:
         raise UserError(f"train.save_total_limit is {train.save_total_limit}: keep at least one checkpoint; "
                         "train.save_steps=0 writes none")
@@ -64,6 +68,10 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
         raise UserError(f"one process sees {arguments.n_gpu} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start "
                         "one process a GPU with torchrun")
+    if train.deepspeed and arguments.use_cpu:
+        from deepspeed import init_distributed
+
+        init_distributed("gloo")  # accelerate does it on GPUs only; ZeRO-3, not told, would count one process
     return arguments
 
 
