@@ -14,6 +14,7 @@ from gre.models.packing import Group
 from gre.models.scoring import score
 from gre.models.vlm import encode_prompt, load_model
 from gre.training import checkpoints, rl
+from gre.training.sft import SFTTrainer
 from stages import stage1
 from tests.test_resume import Killed, lines
 from tests.test_rl_stages import run3, vlm, workplace, write_stage  # noqa: F401 two are fixtures
@@ -111,6 +112,20 @@ def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeyp
     sha256 = [handoff.read_manifest(cot / "run" / name)["model_sha256"] for name in ("stage1", "again")]
     assert sha256[0] == sha256[1]
     assert lines(cot / "run/again/metrics.jsonl") == lines(cot / "run/stage1/metrics.jsonl")
+
+
+def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch):  # noqa: F811
+    seen = {}
+    monkeypatch.setattr(stage1, "SFTTrainer", lambda model, *arguments, **keys: (
+        seen.update({name: parameter.dtype for name, parameter in model.named_parameters()}),
+        SFTTrainer(model, *arguments, **keys))[1])
+    run1(*LORA, "train.bf16=true", "model.gradient_checkpointing=true", "train.per_device_batch_size=2")
+    assert {dtype for name, dtype in seen.items() if "lora" in name} == {torch.float32}
+    assert {dtype for name, dtype in seen.items() if "lora" not in name} == {torch.bfloat16}
+    trained, base = (AutoModelForImageTextToText.from_pretrained(path) for path in ("run/stage1/model", "base"))
+    assert trained.dtype == torch.bfloat16
+    name = "model.language_model.layers.1.self_attn.q_proj.weight"
+    assert not torch.equal(trained.get_parameter(name), base.get_parameter(name).bfloat16())
 
 
 def test_in_rl_the_reference_is_the_policy_without_its_adapter(workplace, vlm, monkeypatch):  # noqa: F811
