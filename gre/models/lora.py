@@ -30,8 +30,8 @@ class LoraConfig:
 
 
 def adapt(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
-    """Freeze `model` and put a trainable adapter beside the named layers of its text part. It starts as zero; `seed`
-    draws the other factor. Raises UserError for a name that is no linear layer, and under ZeRO-3."""
+    """Freeze `model` and put a trainable adapter, in float32, beside the named layers of its text part. It starts as
+    zero; `seed` draws the other factor. Raises UserError for a name that is no linear layer, and under ZeRO-3."""
     from peft import LoraConfig as PeftConfig
 
     if is_deepspeed_zero3_enabled():
@@ -47,6 +47,9 @@ def adapt(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
         torch.manual_seed(seed)
         model.add_adapter(PeftConfig(r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout,
                                      target_modules=rf"model\.language_model\..*\.({names})"))
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # peft makes it in the type of the weights beside it
+            parameter.data = parameter.data.float()
 
 
 def adapted(model: PreTrainedModel) -> bool:
