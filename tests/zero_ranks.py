@@ -1,8 +1,8 @@
 """Run by torchrun (tests/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …]], …].
 
-Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not, and every
-completion's tokens are written to OUTPUT/tokens-RANK.jsonl. KILL=RANK:CALL ends that rank, as kill -9 does, before its
-CALL-th rollout.
+Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not; stage 2's judge
+is asked about some of them, more on one process than on another. Every completion's tokens are written to
+OUTPUT/tokens-RANK.jsonl. KILL=RANK:CALL ends that rank, as kill -9 does, before its CALL-th rollout.
 """
 import gc
 import importlib
@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState, PartialState
 from gre.config import load
 from gre.rollout.transformers import TransformersRollout
 from gre.training import rl
+from stages import stage2
 
 RANK = os.environ.get("RANK", "0")
 
@@ -24,6 +25,13 @@ RANK = os.environ.get("RANK", "0")
 def lengths(groups):
     """A reward for every completion, by the characters it holds."""
     return [[len(text.encode()) % 7 / 7 for text in group.texts] for group in groups]
+
+
+def judged(texts, ask):
+    """P(True) of the texts of odd length, 0 for the others."""
+    odd = [i for i, text in enumerate(texts) if len(text) % 2]
+    asked = dict(zip(odd, ask(odd), strict=True))
+    return [asked.get(i, 0.0) for i in range(len(texts))]
 
 
 def recording(folder: Path):
@@ -45,12 +53,14 @@ def recording(folder: Path):
 def run(stage: str, keys: list[str]) -> None:
     """Run a stage as its command does, in this process."""
     module = importlib.import_module(f"stages.{stage}")
-    config, own = load(module.Config, keys), (rl.format_rewards, TransformersRollout.generate)
-    rl.format_rewards, TransformersRollout.generate = lengths, recording(Path(config.output_dir))
+    config = load(module.Config, keys)
+    own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate)
+    rl.format_rewards, stage2.judge_rewards = lengths, judged
+    TransformersRollout.generate = recording(Path(config.output_dir))
     try:
         module.run(config)
     finally:
-        rl.format_rewards, TransformersRollout.generate = own
+        rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate = own
         gc.collect()
 
 
