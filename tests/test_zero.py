@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from gre import handoff
 from gre.config import UserError, load
 from gre.models import lora, zero
 from gre.training.arguments import TrainConfig, training_arguments
+from gre.training.finish import save_model
 from stages import stage1
 from tests.test_judge import write_rows
 from tests.test_resume import lines
@@ -176,6 +178,18 @@ def test_a_split_model_is_made_whole_by_its_engine_only():
     with pytest.raises(ValueError, match="pass the engine, not its module"), zero.whole(
             SimpleNamespace(parameters=lambda: [parameter])):
         pass
+
+
+def test_a_tied_weight_is_written_once(tiny_vlm, tmp_path):
+    """ZeRO-2 hands out copies, in which the head is no longer the embedding."""
+    model, processor = tiny_vlm
+    copies = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert "lm_head.weight" in copies
+    trainer = SimpleNamespace(model=model, model_wrapped=model, is_world_process_zero=lambda: True, accelerator=(
+        SimpleNamespace(get_state_dict=lambda _: copies, unwrap_model=lambda model: model)))
+    save_model(trainer, processor, tmp_path)
+    assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "lm_head" in name]
+    assert handoff.check_model(tmp_path / "model")
 
 
 def test_what_deepspeed_would_do_silently_is_refused(tmp_path, monkeypatch):

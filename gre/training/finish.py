@@ -18,8 +18,10 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
         lora.merge(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
-        folder = Path(output_dir) / "model"
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=weights)
+        folder, model = Path(output_dir) / "model", trainer.accelerator.unwrap_model(trainer.model)
+        for name in model.all_tied_weights_keys:  # under ZeRO-2 a copy, which save_pretrained would write a second time
+            weights.pop(name, None)
+        model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
 
 
