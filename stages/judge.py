@@ -21,14 +21,7 @@ from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_judge, read_seed
 from gre.models.judge import Judge
-from gre.models.vlm import (
-    ModelConfig,
-    banned_tokens,
-    end_token_id,
-    freeze_vision,
-    load_model,
-    load_processor,
-)
+from gre.models.vlm import ModelConfig, banned_tokens, end_token_id, load_model, load_processor
 from gre.rollout.transformers import TransformersRollout
 from gre.training import judging, resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
@@ -37,6 +30,7 @@ from gre.training.finish import save_model, training_metrics
 from gre.training.photos import write_photos
 from gre.training.pictures import TrainingData, picture_loader
 from gre.training.sft import SFTTrainer, fitting_rows
+from gre.training.trained import load_trained
 
 STAGE = "judge"
 
@@ -85,10 +79,8 @@ def run(config: Config) -> None:
     seeds = judging.unseen(read_seed(config.policy.data), rows, config.policy.num_photos, config.seed) if policy else []
     if policy and not seeds:
         raise UserError(f"the judge saw every photo of {config.policy.data.path}: set policy.data.path to other photos")
-    model = load_model(parent.model_dir, weight_dtype(config.train))
+    model = load_trained(parent.model_dir, config.model, config.train, config.seed)
     Judge(model, processor)  # refuses a tokenizer without True and False as single tokens
-    if config.model.freeze_vision:
-        freeze_vision(model)
     folder = Path(config.output_dir)
     begun = resume.begin(config, args, parent)
     load = picture_loader(processor, config.data, folder)
@@ -119,7 +111,8 @@ def policy_parent(config: Config) -> handoff.Parent | None:
 def measure(config: Config, folder: Path, held_out: list, policy: handoff.Parent | None, seeds: list,
             device: torch.device) -> dict:
     """The quality of the saved judge, on this rank alone."""
-    judge = Judge(load_model(folder / "model").to(device), load_processor(folder / "model"))
+    model = load_model(folder / "model", weight_dtype(config.train, config.model)).to(device)
+    judge = Judge(model, load_processor(folder / "model"))
     metrics = judging.held_out_metrics(judge, held_out, config.seed, config.eval_batch_size)
     if policy is None:
         print("the judge was not measured on a policy: policy.model_name_or_path names none", flush=True)
@@ -134,7 +127,8 @@ def measure(config: Config, folder: Path, held_out: list, policy: handoff.Parent
 
 def completions_of(config: Config, policy: handoff.Parent, seeds: list, device: torch.device) -> list[list[str]]:
     """What the policy answers to the seed rows."""
-    processor, model = load_processor(policy.model_dir), load_model(policy.model_dir).to(device)
+    processor = load_processor(policy.model_dir)
+    model = load_model(policy.model_dir, weight_dtype(config.train, config.model)).to(device)
     tokenizer, settings = processor.tokenizer, config.policy
     rollout = TransformersRollout(
         end_token_id=end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,

@@ -14,13 +14,14 @@ from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import CoTRow, read_cot
 from gre.models.packing import Group
-from gre.models.vlm import ModelConfig, encode_prompt, encode_response, freeze_vision, load_model, load_processor
+from gre.models.vlm import ModelConfig, encode_prompt, encode_response, load_processor
 from gre.training import resume
-from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
+from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.callbacks import MetricsFile
 from gre.training.finish import hand_on, training_metrics
 from gre.training.pictures import Loader, TrainingData, picture_loader
 from gre.training.sft import SFTTrainer, fitting_rows, response_length
+from gre.training.trained import load_trained
 from gre.training.validation import ValidationConfig, validation_rows, watch
 
 
@@ -47,9 +48,7 @@ def run(config: Config) -> None:
     rows = fitting_rows(read_cot(config.data), partial(response_length, processor), config.model.max_length,
                         drop=config.data.on_bad_row == "drop")
     watched = validation_rows(config.validation)
-    model = load_model(parent.model_dir, weight_dtype(config.train))
-    if config.model.freeze_vision:
-        freeze_vision(model)
+    model = load_trained(parent.model_dir, config.model, config.train, config.seed)
     folder = Path(config.output_dir)
     begun = resume.begin(config, args, parent)
     load = picture_loader(processor, config.data, folder)

@@ -25,6 +25,7 @@ from gre.models.judge import Judge, completion_text
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.judge import judge_rewards
 from gre.training import judging, rl, verdict
+from gre.training.arguments import weight_dtype
 from gre.training.gate import check_gate
 from gre.training.grpo import Answers
 from gre.training.guards import JudgeGuard
@@ -96,7 +97,7 @@ def run_verdict(config: Config) -> None:
     policy = rl.start(config, {"stage1"}, verdict.read, verdict.prompt_length)
     policy.rows, held_out = judging.split_by_photo(policy.rows, config.held_out_share, config.seed)
     judging.check_split(policy.rows, held_out)
-    model = load_model(policy.parent.model_dir).to(policy.args.device)
+    model = load_model(policy.parent.model_dir, weight_dtype(config.train, config.model)).to(policy.args.device)
     exam = verdict.Exam(policy.processor, policy.rollout, held_out, config.grpo.num_generations, config.seed)
     parent = exam.sit(model)
     exam.check(parent, policy.parent.name)
@@ -116,7 +117,8 @@ def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Paren
     if not config.judge.accept_seen_photos:
         policy.rows = unseen_rows(policy.rows, judged_photos(parent), drop=config.data.on_bad_row == "drop")
     metrics = parent.manifest["metrics"] if parent.manifest else {}
-    judge = Judge(load_model(parent.model_dir).to(policy.args.device), load_processor(parent.model_dir))
+    model = load_model(parent.model_dir, weight_dtype(config.train, config.model)).to(policy.args.device)
+    judge = Judge(model, load_processor(parent.model_dir))
     if metrics.get("policy_sha256") != policy.parent.sha256:
         metrics = {**metrics, **measure_on_policy(config, policy, judge)}
     names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
@@ -127,7 +129,7 @@ def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
     """The judge's AUC on completions that the parent samples for some of the rows."""
     settings = config.judge
     rows = random.Random(config.seed).sample(policy.rows, min(settings.num_photos, len(policy.rows)))
-    model = load_model(policy.parent.model_dir).to(policy.args.device)
+    model = load_model(policy.parent.model_dir, weight_dtype(config.train, config.model)).to(policy.args.device)
     texts = judging.sample_completions(model, policy.processor, policy.rollout, rows, settings.num_generations,
                                        config.seed)
     metrics = judging.on_policy_metrics(judge, rows, texts, settings.true_within_km, settings.batch_size)

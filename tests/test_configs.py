@@ -27,7 +27,7 @@ def test_it_is_built_and_opens_with_its_command(path):
 
 def test_every_folder_has_every_stage():
     folders = {path.parent for path in FILES}
-    assert {folder.name for folder in folders} >= {"gre7b", "tiny"}
+    assert {folder.name for folder in folders} >= {"gre7b", "gre3b_lora", "tiny"}
     for folder in folders:
         assert {path.stem for path in folder.glob("*.yaml")} == {
             "stage1", "judge", "stage2", "stage2_verdict", "stage3"}

@@ -40,7 +40,7 @@ def test_memory_is_the_planner_s(ready, here):
     arguments = ["configs/gre7b/stage3.yaml", "data.path=elsewhere.jsonl", "gps.thetas_km=[25]",
                  "rollout.engine=transformers"]
     ready.check_memory("stage3", 8, 8, 80.0, arguments)
-    with pytest.raises(UserError, match=r"GiB are needed in the loss and a GPU has 45.0.*CHECK_MEMORY=no"):
+    with pytest.raises(UserError, match=r"GiB are needed in the rollout and a GPU has 45.0.*CHECK_MEMORY=no"):
         ready.check_memory("stage3", 8, 8, 45.0, arguments)
     ready.check_memory("stage3", 8, 8, 45.0, [*arguments, "rollout.max_new_tokens=256"])
 

@@ -4,6 +4,7 @@ The published shapes are those of the models' config.json; their parameter count
 transformers' own modules, are 3,754,622,976 (3B), 8,292,166,656 (7B), 33,452,718,336 (32B) and 73,410,777,344 (72B).
 """
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,13 @@ class Shape:
         block = (3 * v * v + 3 * v) + (v * v + v) + (3 * v * f + 2 * f + v) + 2 * v
         merger = v + (merged * merged + merged) + (merged * self.hidden + self.hidden)
         return PATCH_VALUES * v + self.vision_depth * block + merger
+
+    def adapter_parameters(self, rank: int, layers: Collection[str]) -> int:
+        """Weights of a LoRA adapter of that rank beside the named linear layers of the text model."""
+        h, k, f = self.hidden, self.kv_width, self.intermediate
+        sides = {"q_proj": h + h, "k_proj": h + k, "v_proj": h + k, "o_proj": h + h,
+                 "gate_proj": h + f, "up_proj": h + f, "down_proj": f + h}
+        return self.layers * rank * sum(sides[name] for name in layers)
 
     @property
     def parameters(self) -> int:

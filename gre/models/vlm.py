@@ -2,6 +2,7 @@
 
 Shapes: P prompt tokens (picture tokens included), L completion tokens, V words of the output head.
 """
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from torch import BoolTensor, LongTensor, Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
-from gre.models import attention
+from gre.models import attention, zero
+from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
 
 SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
@@ -44,6 +46,7 @@ class ModelConfig:
     max_length: int = option(4096, "tokens of prompt (picture included) and completion; longer rows are never cut")
     freeze_vision: bool = option(False, "leave the vision tower as it is")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+    lora: LoraConfig = option(LoraConfig, "train an adapter instead of the weights")
 
 
 def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None):
@@ -67,13 +70,15 @@ def pixel_budget(processor) -> PixelBudget:
     return PixelBudget(size["shortest_edge"], size["longest_edge"])
 
 
-def load_model(folder: str | Path, dtype: torch.dtype = torch.float32):
-    """The model of a folder with shared-prefix attention installed in its text part.
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_train: bool = False):
+    """The model of a folder with shared-prefix attention installed in its text part; whole on this rank, unless it is
+    to be trained under ZeRO-3, which splits it over all of them.
 
     Raises UserError when a weight is missing, unexpected or of another shape: a warning would let it train from noise.
     """
-    model, report = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
+    with nullcontext() if to_train else zero.put_away():
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
     faults = {fault: sorted(map(str, names)) for fault, names in report.items() if names}
     if faults:
         raise UserError(f"{folder} does not hold the weights its config.json describes: {faults}")

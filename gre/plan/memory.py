@@ -1,8 +1,9 @@
 """Bytes of one GPU, by part and by moment, from shapes alone. Pure arithmetic; loads no torch.
 
 What is counted is what this code does: `score` keeps a micro-batch's logits and makes as much of gradients, in the
-model's own type, with float32 for a few rows at a time; reference and judge are whole copies on every rank; generate
-keeps one cache of all completions it works on. Every completion is taken as long as the config allows.
+model's own type, with float32 for a few rows at a time; reference and judge are whole copies on every rank, and so is
+the policy while it samples; generate keeps one cache of all completions it works on. Every completion is taken as long
+as the config allows.
 
 Letters: T row tokens, N scored tokens, V words, h and f widths of the text model, v and w those of the vision tower.
 """
@@ -59,6 +60,7 @@ class Engine:
     """How weights are held: by Trainer alone (zero None) or by DeepSpeed's ZeRO stage `zero` over `ranks` GPUs.
 
     live, bucket, sub_group: DeepSpeed's stage3_max_live_parameters, reduce_bucket_size and sub_group_size, in weights.
+    adapter: weights of a LoRA adapter, which then are all that is trained; 0 for none.
     """
 
     ranks: int = 1
@@ -69,11 +71,17 @@ class Engine:
     live: int = 10**9
     bucket: int = 5 * 10**8
     sub_group: int = 10**9
+    adapter: int = 0
 
     @property
     def low(self) -> bool:
-        """Whether the weights themselves are bfloat16, with a float32 master in DeepSpeed."""
-        return self.bf16 and self.zero is not None
+        """Whether the weights themselves are bfloat16, with a float32 master in DeepSpeed or none, being frozen."""
+        return self.bf16 and (self.zero is not None or self.adapter > 0)
+
+    @property
+    def autocast(self) -> bool:
+        """Whether bfloat16 is autocast's."""
+        return self.bf16 and self.zero is None
 
     @property
     def weight_bytes(self) -> int:
@@ -97,10 +105,10 @@ class Engine:
 class Job:
     """One process of a training: the model, how it is held, and its largest batches.
 
-    sampled: completions generated at a time. reference, judge: bytes a weight of a second model, 0 for none.
-    measured: the policy's completions sampled at a time when a finished judge is measured, with two float32 models.
-    on_gpu: whether to add what CUDA takes for itself. served: bytes of a vLLM that generates instead, on a GPU, asleep
-    but for the rollout; 0 for none.
+    sampled: completions generated at a time. reference, judge: bytes a weight of a second model, None and 0 for none;
+    a reference of 0 bytes is the policy without its adapter. measured: the policy's completions sampled at a time when
+    a finished judge is measured, with two models. on_gpu: whether to add what CUDA takes for itself. served: bytes of a
+    vLLM that generates instead, on a GPU, asleep but for the rollout; 0 for none.
     """
 
     shape: Shape
@@ -110,7 +118,7 @@ class Job:
     checkpointing: bool = False
     frozen_vision: bool = False
     sampled: int = 0
-    reference: int = 0
+    reference: int | None = None
     judge: int = 0
     judge_shape: Shape | None = None
     measured: Batch | None = None
@@ -126,18 +134,20 @@ class Job:
 def parts(job: Job) -> dict[str, float]:
     """{part: bytes} of one GPU, each at its own largest; they do not all meet, see `moments`."""
     shape, engine = job.shape, job.engine
-    trained = _trained(job)
+    trained, served = _trained(job), job.served and job.on_gpu  # vLLM is sent the weights one at a time
     found = {
-        "weights": shape.parameters * engine.weight_bytes * (0 if engine.offload_weights else engine.share(3)),
+        "weights": shape.parameters * engine.weight_bytes * (0 if engine.offload_weights else engine.share(3))
+        + engine.adapter * (4 if engine.zero is None else engine.weight_bytes),
         "gathered weights": _gathered(job),
+        "weights gathered to sample": (shape.parameters * engine.weight_bytes
+                                       if job.sampled and engine.zero == 3 and not served else 0),
         "master weights and optimizer": trained * _optimizer_bytes(engine) * engine.share(1),
         "gradients": _gradients(engine, trained, shape),
         "float32 gradients": _step(engine, trained),
         "activations": _saved(job) + max(_text_backward(job), _vision_backward(job)) + _casts(job),
         "logits": _logits(job),
-        "rollout engine": (job.served if job.served and job.on_gpu else
-                           _rollout(shape, job.sampled, job.batch, engine.activation_bytes)),
-        "reference": shape.parameters * job.reference,
+        "rollout engine": job.served if served else _rollout(shape, job.sampled, job.batch, engine.activation_bytes),
+        "reference": shape.parameters * (job.reference or 0),
         "judge": (job.judge_shape or shape).parameters * job.judge,
         "measuring": _measuring(job),
     }
@@ -155,7 +165,8 @@ def moments(job: Job) -> dict[str, float]:
     saved, casts, text, vision = _saved(job), _casts(job), _text_backward(job), _vision_backward(job)
     before_vision = 0.0 if job.frozen_vision else job.shape.vision_parameters * size["gradients"] / _trained(job)
     found = {
-        "rollout": held + kept + casts + size["rollout engine"] if job.sampled else 0.0,
+        "rollout": (held - size["gathered weights"] + size["weights gathered to sample"] + kept + casts
+                    + size["rollout engine"]) if job.sampled else 0.0,
         "loss": held + grown + casts + saved + size["logits"],
         # The last text layer, where it begins, meets all activations; the first one, where only the vision tower is
         # left, most gradients; the first vision block all of them. Casts are freed on the way.
@@ -185,6 +196,8 @@ def host_bytes(job: Job) -> float:
 
 
 def _trained(job: Job) -> int:
+    if job.engine.adapter:
+        return job.engine.adapter
     return job.shape.parameters - (job.shape.vision_parameters if job.frozen_vision else 0)
 
 
@@ -205,7 +218,8 @@ def _gathered(job: Job) -> float:
 def _gradients(engine: Engine, trained: int, shape: Shape) -> float:
     if engine.zero is None:  # DDP keeps its buckets beside the gradients
         return 4 * trained * (1 if engine.ranks == 1 else 2)
-    bucket = engine.weight_bytes * max(min(engine.bucket, trained), shape.embedding_parameters)  # reduced in one piece
+    largest = 0 if engine.adapter else shape.embedding_parameters  # reduced in one piece
+    bucket = engine.weight_bytes * max(min(engine.bucket, trained), largest)
     if engine.offload_optimizer and engine.zero >= 2:
         return bucket
     return engine.weight_bytes * trained * engine.share(2) + bucket
@@ -270,6 +284,8 @@ def _text_layer(job: Job) -> float:
         rows = job.batch.seen_by_tails
         attention = width * (h * (3 * t + 2 * rows + 2 * t) + rows * job.batch.length)
     attention += 4 * job.shape.heads * t
+    if job.engine.adapter and job.engine.autocast:                      # a cast of its input for every adapter
+        attention += width * (6 * h + job.shape.intermediate) * t
     return _norms(job.engine, 3) * h * t + 4 * width * job.shape.intermediate * t + attention
 
 
@@ -302,7 +318,9 @@ def _ends(job: Job) -> float:
 def _logits(job: Job) -> float:
     """Logits of the scored tokens, their gradients, and what a chunk of them takes."""
     entries = job.batch.scored_tokens * job.shape.vocab
-    return LOGITS_COPIES * job.engine.activation_bytes * entries + min(3 * 4 * entries, CHUNK_BYTES)
+    # Autocast: accelerate hands the logits out in float32, and the head wants their gradients in bfloat16 besides.
+    each = 4 * LOGITS_COPIES + 2 if job.engine.autocast else LOGITS_COPIES * job.engine.activation_bytes
+    return each * entries + min(3 * 4 * entries, CHUNK_BYTES)
 
 
 def _rollout(shape: Shape, completions: int, batch: Batch, width: int) -> float:
@@ -314,7 +332,8 @@ def _rollout(shape: Shape, completions: int, batch: Batch, width: int) -> float:
 
 
 def _measuring(job: Job) -> float:
-    """Judge and policy, both in float32, and the policy's cache, on the first GPU after training."""
+    """Judge and policy and the policy's cache, on the first GPU after training."""
     if job.measured is None:
         return 0.0
-    return 2 * 4 * job.shape.parameters + _rollout(job.shape, job.measured.completions, job.measured, 4)
+    width = job.engine.weight_bytes
+    return 2 * width * job.shape.parameters + _rollout(job.shape, job.measured.completions, job.measured, width)

@@ -1,6 +1,6 @@
 """From a stage's config file to the Job whose memory is counted: what is trained, how, and on how much at a time."""
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,14 @@ def read_recipe(argv: list[str]) -> Recipe:
 def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     """The largest moment of `stage` on each of `gpus` GPUs. Raises UserError when its model or engine is unknown."""
     parent, train = find_parent(recipe.model_name_or_path, file), recipe.train
-    engine = read_engine(train, gpus, parent.shape)
+    lora = recipe.model.lora
+    adapter = parent.shape.adapter_parameters(lora.r, lora.target_modules) if lora.r else 0
+    engine = replace(read_engine(train, gpus, parent.shape), adapter=adapter)
+    if adapter and engine.zero == 3:
+        raise UserError(f"an adapter is not trained under ZeRO-3, which {train.deepspeed} asks for: name zero2.json")
     common = {"shape": parent.shape, "engine": engine, "accumulation": train.gradient_accumulation_steps,
-              "checkpointing": recipe.model.gradient_checkpointing, "frozen_vision": recipe.model.freeze_vision}
+              "checkpointing": recipe.model.gradient_checkpointing,
+              "frozen_vision": recipe.model.freeze_vision or adapter > 0}
     visual = (recipe.model.max_pixels or parent.max_pixels or MAX_PIXELS) // SIDE_PIXELS**2
     rows, whole = train.per_device_batch_size, recipe.model.max_length
     if stage in ("stage1", "judge"):
@@ -86,8 +91,9 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
     return Job(batch=Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length), sampled=at_a_time * group,
                served=_served(recipe, parent.shape),
-               reference=engine.weight_bytes if recipe.grpo.beta else 0, judge=4 if judged else 0,
-               judge_shape=_judge_shape(recipe, file) if judged else None, **common)
+               reference=(0 if adapter else engine.weight_bytes) if recipe.grpo.beta else None,
+               judge=engine.weight_bytes if judged else 0, judge_shape=_judge_shape(recipe, file) if judged else None,
+               **common)
 
 
 def _served(recipe: Recipe, shape: Shape) -> float:

@@ -92,8 +92,10 @@ def changes(recipe: Recipe, stage: str, file: Path) -> list[dict[str, object]]:
     found += [{"train.deepspeed": str(path), "train.bf16": True} for path in shipped]
     if not recipe.model.gradient_checkpointing:
         found.append({"model.gradient_checkpointing": True})
-    if not recipe.model.freeze_vision:
-        found.append({"model.freeze_vision": True})
+    if not recipe.model.lora.r:
+        if not recipe.model.freeze_vision:
+            found.append({"model.freeze_vision": True})
+        found.append({"model.lora.r": 32, "train.deepspeed": None, "train.bf16": True})
     if train.per_device_batch_size > 1:
         half = train.per_device_batch_size // 2
         found.append({"train.per_device_batch_size": half,
@@ -136,12 +138,13 @@ def _held(job: Job) -> str:
     both = (("optimizer", engine.offload_optimizer), ("weights", engine.offload_weights))
     offload = [name for name, on in both if on]
     return (kind + (f", {' and '.join(offload)} in the machine's memory" if offload else "")
-            + (", bfloat16" if engine.low else ", bfloat16 autocast" if engine.bf16 else ", float32")
+            + (", bfloat16" if engine.low else ", bfloat16 autocast" if engine.autocast else ", float32")
+            + (f", an adapter of {engine.adapter:,} weights" if engine.adapter else "")
             + (", activations recomputed" if job.checkpointing else ""))
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _gib(size: float) -> float:

@@ -1,7 +1,7 @@
 """Tokens and FLOPs of one optimizer step over all GPUs. Pure arithmetic; loads no torch.
 
 A multiply and an add are two FLOPs; matrix products and attention count, the rest is left out. A backward pass costs
-two forward passes, checkpointing one more.
+two forward passes, one where the weights are frozen, checkpointing one more.
 """
 from dataclasses import dataclass
 
@@ -23,9 +23,10 @@ def work(job: Job) -> Work:
     """The step of `job`, its batches over all micro-batches and ranks."""
     times = job.accumulation * job.engine.ranks
     once = forward_flops(job.shape, job.batch) * times
+    passes = (2 if job.engine.adapter else 3) + (1 if job.checkpointing else 0)  # frozen weights want no gradients
     flops = {"rollout": once if job.sampled else 0.0,  # the prompts once, then token after token
              "judge": forward_flops(job.judge_shape or job.shape, job.batch) * times if job.judge else 0.0,
-             "reference": once if job.reference else 0.0, "update": once * (4 if job.checkpointing else 3)}
+             "reference": once if job.reference is not None else 0.0, "update": once * passes}
     return Work(job.batch.prompts * times, job.batch.tokens * times, job.batch.scored_tokens * times,
                 {name: count for name, count in flops.items() if count})
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
+from gre.models import zero
 from gre.models.packing import Prompt, positions
 from gre.rollout.rollout import Completion
 
@@ -38,7 +39,8 @@ class TransformersRollout:
         """See `Rollout`."""
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
-        generator = next(module for module in model.modules() if hasattr(module, "generate"))
+        # Not hasattr: DeepSpeed's engine answers for the module inside it, but what is set on it stays outside.
+        generator = next(module for module in model.modules() if isinstance(module, GenerationMixin))
         own, was_training = generator.generation_config, generator.training
         generator.eval()  # gradient checkpointing would switch the cache off
         # generate fills every gap in the config it is given from the model's own: so the model's own is put away.
@@ -47,10 +49,11 @@ class TransformersRollout:
         per_batch = max(1, self.batch_size // num_generations)
         completions = []
         try:
-            for start in range(0, len(prompts), per_batch):
-                part = slice(start, start + per_batch)
-                uniforms = _uniforms(keys[part], num_generations, seed, step, self.max_new_tokens)
-                completions += self._batch(generator, prompts[part], num_generations, uniforms, greedy)
+            with zero.whole(model):
+                for start in range(0, len(prompts), per_batch):
+                    part = slice(start, start + per_batch)
+                    uniforms = _uniforms(keys[part], num_generations, seed, step, self.max_new_tokens)
+                    completions += self._batch(generator, prompts[part], num_generations, uniforms, greedy)
         finally:
             generator.train(was_training)
             generator.generation_config = own
@@ -66,7 +69,8 @@ class TransformersRollout:
         rows = model.generate(
             input_ids=ids.repeat_interleave(num_generations, 0), past_key_values=cache,
             attention_mask=mask.repeat_interleave(num_generations, 0),
-            logits_processor=LogitsProcessorList([draw]))[:, ids.shape[1]:].cpu()
+            logits_processor=LogitsProcessorList([draw]),
+            synced_gpus=False)[:, ids.shape[1]:].cpu()  # `whole` lets each rank stop when its own rows have ended
         base.rope_deltas = None
         log_probs = torch.stack(draw.log_probs, 1).cpu()                                 # (rows, steps)
         ended = (rows == self.end_token_id).int()

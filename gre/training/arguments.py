@@ -1,4 +1,5 @@
 """The optimiser's settings and what becomes of them: transformers' TrainingArguments."""
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from gre.config import UserError, option
+from gre.models.vlm import ModelConfig
 
 DDP_TIMEOUT_SECONDS = 4 * 3600  # a rank may wait for rollouts, a judge or a large file
 
@@ -37,10 +39,14 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
                        gradient_checkpointing: bool = False) -> TrainingArguments:
     """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`.
 
-    Raises UserError when the DeepSpeed config is missing, or one process sees several GPUs.
+    Raises UserError when the DeepSpeed config is missing or would save no weights or there is no launcher,
+    and when one process sees several GPUs.
     """
-    if train.deepspeed and not Path(train.deepspeed).is_file():
-        raise UserError(f"there is no DeepSpeed config {train.deepspeed}: set train.deepspeed to a JSON file or null")
+    if train.deepspeed:
+        check_deepspeed(Path(train.deepspeed))
+        if "WORLD_SIZE" not in os.environ:
+            raise UserError("DeepSpeed needs a launcher, for one process too: start the stage with torchrun "
+                            "--nproc_per_node 1, or set train.deepspeed=null")
     if train.save_total_limit < 1:
         raise UserError(f"train.save_total_limit is {train.save_total_limit}: keep at least one checkpoint; "
                         "train.save_steps=0 writes none")
@@ -62,12 +68,32 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
         raise UserError(f"one process sees {arguments.n_gpu} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start "
                         "one process a GPU with torchrun")
+    if train.deepspeed and arguments.use_cpu:
+        from deepspeed import init_distributed
+
+        init_distributed("gloo")  # accelerate does it on GPUs only; ZeRO-3, not told, would count one process
     return arguments
 
 
-def weight_dtype(train: TrainConfig) -> torch.dtype:
-    """What the trained weights are loaded as: bfloat16 only where DeepSpeed keeps a float32 master."""
-    return torch.bfloat16 if train.bf16 and train.deepspeed else torch.float32
+def check_deepspeed(path: Path) -> None:
+    """Raise UserError unless DeepSpeed's config is there and lets ZeRO-3 save whole weights: its own default saves a
+    folder without any, and only warns."""
+    try:
+        zero = json.loads(path.read_text(encoding="utf-8"))["zero_optimization"]
+        stage = zero["stage"]
+    except FileNotFoundError:
+        raise UserError(f"there is no DeepSpeed config {path}: set train.deepspeed to a JSON file or null") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no DeepSpeed config with zero_optimization.stage: {error!r}") from None
+    if stage == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
+        raise UserError(f"with {path} no weights would be saved: set stage3_gather_16bit_weights_on_model_save to true "
+                        "in its zero_optimization")
+
+
+def weight_dtype(train: TrainConfig, model: ModelConfig) -> torch.dtype:
+    """What a stage's models are loaded as: bfloat16 only where DeepSpeed keeps a float32 master of what is trained, or
+    where an adapter is. Reference and judge are loaded the same way, and a judge is measured as it will be asked."""
+    return torch.bfloat16 if train.bf16 and (train.deepspeed or model.lora.r) else torch.float32
 
 
 def check_weights(model, args: TrainingArguments) -> None:

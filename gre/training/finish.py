@@ -3,22 +3,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformers import Trainer
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gre import handoff
+from gre.models import lora
 
 
 def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
-    """Write `output_dir/model`. Every rank must call it, since ZeRO-3 gathers the weights.
+    """Write `output_dir/model`; an adapter is merged into the trainer's model first. Every rank must call it, since
+    ZeRO-3 gathers the weights.
 
     No pickle is handed on, so Trainer.save_model is not used.
     """
+    if lora.adapted(trainer.model):
+        lora.merge(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
-        folder = Path(output_dir) / "model"
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=weights)
+        folder, model = Path(output_dir) / "model", trainer.accelerator.unwrap_model(trainer.model)
+        for name in model.all_tied_weights_keys:  # under ZeRO-2 a copy, which save_pretrained would write a second time
+            weights.pop(name, None)
+        model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
-        unset_hf_deepspeed_config()  # whoever loads this model next, on this rank, loads the whole of it
 
 
 def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,

@@ -10,6 +10,7 @@ tokens, not first over each completion (`grpo.normalize: sequence` does that); t
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
 from gre.config import option
+from gre.models import lora
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import score
 from gre.rollout.rollout import Completion, Rollout
@@ -86,9 +88,10 @@ class GRPOTrainer(ResumableTrainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
-    from, frozen; None when beta is 0. samples: the file that gets one group of every step. on_rollout: called on every
-    process once a step's completions are rewarded and before anything is learned from them; it may stop the run.
-    labels: one per row, when every step shall hold as many True as False ones.
+    from, frozen, or `model` itself, which without its adapter is that policy; None when beta is 0. samples: the file
+    that gets one group of every step. on_rollout: called on every process once a step's completions are rewarded and
+    before anything is learned from them; it may stop the run. labels: one per row, when every step shall hold as many
+    True as False ones.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
@@ -105,7 +108,9 @@ class GRPOTrainer(ResumableTrainer):
         super().__init__(model=model, args=args, train_dataset=_Prompts(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
-        self.reference = reference and reference.eval().requires_grad_(False).to(args.device)
+        if reference is not None and reference is not model:
+            reference.eval().requires_grad_(False).to(args.device)
+        self.reference = reference
         self.add_callback(_StepClock(self.meter))
         self.stateful |= {"meter": self.meter, "samples": _Samples(self.samples)}
         self.cut_only_every(grpo.num_iterations)
@@ -204,7 +209,7 @@ class GRPOTrainer(ResumableTrainer):
                     advantages=advantage[part].flatten().to(device),
                     sampled=torch.cat([one.log_probs for group in groups[part] for one in group]).to(device),
                     old=self._log_probs(self.model, packed) if self.grpo.num_iterations > 1 else None,
-                    reference=None if self.reference is None else self._log_probs(self.reference, packed))})
+                    reference=self._reference_log_probs(packed))})
                 self._check_micro_batch(micro_batches[-1]["batch"])
                 start = part.stop
         tokens = sum(len(one.token_ids) for group in groups for one in group)
@@ -214,8 +219,8 @@ class GRPOTrainer(ResumableTrainer):
     def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
         """The step's completions of these rows, given by their numbers."""
         try:
-            return self.rollout.generate(self.model, prompts, self.grpo.num_generations, rows, seed=self.args.seed,
-                                         step=self.state.global_step // self.grpo.num_iterations)
+            return self.rollout.generate(self.model_wrapped, prompts, self.grpo.num_generations, rows,
+                                         seed=self.args.seed, step=self.state.global_step // self.grpo.num_iterations)
         except FloatingPointError as error:
             numerics.stop(self.args, self.state.global_step + 1, str(error),
                           [numerics.fields(self.rows[row]) for row in rows], prompts)
@@ -262,6 +267,12 @@ class GRPOTrainer(ResumableTrainer):
     def _log_probs(self, model, groups: list[Group]) -> Tensor:
         with self.compute_loss_context_manager():
             return score(model, groups, temperature=self.rollout.temperature, banned=self.rollout.banned).log_probs
+
+    def _reference_log_probs(self, groups: list[Group]) -> Tensor | None:
+        if self.reference is None:
+            return None
+        with lora.off(self.model) if self.reference is self.model else nullcontext():
+            return self._log_probs(self.reference, groups)
 
     def _measure(self, groups: list[list[Completion]], rewards: dict[str, Tensor], total: Tensor) -> None:
         self.meter.add("reward", total)

@@ -23,12 +23,13 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from gre import handoff
 from gre.config import UserError, save
+from gre.models import lora
 from gre.models.vlm import load_model
 from gre.training import checkpoints
 from gre.training.stopping import STATUS, StopSignal
 
 LOCK = "lock"
-MODEL_FILES = ("config.json", "generation_config.json")
+MODEL_FILES = ("config.json", "generation_config.json", "adapter_config.json")
 
 
 class Stateful(Protocol):
@@ -108,7 +109,10 @@ class ResumableTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         """Trainer's own takes the file's names for the model's, finds none of them, warns and starts over. `load_model`
-        maps the names and refuses a missing or unexpected one."""
+        maps the names and refuses a missing or unexpected one. Of a model with an adapter, that alone was saved."""
+        if lora.adapted(self.model):
+            lora.load(self.model, resume_from_checkpoint)
+            return
         loaded = load_model(resume_from_checkpoint, next(self.model.parameters()).dtype)
         self.model.load_state_dict(loaded.state_dict(), strict=True)
 
@@ -238,7 +242,7 @@ def end(run: Run, processor, best_step: int | None = None) -> None:
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name not in MODEL_FILES and not path.name.startswith("model"):
+            elif path.name not in MODEL_FILES and not path.name.startswith(("model", "adapter_model")):
                 path.unlink()
         processor.save_pretrained(folder)
     (run.folder / "checkpoints" / LOCK).unlink()

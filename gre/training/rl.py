@@ -20,7 +20,6 @@ from gre.models.vlm import (
     banned_tokens,
     encode_prompt,
     end_token_id,
-    freeze_vision,
     load_model,
     load_processor,
     pixel_budget,
@@ -38,6 +37,7 @@ from gre.training.guards import Alarms, GuardsConfig
 from gre.training.pictures import Loader, TrainingData, picture_loader
 from gre.training.resume import Stateful
 from gre.training.sft import fitting_rows, row_prompt_length
+from gre.training.trained import load_trained
 from gre.training.validation import ValidationConfig, validation_rows, watch
 
 ENGINES = ("auto", "transformers", "vllm")
@@ -103,8 +103,8 @@ def start(config: RLConfig, parent_stages: set[str], read: Callable[[DataConfig]
                         lambda row: prompt_length(processor, row) + config.rollout.max_new_tokens,
                         config.model.max_length, drop=config.data.on_bad_row == "drop")
     if choose_engine(config.rollout.engine) == "vllm" and config.data.cache_gib:
-        raise UserError("data.cache_gib keeps processed pictures, and vLLM processes them itself: write data.cache_gib=0 "
-                        "or rollout.engine=transformers")
+        raise UserError("data.cache_gib keeps processed pictures, and vLLM processes pictures itself: write "
+                        "data.cache_gib=0 or rollout.engine=transformers")
     rollout = make_rollout(config.rollout, parent, processor, config.model.max_length,
                            torch.bfloat16 if config.train.bf16 else torch.float32)
     return Policy(args, parent, processor, rows, validation_rows(config.validation), rollout)
@@ -125,11 +125,11 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     the manifest shall hold; measure: the same, from the trained model, on every rank. made_of: sha256 of what else the
     weights come from. stateful: what a resumed run has to remember.
     """
-    folder, model_dir, dtype = Path(config.output_dir), policy.parent.model_dir, weight_dtype(config.train)
-    model = load_model(model_dir, dtype)
-    if config.model.freeze_vision:
-        freeze_vision(model)
-    reference = load_model(model_dir, dtype) if config.grpo.beta else None  # always the parent, after a resume too
+    folder, model_dir = Path(config.output_dir), policy.parent.model_dir
+    model = load_trained(model_dir, config.model, config.train, config.seed)
+    reference = None
+    if config.grpo.beta:  # always the parent, after a resume too: under an adapter the policy still holds it
+        reference = model if config.model.lora.r else load_model(model_dir, weight_dtype(config.train, config.model))
     begun = resume.begin(config, policy.args, policy.parent, engine=policy.rollout.engine, **(made_of or {}))
     load = picture_loader(policy.processor, config.data, folder)
     trainer = GRPOTrainer(
@@ -139,7 +139,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
         callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)
     watch(trainer, policy.processor, config.validation, policy.validation)
     resume.train(trainer, begun)
-    measured = measure(trainer.model) if measure else {}
+    measured = measure(trainer.model_wrapped) if measure else {}
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured,
                      "rollout": {"engine": policy.rollout.engine, "version": policy.rollout.version}})

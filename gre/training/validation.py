@@ -74,10 +74,10 @@ class Validation(TrainerCallback):
     def load_state_dict(self, state: dict) -> None:
         self.best = state["best"]
 
-    def on_step_end(self, args, state, control, model=None, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs):
         if state.global_step % self.every:
             return
-        logs, due = self.measure(model), control.should_log
+        logs, due = self.measure(self.trainer.model_wrapped), control.should_log
         self.trainer.log(logs)
         control.should_log = due  # Trainer takes it that the step's own log has been written
         if self.best is None or logs["eval/reward"] > self.best:

@@ -1,0 +1,213 @@
+"""DeepSpeed on two processes: the numbers of one, whole models handed on, and a killed run that goes on."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from gre import handoff
+from gre.config import UserError, load
+from gre.models import lora, zero
+from gre.training.arguments import TrainConfig, training_arguments
+from gre.training.finish import save_model
+from stages import stage1
+from tests.test_judge import write_rows
+from tests.test_resume import lines
+from tests.test_rl_stages import vlm, write_judge, write_stage  # noqa: F401 one is a fixture
+from tests.zero_ranks import run
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="DeepSpeed builds its CPU operators, by a C++ "
+                                    "compiler")
+
+
+def engine(name):
+    return f"train.deepspeed={ROOT}/configs/deepspeed/{name}.json"
+
+
+RL = ["data.path=seed/seed.jsonl", "grpo.num_generations=3", "rollout.max_new_tokens=6", "train.save_steps=1"]
+STAGES = {
+    "stage1": ["model_name_or_path=base", "data.path=cot/cot.json"],
+    "judge": ["model_name_or_path=base", "data.path=judged/judge.json", "held_out_share=0.3"],
+    "stage2": ["model_name_or_path=run/stage1", "judge.model_name_or_path=run/judge", *RL],
+    "stage3": ["model_name_or_path=run/stage2", *RL],
+}
+
+
+def job(stage, folder, per_process, *keys):
+    """A stage of three steps of four prompts."""
+    return [stage, [*STAGES[stage], f"output_dir=out/{folder}", "train.max_steps=3", "train.learning_rate=1e-4",
+                    "train.warmup_steps=0", f"train.per_device_batch_size={per_process}", *keys]]
+
+
+JOBS = [
+    job("stage3", "zero3_stage3", 2, engine("zero3")),
+    job("stage3", "zero2_stage3", 2, engine("zero2")),
+    job("stage2", "zero3_stage2", 1, engine("zero3"), "train.gradient_accumulation_steps=2"),
+    job("judge", "zero3_judge", 2, engine("zero3")),
+    job("stage1", "zero3_stage1", 2, engine("zero3"), "model_name_or_path=untied"),
+    job("stage1", "bf16_stage1", 2, engine("zero3"), "train.bf16=true"),
+    job("stage1", "lora_stage1", 2, engine("zero2"), "model.lora.r=4"),
+    job("stage3", "lora_stage3", 2, engine("zero2"), "model.lora.r=4"),
+]
+KILLED = job("stage3", "killed", 2, engine("zero3"))  # the last, since it ends both processes
+
+
+def torchrun(jobs, **environment):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+               f"{ROOT}/tests/zero_ranks.py", json.dumps(jobs)]
+    return subprocess.run(command, capture_output=True, text=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment})
+
+
+def write_data(vlm, untied):  # noqa: F811
+    """Base models, finished stages and the data all four stages read, in the current folder."""
+    for part in vlm:
+        part.save_pretrained("base")
+    for part in untied:
+        part.save_pretrained("untied")
+    sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
+    write_stage(vlm, "stage2", {})
+    for folder in ("seed", "cot"):
+        Path(folder, "imgs").mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (56 + 28 * (i % 3), 56), (20 * i, 99, 200 - 10 * i)).save(f"{folder}/imgs/{i}.png")
+    Image.new("RGB", (56, 56), (1, 2, 3)).save("seed/imgs/judged.png")
+    write_judge(vlm, sha256)
+    rows = [{"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9, "gt_lon": 2.3}
+            for i in range(12)]
+    Path("seed/seed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"image": f"images/{i}.png", "gt_lat": 48.9, "gt_lon": 2.3, "conversations": [
+        {"from": "human", "value": "<image>\nWhere?"},
+        {"from": "gpt", "value": f"<think>{'sign ' * (i % 4)}</think><answer>{i}.5, 2</answer>"}]} for i in range(12)]
+    Path("cot/cot.json").write_text(json.dumps(rows))
+    write_rows(Path("judged"), 20)
+
+
+@pytest.fixture(scope="module")
+def ran(vlm, tmp_path_factory):  # noqa: F811
+    """The folder in which every job ran on two processes, the last until one of them was killed, then again."""
+    from gre.tiny.model import build
+
+    untied = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=64, layers=2,
+                   vocabulary=400, tied=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("zero"))
+        write_data(vlm, untied)
+        done = torchrun(JOBS)
+        assert done.returncode == 0, done.stderr[-5000:]
+        killed = torchrun([KILLED], KILL="1:3")
+        assert killed.returncode != 0 and not Path("out/killed/manifest.json").exists()
+        again = torchrun([KILLED])
+        assert again.returncode == 0, again.stderr[-5000:]
+        assert "going on from out/killed/checkpoints/checkpoint-2" in again.stdout
+        yield Path.cwd()
+
+
+def steps(folder):
+    """(loss, norm of the gradient) of every step."""
+    return [(line["loss"], line["grad_norm"]) for line in lines(folder / "metrics.jsonl") if "loss" in line]
+
+
+def tokens(folder, call):
+    """{row: tokens of its completions} of all processes' `call`-th rollout."""
+    return {row: words for path in sorted(folder.glob("tokens-*.jsonl"))
+            for row, words in json.loads(path.read_text().splitlines()[call]).items()}
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize(("name", "keys"), [
+    ("zero3_stage3", []), ("zero2_stage3", []), ("zero3_stage2", []), ("zero3_judge", []),
+    ("zero3_stage1", ["model_name_or_path=untied"]), ("lora_stage1", ["model.lora.r=4"]),
+    ("lora_stage3", ["model.lora.r=4"])])
+def test_the_numbers_of_one_process(ran, name, keys):
+    """Loss and norm of each step, the first step's tokens, and the weights handed on."""
+    stage, folder = name.split("_")[1], ran / "out" / name
+    run(*job(stage, f"one_{name}", 4, *keys))
+    one = ran / "out" / f"one_{name}"
+    assert len(steps(folder)) == 3 and all(norm > 0 for _, norm in steps(folder))
+    for ours, theirs in zip(steps(folder), steps(one), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+    if stage in ("stage2", "stage3"):
+        assert len(tokens(one, 0)) == 4 and tokens(folder, 0) == tokens(one, 0)
+    ours, theirs = (AutoModelForImageTextToText.from_pretrained(path / "model").state_dict() for path in (folder, one))
+    base = AutoModelForImageTextToText.from_pretrained(
+        ran / (keys[0].split("=")[1] if keys and "untied" in keys[0] else "base")).state_dict()
+    assert ours.keys() == theirs.keys() == base.keys()
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in ours)  # Adam's first steps are signs
+    assert any(not torch.equal(ours[key], base[key]) for key in ours)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("name", ["zero3_stage3", "zero3_judge", "zero3_stage1", "bf16_stage1", "lora_stage3"])
+def test_whole_models_are_handed_on(ran, name):
+    """Tied and untied, in the type they were trained in, loaded by transformers alone."""
+    folder = ran / "out" / name / "model"
+    model, report = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+    assert model.dtype == (torch.bfloat16 if name.startswith("bf16") else torch.float32)
+    tied = model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    assert tied == (name != "zero3_stage1")
+    assert AutoProcessor.from_pretrained(folder).chat_template and GenerationConfig.from_pretrained(folder).eos_token_id
+    assert handoff.check_model(folder) and not list(folder.glob("*.bin"))
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_killed_run_goes_on_to_the_same_weights(ran):
+    """One of two processes is killed before the third rollout: no row is lost, none is trained on twice."""
+    whole, killed = ran / "out" / "zero3_stage3", ran / "out" / "killed"
+    assert lines(killed / "metrics.jsonl") == lines(whole / "metrics.jsonl")
+    assert (killed / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+    assert [tokens(killed, call) for call in range(3)] == [tokens(whole, call) for call in range(3)]
+    assert handoff.read_manifest(killed)["model_sha256"] == handoff.read_manifest(whole)["model_sha256"]
+
+
+def test_a_split_model_is_made_whole_by_its_engine_only():
+    parameter = SimpleNamespace(ds_id=0)
+    with pytest.raises(ValueError, match="pass the engine, not its module"), zero.whole(
+            SimpleNamespace(parameters=lambda: [parameter])):
+        pass
+
+
+def test_a_tied_weight_is_written_once(tiny_vlm, tmp_path):
+    """ZeRO-2 hands out copies, in which the head is no longer the embedding."""
+    model, processor = tiny_vlm
+    copies = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert "lm_head.weight" in copies
+    trainer = SimpleNamespace(model=model, model_wrapped=model, is_world_process_zero=lambda: True, accelerator=(
+        SimpleNamespace(get_state_dict=lambda _: copies, unwrap_model=lambda model: model)))
+    save_model(trainer, processor, tmp_path)
+    assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "lm_head" in name]
+    assert handoff.check_model(tmp_path / "model")
+
+
+def test_what_deepspeed_would_do_silently_is_refused(tmp_path, monkeypatch):
+    def arguments(content):
+        (tmp_path / "ds.json").write_text(content)
+        training_arguments(TrainConfig(deepspeed=str(tmp_path / "ds.json")), tmp_path, seed=0)
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for content, message in (('{"zero_optimization": {"stage": 3}}', "no weights would be saved"),
+                             ('{"zero_optimization": {"stage": 2}}', "DeepSpeed needs a launcher"),
+                             ("{}", "no DeepSpeed config with zero_optimization.stage"), ("[", "no DeepSpeed config")):
+        with pytest.raises(UserError, match=message):
+            arguments(content)
+    with pytest.raises(UserError, match="there is no DeepSpeed config none.json"):
+        training_arguments(TrainConfig(deepspeed="none.json"), tmp_path, seed=0)
+
+
+def test_an_adapter_under_zero3_is_refused(tiny_vlm, monkeypatch):
+    monkeypatch.setattr(lora, "is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(UserError, match="not trained under ZeRO-3: set train.deepspeed=configs/deepspeed/zero2.json"):
+        lora.adapt(tiny_vlm[0], load(stage1.Config, ["output_dir=a", "model_name_or_path=b"]).model.lora, 0)

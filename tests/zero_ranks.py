@@ -1,0 +1,73 @@
+"""Run by torchrun (tests/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …]], …].
+
+Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not; stage 2's judge
+is asked about some of them, more on one process than on another. Every completion's tokens are written to
+OUTPUT/tokens-RANK.jsonl. KILL=RANK:CALL ends that rank, as kill -9 does, before its CALL-th rollout.
+"""
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from accelerate.state import AcceleratorState, PartialState
+
+from gre.config import load
+from gre.rollout.transformers import TransformersRollout
+from gre.training import rl
+from stages import stage2
+
+RANK = os.environ.get("RANK", "0")
+
+
+def lengths(groups):
+    """A reward for every completion, by the characters it holds."""
+    return [[len(text.encode()) % 7 / 7 for text in group.texts] for group in groups]
+
+
+def judged(texts, ask):
+    """P(True) of the texts of odd length, 0 for the others."""
+    odd = [i for i, text in enumerate(texts) if len(text) % 2]
+    asked = dict(zip(odd, ask(odd), strict=True))
+    return [asked.get(i, 0.0) for i in range(len(texts))]
+
+
+def recording(folder: Path):
+    """A TransformersRollout.generate that also writes {row: tokens of its completions} of every call."""
+    generate, calls = TransformersRollout.generate, iter(range(1, 1000))
+
+    def record(self, model, prompts, num_generations, keys, **kwargs):
+        if os.environ.get("KILL") == f"{RANK}:{next(calls)}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        groups = generate(self, model, prompts, num_generations, keys, **kwargs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / f"tokens-{RANK}.jsonl", "a") as file:
+            file.write(json.dumps({key: [one.token_ids.tolist() for one in group]
+                                   for key, group in zip(keys, groups, strict=True)}) + "\n")
+        return groups
+    return record
+
+
+def run(stage: str, keys: list[str]) -> None:
+    """Run a stage as its command does, in this process."""
+    module = importlib.import_module(f"stages.{stage}")
+    config = load(module.Config, keys)
+    own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate)
+    rl.format_rewards, stage2.judge_rewards = lengths, judged
+    TransformersRollout.generate = recording(Path(config.output_dir))
+    try:
+        module.run(config)
+    finally:
+        rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate = own
+        gc.collect()
+
+
+if __name__ == "__main__":
+    for job in json.loads(sys.argv[1]):
+        run(*job)
+        AcceleratorState._reset_state(reset_partial_state=True)  # the next one may have another engine
+    state = PartialState(cpu=True)
+    state.wait_for_everyone()
+    state.destroy_process_group()  # a process that just ends may abort while the other still talks to it
