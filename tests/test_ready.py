@@ -42,7 +42,7 @@ def test_memory_is_the_planner_s(ready, here):
     ready.check_memory("stage3", 8, 8, 80.0, arguments)
     with pytest.raises(UserError, match=r"GiB are needed in the rollout and a GPU has 45.0.*CHECK_MEMORY=no"):
         ready.check_memory("stage3", 8, 8, 45.0, arguments)
-    ready.check_memory("stage3", 8, 8, 45.0, [*arguments, "rollout.max_new_tokens=256"])
+    ready.check_memory("stage3", 8, 8, 45.0, [*arguments, "grpo.beta=0"])
 
 
 def test_what_offloading_needs_must_be_in_the_machine(ready, here, monkeypatch):

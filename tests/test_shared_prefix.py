@@ -195,8 +195,9 @@ def test_padded_attention_and_that_by_segments_agree(pair):
     states = [torch.randn(1, heads, len(layout.back), 8, generator=generator, requires_grad=True)
               for heads in (4, 2, 2)]
     weights = torch.randn(1, len(layout.back), 4, 8, generator=generator)
-    lengths = [layout.prefix_lengths.tolist(), layout.tail_lengths.tolist()]
-    for output in (attention.padded(*states, layout), segment_attention(*states, *lengths, layout.owner.tolist())):
+    n = len(layout.lengths) - len(layout.owners)
+    for output in (attention.padded(*states, layout),
+                   segment_attention(*states, layout.lengths[:n], layout.lengths[n:], layout.owners)):
         found.append((output, *torch.autograd.grad((output * weights).sum(), states)))
     for ours, reference in zip(*found, strict=True):
         assert_close(ours, reference)
