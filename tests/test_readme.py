@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md", "docs/log.md", "docs/differences.md",
-         "docs/rewards.md", "docs/evaluation.md", "docs/chain_quality.md", "docs/first_hour.md"]
+         "docs/rewards.md", "docs/evaluation.md", "docs/chain_quality.md", "docs/first_hour.md",
+         "docs/rollouts.md", "docs/speed.md"]
 MADE_BY_A_RUN = ("runs/", "OUT/", "dataset/", "model/", ".venv", "manifest.json", "results.json", "report.html")
 PATH = re.compile(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:sh|md|py|html|json))`")
 
