@@ -5,9 +5,7 @@ vLLM is told what transformers is: the dtype, the pixel budget, which words are 
 prompt token by token as the model was trained on is checked.
 """
 import os
-import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from transformers import AutoConfig
 from eval.engines import Answer, Decoding, Said
 from gre.config import UserError
 from gre.models import vlm
+from gre.rollout.vllm import UNREADABLE, unnoticed, without
 
 CPU_KV_CACHE_GIB = "1"
 LEAST_BATCHED_TOKENS = 8192  # an engine step; prompts are not cut in pieces, which on a CPU breaks seeded requests
@@ -49,7 +48,8 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
         ids = [vlm.prompt_ids(processor, text, *image.size) for text, image in zip(instructions, images)]
         requests = [{"prompt_token_ids": short, "multi_modal_data": {"image": image}}
                     for (short, _), image in zip(ids, images)]
-        outputs = engine.generate(requests, [params(key) for key in keys], use_tqdm=False)
+        with unnoticed():
+            outputs = engine.generate(requests, [params(key) for key in keys], use_tqdm=False)
         for (_, full), output in zip(ids, outputs, strict=True):
             if list(output.prompt_token_ids) != full:
                 raise UserError(f"vLLM reads a prompt of {len(full)} tokens as another one of "
@@ -70,21 +70,9 @@ def start(folder: Path, budget: vlm.PixelBudget, dtype: str, max_length: int):
     import vllm
     from vllm.platforms import current_platform
 
-    with _without("llvmlite.binding.ffi"):
+    with unnoticed(), without(UNREADABLE):
         return vllm.LLM(
             str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm",
             limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
             max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
             mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})
-
-
-@contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Take a loaded module off the list of modules: vLLM looks at all objects of all modules when it starts on a CPU,
-    and stumbles at this one's."""
-    taken = sys.modules.pop(module, None)
-    try:
-        yield
-    finally:
-        if taken is not None:
-            sys.modules[module] = taken

@@ -59,7 +59,7 @@ class VLLMRollout:
         temperature 1."""
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
-        with _unnoticed():
+        with unnoticed():
             vllm = _vllm()
         common = {"max_tokens": self.max_new_tokens, "stop_token_ids": [self.end_token_id], "ignore_eos": True,
                   "logprobs": 0, "flat_logprobs": True, "detokenize": False}
@@ -99,9 +99,9 @@ class Engine:
                 raise ValueError(f"a prompt of {len(prompt.input_ids)} tokens and {max_new_tokens} of a completion do "
                                  f"not fit into the engine's {self.max_length}")
         stance = "default" if torch.cuda.is_available() else "force_eager"  # a CPU compiles longer than it then saves
-        with _unnoticed(), torch.compiler.set_stance(stance):
+        with unnoticed(), torch.compiler.set_stance(stance):
             if self._llm is None:
-                with _without(UNREADABLE):
+                with without(UNREADABLE):
                     self._start()
             elif self._sleeps:
                 _free_memory()
@@ -229,7 +229,7 @@ def unfilled(model: nn.Module) -> list[str]:
 
 
 @contextmanager
-def _unnoticed() -> Iterator[None]:
+def unnoticed() -> Iterator[None]:
     """vLLM seeds and uses the random numbers of the whole process, and on a CPU takes torch.set_num_threads away."""
     python, numpy = random.getstate(), np.random.get_state()
     set_threads, threads = torch.set_num_threads, torch.get_num_threads()
@@ -245,7 +245,7 @@ def _unnoticed() -> Iterator[None]:
 
 
 @contextmanager
-def _without(module: str) -> Iterator[None]:
+def without(module: str) -> Iterator[None]:
     """Take a loaded module off the list of modules, all of whose objects vLLM looks at when it starts on a CPU."""
     taken = sys.modules.pop(module, None)
     try:
