@@ -11,22 +11,19 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import charts, heat, photos, tables, worldmap
+from eval import charts, heat, photos, results, tables, worldmap
 from eval.predictions import Prediction
 from eval.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_seed
 
-CURVES = (  # title, stage, {legend: key in metrics.jsonl}
-    ("Stage 1: loss", "stage1", {"loss": "loss"}),
-    ("Judge: loss", "judge", {"loss": "loss"}),
-    ("Stage 2: reward", "stage2", {"total": "reward", "format": "reward/format", "judge": "reward/judge"}),
-    ("Stage 2: KL to stage 1", "stage2", {"KL": "kl"}),
-    ("Stage 2: does P(True) follow nearness?", "stage2", {"rank correlation within groups": "rank_correlation"}),
-    ("Stage 3: reward", "stage3", {"total": "reward", "format": "reward/format", "gps": "reward/gps"}),
-    ("Stage 3: KL to stage 2", "stage3", {"KL": "kl"}),
-)
+STAGE2 = {  # by its mode: (title, {legend: key in metrics.jsonl})
+    "judge": (("Stage 2: reward", {"total": "reward", "format": "reward/format", "judge": "reward/judge"}),
+              ("Stage 2: does P(True) follow nearness?", {"rank correlation within groups": "rank_correlation"})),
+    results.VERDICT: (("Stage 2: reward", {"verdict": "reward/verdict"}),
+                      ("Stage 2: verdicts", {"balanced accuracy": "verdict/balanced_accuracy",
+                                             "share of True": "verdict/true_share"}))}
 STEP = ("rollout", "rewards", "passes", "update", "rest")  # seconds/… in the metrics.jsonl of stages 2 and 3
 TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "places": "Test pictures of places the model has seen other pictures of. Small print: 95 % intervals.",
@@ -67,12 +64,12 @@ def plan(config: Config) -> dict[str, list[str]]:
 def run(config: Config) -> None:
     """Write report.html from what the run holds. Raises UserError naming what is missing."""
     folder, data = Path(config.run), Path(config.data)
-    results = read_json(folder / "results.json", "eval.results writes it")
+    made = read_json(folder / "results.json", "eval.results writes it")
     scores = read_json(folder / "scores.json", "eval.results writes it")
     ids = [row.id for row in read_seed(DataConfig(path=str(data / DATA["test"])))]
     answers = {name: load(folder, name, ids) for name in CHECKPOINTS}
     handoff.write_atomically(folder / "report.html", page(
-        folder.resolve().name, results, scores, answers, (data / DATA["test"]).parent,
+        folder.resolve().name, made, scores, answers, (data / DATA["test"]).parent,
         planted=planted_errors(data / "truth.jsonl"), curves=curves(folder),
         said="".join(said_in_training(folder, stage) for stage in ("stage2", "stage3")),
         profile=tables.profile({stage: profile(folder / stage / "metrics.jsonl") for stage in ("stage2", "stage3")}),
@@ -93,7 +90,7 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
         _grid(charts.intervals("Mean GeoScore, 95 % interval", bars, 5000), tables.gains(results)),
         "<h2>Controls</h2>", TEXTS["controls"], tables.checkpoints(results, scores, CONTROLS, style="control"),
         "<h2>New places</h2>", TEXTS["new_places"], tables.new_places(scores),
-        "<h2>The judge</h2>", tables.judge(results, scores),
+        "<h2>The judge</h2>", tables.judge(results, scores), tables.verdicts(scores),
         "<h2>Training curves</h2>", TEXTS["curves"], _grid(curves),
         "<h2>What was said in training</h2>", TEXTS["said"], said,
         "<h2>Errors on the map</h2>", TEXTS["map"], _legend(), worldmap.land(),
@@ -127,7 +124,20 @@ def curves(folder: Path) -> str:
     """The training curves of all stages. Raises UserError when a stage never logged what is to be drawn."""
     return "".join(charts.lines(title, {legend: curve(folder / stage / "metrics.jsonl", key)
                                         for legend, key in keys.items()}, "step")
-                   for title, stage, keys in CURVES)
+                   for title, stage, keys in wanted(folder))
+
+
+def wanted(folder: Path) -> list[tuple[str, str, dict[str, str]]]:
+    """The curves a run should have logged: (title, stage, {legend: key in metrics.jsonl})."""
+    kl = {stage: {"KL": "kl"} for stage in ("stage2", "stage3")
+          if results.stage_config(folder, stage).get("grpo", {}).get("beta") != 0}  # without a reference there is none
+    found = [("Stage 1: loss", "stage1", {"loss": "loss"}),
+             *([("Judge: loss", "judge", {"loss": "loss"})] if results.has_judge(folder) else []),
+             *((title, "stage2", keys) for title, keys in STAGE2[results.mode(folder)]),
+             ("Stage 2: KL to stage 1", "stage2", kl.get("stage2")),
+             ("Stage 3: reward", "stage3", {"total": "reward", "format": "reward/format", "gps": "reward/gps"}),
+             ("Stage 3: KL to stage 2", "stage3", kl.get("stage3"))]
+    return [curve for curve in found if curve[2]]
 
 
 def curve(path: Path, key: str) -> list[tuple[float, float]]:

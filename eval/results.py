@@ -20,6 +20,7 @@ from gre.data.records import DataConfig, read_cot, read_judge, read_seed
 CHECKPOINTS = ("base", "stage1", "stage2", "stage3")
 CONTROLS = ("constant", "blank", "swapped")
 PHASES = ("world", "stage1", "judge", "stage2", "stage3", "evaluation")
+VERDICT = "verdict"  # stage 2's other mode: the policy itself judges, and a judge may be there or not
 DATA = {"cot": "gre_cot/gre_cot.json", "judge": "gre_judge/gre_judge.json", "seed": "gre_seed/gre_seed.jsonl",
         "validation": "validation/validation.jsonl", "test": "test/test.jsonl",
         "test_new_places": "test_new_places/test_new_places.jsonl"}
@@ -61,7 +62,7 @@ def assemble(folder: Path, data: Path, seed: int, seconds: dict[str, float]) -> 
     files["constant"] = controls.constant_predictions(files["stage1"], point)
     for name in files:
         predictions.check_same_rows(files[name], files["stage1"], (name, "stage1"))
-    judged = read_judged(folder, test_ids)
+    judged = read_judged(folder, test_ids) if has_judge(folder) else None
 
     def over(a: str, b: str) -> dict:
         return {"geoscore": score.geoscore_gain(files[a], files[b], (a, b), seed)}
@@ -69,20 +70,22 @@ def assemble(folder: Path, data: Path, seed: int, seconds: dict[str, float]) -> 
     test_places = [row.place for row in files["stage1"]]
     gains = {"stage2_over_stage1": over("stage2", "stage1"), "stage3_over_stage1": over("stage3", "stage1"),
              "stage3_over_stage2": over("stage3", "stage2"), "stage1_over_constant": over("stage1", "constant")}
-    gains["stage2_over_stage1"]["judge_reward"] = score.gain(judged["stage2"], judged["stage1"], test_places, seed)
+    if judged is not None:
+        gains["stage2_over_stage1"]["judge_reward"] = score.gain(judged["stage2"], judged["stage1"], test_places, seed)
 
     results = {
         "commit": handoff.commit(), "seed": seed, "rows": {split: len(rows[split]) for split in DATA},
         "rollout": rollout(folder),
         "checkpoints": {name: score.summary(files[name], thetas_km) for name in CHECKPOINTS},
         "controls": {name: score.summary(files[name], thetas_km) for name in CONTROLS},
-        "gain": gains, "judge": judge_block(folder), "seconds": seconds}
+        "gain": gains, "judge": None if judged is None else judge_block(folder), "seconds": seconds}
     new_ids = [row.id for row in rows[NEW_PLACES]]
     new = {name: load(folder, f"{NEW_PLACES}/{name}", new_ids) for name in CHECKPOINTS}
     scores = {
         "constant": {"lat": point.lat_deg, "lon": point.lon_deg}, "thetas_km": thetas_km,
         "geoscore": {name: score.geoscore_interval(files[name], seed) for name in (*CHECKPOINTS, *CONTROLS)},
-        "judge_reward": {name: sum(judged[name]) / len(test_ids) for name in CHECKPOINTS},
+        "judge_reward": judged and {name: sum(judged[name]) / len(test_ids) for name in CHECKPOINTS},
+        **({VERDICT: metric(folder, "stage2", "metrics", VERDICT)} if mode(folder) == VERDICT else {}),
         NEW_PLACES: {name: score.summary(new[name], thetas_km) for name in CHECKPOINTS},
         f"{NEW_PLACES}_geoscore": {name: score.geoscore_interval(new[name], seed) for name in CHECKPOINTS}}
     return results, scores
@@ -113,10 +116,22 @@ def rollout(folder: Path) -> dict[str, str]:
     return {name: metric(folder, "stage3", "metrics", "rollout", name) for name in ("engine", "version")}
 
 
+def mode(folder: Path) -> str:
+    """What rewarded stage 2: `judge` or `verdict`."""
+    return stage_config(folder, "stage2").get("mode", "judge")
+
+
+def has_judge(folder: Path) -> bool:
+    """Whether a judge belongs to the run. In mode verdict it may be missing; its numbers are then null."""
+    return mode(folder) != VERDICT or (folder / "judge").exists()
+
+
 def judge_block(folder: Path) -> dict:
-    """How good the judge is: on held-out rows, and (by stage 2's gate) on completions of the policy it rewarded."""
+    """How good the judge is: on held-out rows, and on completions of stage 1 (by stage 2's gate; in mode verdict, which
+    has none, by the judge's own training)."""
     names = ("auc", "auc_swapped_pictures", "auc_on_policy", "calibration_error", "n")
-    return {name: metric(folder, "stage2", "metrics", "judge", name) if name == "auc_on_policy"
+    return {name: metric(folder, "stage2", "metrics", "judge", name)
+            if name == "auc_on_policy" and mode(folder) != VERDICT
             else metric(folder, "judge", "metrics", name) for name in names}
 
 

@@ -48,7 +48,8 @@ def run(config: Config) -> None:
         answers(pictures, models["stage1"], "test", pictures)
     for name, model in models.items():
         answers(f"{results.NEW_PLACES}/{name}", model, results.NEW_PLACES)
-    judged.write(folder, test, (data / results.DATA["test"]).parent)
+    if results.has_judge(folder):
+        judged.write(folder, test, (data / results.DATA["test"]).parent)
     seconds = results.seconds(folder, results.PHASES[:-1]) | {"evaluation": round(time.monotonic() - clock.STARTED, 2)}
     made, scores = results.assemble(folder, data, config.seed, seconds)
     results.write(folder, made, scores)

@@ -36,12 +36,15 @@ def gains(results: Mapping) -> str:
     """The paired gains with their intervals."""
     return table(("gain, paired by picture", "mean"), [
         (escape(label), f"{signed(value, measure)}<small>{interval(value, measure)}</small>")
-        for pair, measure, label in GAINS for value in [results["gain"][pair][measure]]])
+        for pair, measure, label in GAINS if measure in results["gain"][pair]
+        for value in [results["gain"][pair][measure]]])
 
 
 def judge(results: Mapping, scores: Mapping) -> str:
     """How good the judge is, and what it thinks of each checkpoint's greedy answers."""
     block = results["judge"]
+    if block is None:
+        return "<p>This run has no judge: in its stage 2 the policy itself says True or False (mode verdict).</p>"
     quality = table(("the judge, on pictures it was not trained on", ""), [
         ("AUC, held-out Judge rows", f"{block['auc']:.3f}"),
         ("AUC with pictures swapped", f"{block['auc_swapped_pictures']:.3f}"),
@@ -50,6 +53,18 @@ def judge(results: Mapping, scores: Mapping) -> str:
     opinion = table(("mean P(True) of greedy test answers", ""), [
         (escape(name), f"{value:.3f}") for name, value in scores["judge_reward"].items()])
     return f"<div class='grid2'>{quality}{opinion}</div>"
+
+
+def verdicts(scores: Mapping) -> str:
+    """How well the policy itself judges before and after a stage 2 in mode verdict; nothing for another stage 2."""
+    if "verdict" not in scores:
+        return ""
+    block = scores["verdict"]
+    return table((f"verdicts of the policy, {block['n']:,} held-out Judge rows", "stage 1", "stage 2",
+                  "gain in balanced accuracy"), [
+        (escape(way), *(f"{block[way][policy]['balanced_accuracy']:.3f}" for policy in ("parent", "trained")),
+         f"{signed(block[way]['gain'], 'verdict')}<small>{interval(block[way]['gain'], 'verdict')}</small>")
+        for way in ("greedy", "sampled")])
 
 
 def seconds(phases: Mapping[str, float]) -> str:

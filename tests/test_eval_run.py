@@ -1,5 +1,6 @@
 """A whole run evaluated: real models answering, results.json's shape, and a report that trusts nobody."""
 import json
+import shutil
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +22,9 @@ PLACES = {"Paris, France": LatLon(48.86, 2.35), "Tokyo, Japan": LatLon(35.68, 13
           "Lima, Peru": LatLon(-12.05, -77.04)}
 JUDGE = {"auc": 0.9, "auc_swapped_pictures": 0.5, "auc_on_policy": 0.85, "calibration_error": 0.1, "n": 80}
 EVIL = "<think><script>alert('x')</script><img src=x onerror=y></think><answer>48.86, 2.35</answer>"
+LOGGED = {"stage1": {"loss"}, "judge": {"loss"},
+          "stage2": {"reward", "reward/format", "reward/judge", "rank_correlation", "kl"},
+          "stage3": {"reward", "reward/format", "reward/gps", "kl"}}
 BLOCK = {"mean_geoscore", "median_km", "mean_reward", "within_km", "n", "unparsed"}
 INTERVAL = {"mean", "low", "high"}
 
@@ -75,15 +79,19 @@ def finished(tmp_path, data) -> Path:
         (folder / stage / "config.yaml").write_text("gps: {thetas_km: [25, 750]}\nrollout: {engine: auto}\n")
         (folder / stage / "manifest.json").write_text(json.dumps(
             {"metrics": metrics.get(stage, {})}))
-        wanted = {key for _, owner, keys in report.CURVES if owner == stage for key in keys.values()}
-        wanted |= {f"seconds/{part}" for part in report.STEP}
-        (folder / stage / "metrics.jsonl").write_text("".join(
-            json.dumps({"step": step, **{key: step / 7 for key in wanted}}) + "\n" for step in range(1, 5)))
+        log(folder / stage, LOGGED[stage])
         (folder / stage / "samples.jsonl").write_text("".join(
             json.dumps({"step": step, "id": f"seed:{step}", "text": f"{EVIL} {step} {advantage}", "finished": True,
                         "rewards": {"format": 1.0}, "advantage": advantage}) + "\n"
             for step in range(1, 5) for advantage in (-1.0, 0.5, 1.25, 0.0)))
     return folder
+
+
+def log(stage: Path, names: set[str]) -> None:
+    """Metrics of four steps, with these names and the seconds of a step."""
+    names = names | {f"seconds/{part}" for part in report.STEP}
+    (stage / "metrics.jsonl").write_text("".join(
+        json.dumps({"step": step, **{name: step / 7 for name in names}}) + "\n" for step in range(1, 5)))
 
 
 def made(split: str, number: int, name: str) -> Prediction:
@@ -180,6 +188,30 @@ def test_a_report_says_which_curve_is_missing(finished, data):
     (finished / "stage2/metrics.jsonl").write_text('{"step": 1, "loss": 2}\n')
     with pytest.raises(UserError, match="stage2/metrics.jsonl holds no reward"):
         report.run(report.Config(run=str(finished), data=str(data)))
+
+
+@pytest.mark.parametrize("judge", [True, False])
+def test_a_run_whose_stage_2_judges_by_itself(finished, data, judge):
+    """mode: verdict has no P(True); its own reward and its verdicts on held-out rows stand there instead."""
+    both = {"parent": {"balanced_accuracy": 0.513}, "trained": {"balanced_accuracy": 0.648},
+            "gain": {"mean": 0.135, "low": 0.06, "high": 0.211}}
+    (finished / "stage2/manifest.json").write_text(json.dumps({"metrics": {
+        "mode": "verdict", "verdict": {"n": 288, "photos": 96, "greedy": both, "sampled": both}}}))
+    (finished / "stage2/config.yaml").write_text("mode: verdict\ngrpo: {beta: 0}\n")
+    log(finished / "stage2", {"reward/verdict", "verdict/balanced_accuracy", "verdict/true_share"})
+    if judge:  # trained, but not what rewarded: its quality on stage 1's answers is in its own manifest
+        (finished / "judge/manifest.json").write_text(json.dumps({"metrics": JUDGE}))
+    else:
+        shutil.rmtree(finished / "judge")
+    results.run(results.Config(run=str(finished), data=str(data)))
+    written = json.loads((finished / "results.json").read_text())
+    assert written["judge"] == (JUDGE if judge else None)
+    assert ("judge_reward" in written["gain"]["stage2_over_stage1"]) == judge
+    report.run(report.Config(run=str(finished), data=str(data)))
+    html = (finished / "report.html").read_text()
+    assert ">Stage 2: verdicts<" in html and "P(True) follow" not in html and "KL to stage 1" not in html
+    assert "<td>0.513</td><td>0.648</td>" in html and "+0.060 to +0.211" in html and "288 held-out Judge rows" in html
+    assert ("This run has no judge" in html) != judge == ("Judge: loss" in html)
 
 
 def test_seconds_of_a_step_with_rollouts_in_every_second_one(tmp_path):
