@@ -99,6 +99,18 @@ def test_medians_are_numpy_s():
             assert median == np.median(np.repeat(values, draw[clusters.index]))
 
 
+@pytest.mark.parametrize("count, clusters", [(500, 3), (500, 400), (40, 2)])
+def test_medians_far_from_the_middle_are_found_too(count, clusters, monkeypatch):
+    # Clusters lie one after the other, so that a draw that takes one thrice has its median far away. What is first
+    # looked at is made narrow, too: most draws are then searched from end to end.
+    index, values = np.sort(np.arange(count) % clusters), np.arange(count) ** 2.0
+    times_drawn = np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), 60).astype(float)
+    expected = [np.median(np.repeat(values, draw.astype(int)[index])) for draw in times_drawn]
+    assert medians(times_drawn, index, values).tolist() == expected
+    monkeypatch.setattr(bootstrap.math, "ceil", lambda reach: 0)
+    assert medians(times_drawn, index, values).tolist() == expected
+
+
 def test_draws_do_not_depend_on_how_many_come_at_once(monkeypatch):
     clusters = Clusters.of(list("aabbcdddd"))
     whole = np.concatenate(list(resamples(clusters, 100, seed=5)))

@@ -79,12 +79,34 @@ def medians(times_drawn: np.ndarray, index: np.ndarray, values: np.ndarray) -> n
     times_drawn: (draws, clusters) whole numbers. index: (n,) the cluster of each row; values: (n,) ascending.
     Returns (draws,).
     """
-    drawn = np.cumsum(times_drawn[:, index], axis=1)  # (draws, n): rows drawn that are at most as large
-    total = drawn[:, -1]
-    lower = (drawn < np.floor((total + 1) / 2)[:, None]).sum(axis=1)  # (draws,)
-    upper = (drawn < np.floor(total / 2 + 1)[:, None]).sum(axis=1)
-    middle = (values[np.minimum(lower, len(values) - 1)] + values[np.minimum(upper, len(values) - 1)]) / 2
-    return np.where(total > 0, middle, np.nan)
+    count, clusters = len(values), times_drawn.shape[1]
+    total = times_drawn @ np.bincount(index, minlength=clusters)  # (draws,)
+    drawn = total > 0
+    if not drawn.all():
+        middle = np.full(len(total), np.nan)
+        if drawn.any():
+            middle[drawn] = medians(times_drawn[drawn], index, values)
+        return middle
+    # A draw that takes too many of the lower half has its median about so many rows lower: look at those rows first.
+    low_half = times_drawn @ np.bincount(index[:count // 2], minlength=clusters) / total
+    reach = math.ceil(1.5 * count * np.abs(low_half - 0.5).max()) + 8
+    middle, found = _medians_among(times_drawn, index, values, total, max(0, count // 2 - reach),
+                                   min(count, count // 2 + reach))
+    if not found.all():
+        middle[~found], _ = _medians_among(times_drawn[~found], index, values, total[~found], 0, count)
+    return middle
+
+
+def _medians_among(times_drawn: np.ndarray, index: np.ndarray, values: np.ndarray, total: np.ndarray, start: int,
+                   end: int) -> tuple[np.ndarray, np.ndarray]:
+    """(the median of each draw, whether both its middle rows are among start to end; where not, it is none)."""
+    before = times_drawn @ np.bincount(index[:start], minlength=times_drawn.shape[1])  # (draws,)
+    drawn = before[:, None] + np.cumsum(times_drawn[:, index[start:end]], axis=1)  # drawn up to each row
+    lower, upper = np.floor((total + 1) / 2), np.floor(total / 2 + 1)  # which of the drawn rows, counted from 1
+    found = (before < lower) & (drawn[:, -1] >= upper)
+    last = end - start - 1
+    low, high = (values[start + np.minimum((drawn < rank[:, None]).sum(axis=1), last)] for rank in (lower, upper))
+    return (low + high) / 2, found
 
 
 def tail(effective: float) -> float:
