@@ -32,6 +32,7 @@ from gre.data.records import DataConfig, SeedRow, read_bench
 from gre.geo.places import gazetteer
 from gre.geo.point import LatLon
 
+GREVAL = "GREval-Bench"
 CSV = "csv"  # the name for any table of the user's own
 COLUMNS = {  # what we call it: headers it goes by, any case; of several the first counts
     "id": ("IMG_ID", "IMG_FILE", "id", "image_id", "photo_id", "image", "img", "filename", "file_name"),
@@ -64,7 +65,7 @@ class BenchmarkConfig:
 class BenchmarkRow(SeedRow):
     """A row to predict. labels: what a prediction line carries beside it (author, gt_country, scene …)."""
 
-    labels: Mapping[str, str | bool] = field(default_factory=dict)
+    labels: Mapping[str, str | bool | list] = field(default_factory=dict)
 
 
 @cache
@@ -114,10 +115,10 @@ def record(config: BenchmarkConfig) -> dict:
 
 
 def _greval(path: Path, images: Path, instruction: str) -> list[BenchmarkRow]:
-    """GREval-Bench's JSON; `scene`, `indoor` and `locatability` are taken where a row has them."""
+    """GREval-Bench's JSON; `scene`, `indoor`, `locatability` and `indicators` are taken where a row has them."""
     rows = read_bench(DataConfig(path=str(path), image_root=str(images)))
-    extras = [{name: row[name] for name in ("scene", "indoor", "locatability") if row.get(name) is not None}
-              for _, row in raw.rows(path)]
+    names = ("scene", "indoor", "locatability", "indicators")
+    extras = [{name: row[name] for name in names if row.get(name) is not None} for _, row in raw.rows(path)]
     return [BenchmarkRow(row.id, row.image, instruction, row.truth, extra) for row, extra in zip(rows, extras)]
 
 

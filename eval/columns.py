@@ -7,6 +7,7 @@ Beside what eval/predictions.py asks for, a line may carry
     gt_city, gt_region, gt_country, gt_continent   the benchmark's own names
     gt_unique_country … gt_unique_city             OSV-5M's own names of its four levels
     city, region, country, continent               the names predicted, null where the answer has none
+    indicators                                     the benchmark's geographic indicators: a page marks them in the chain
     refused                                        true or false where an engine says whether the model declined
 """
 import re

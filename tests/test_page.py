@@ -11,8 +11,10 @@ from PIL import Image
 from eval import heat, page, peers, photos, score
 from eval.predictions import Prediction
 from gre.config import UserError
+from gre.provenance import file_hash
 
-EVIL = "<think><script>alert(1)</script>" + "x" * 300 + "</think><answer>48.86, 2.35</answer>"
+EVIL = "<think><script>alert(1)</script>A red <b>tower</b> by the coast. " + "x" * 300
+EVIL += "</think><answer>48.86, 2.35</answer>"
 PLACES = [(48.86, 2.35), (43.70, 7.27), (-12.05, -77.04), (35.68, 139.69)]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -29,7 +31,8 @@ def scored(tmp_path, monkeypatch) -> Path:
     """Two models' predictions of four photos, with what eval.predict writes beside them, and their scores."""
     monkeypatch.chdir(tmp_path)
     for kind in ("good", "paris"):
-        Path(f"{kind}.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in answers(kind)))
+        own = {"indicators": [{"kind": "iconic building", "text": "red <b>tower"}]} if kind == "good" else {}
+        Path(f"{kind}.jsonl").write_text("".join(json.dumps({**asdict(row), **own}) + "\n" for row in answers(kind)))
         Path(f"{kind}.json").write_text(json.dumps({"benchmark": {"name": "Im2GPS3k"}, "decoding": {
             "samples": 1, "temperature": 0.0}}))
         score.run(score.Config(f"{kind}.jsonl", out=f"{kind}_scores.json", draws=50))
@@ -92,7 +95,55 @@ def test_the_page_is_self_contained_and_shows_all_models_of_a_photo(scored):
     best = html.split("<h2>Best of good</h2>")[1].split("<h2>")[0]
     assert "good · 0 km off" in best and "paris · 0 km off" in best
     assert "good · no answer" in html.split("<h2>Worst of good</h2>")[1]
+    # `good` ran on a file that has indicators, and only they are marked; the words of the list in what `paris` said.
+    assert html.count(">red &lt;b&gt;tower</mark>") == 2 == html.count(">coast</mark>") == html.count(">tower</mark>")
+    assert "Where no indicators are known: English words" in html
     assert html.count('class="map"') == 4 and "GRE-7B" in html and "75.0 (25.0 to 100.0)" in html
+
+
+def chain_scored(scored: Path, **made_with) -> None:
+    """Chain quality of `good` as eval.chain writes it, with one cue in other words."""
+    rows = scored / "good.chain.rows.jsonl"
+    rows.write_text("".join(json.dumps({
+        "id": f"p:{at}", "indicators": [], "naming": [{"kind": "climate", "text": "by the  coast."}]}) + "\n"
+        for at in range(len(PLACES))))
+    (scored / "good.chain.json").write_text(json.dumps({
+        "commit": "0123456789abcdef", "n": 4, "empty_chains": 1,
+        "files": {"predictions": {"sha256": file_hash("good.jsonl")},
+                  "rows": {"path": rows.name, "sha256": file_hash(rows)}},
+        "all": {"quality": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}}, "protocol": {"weights": "equal, ours"},
+        "models": {"llm": {"name": "<L>"}, "clip": {"name": "C"}, "bert": {"name": "B"}},
+        "published_not_comparable": [{"system": "GRE-7B", "cot_score": 59.5, "why": "other models"}]}))
+
+
+def test_the_quality_of_chains_stands_in_the_scores_and_on_the_page(scored, capsys):
+    chain_scored(scored)
+    made_scores = score.run(score.Config("good.jsonl", out="good_scores.json", draws=50, chain="good.chain.json"))
+    assert made_scores["chain"]["sha256"] == file_hash("good.chain.json")
+    assert json.loads(Path("good_scores.json").read_text())["chain"]["models"]["llm"]["name"] == "<L>"
+    assert "chain quality (mean of the three): 0.500 [0.250 to 0.750], n 4" in capsys.readouterr().out
+    html = made(scored)
+    assert "<td>0.500 [0.250 to 0.750] n 4</td>" in html and "LLM &lt;L&gt;, CLIP C, BERT B" in html
+    assert "commit 0123456789ab, 1 of 4 chains empty (0)" in html and "not comparable: GRE-7B 59.5" in html
+    assert html.count(">by the coast.</mark>") == 2 and ">red &lt;b&gt;tower</mark>" not in html
+
+    with pytest.raises(UserError, match="good.chain.json scores the chains of another prediction file than paris"):
+        score.run(score.Config("paris.jsonl", draws=50, chain="good.chain.json"))
+    with pytest.raises(UserError, match="good.json is nothing that eval.chain wrote"):
+        score.run(score.Config("good.jsonl", draws=50, chain="good.json"))
+    Path("good.chain.rows.jsonl").write_text("")
+    with pytest.raises(UserError, match="good.chain.rows.jsonl is gone or is not the file that was scored"):
+        made(scored)
+
+
+def test_greval_bench_without_chain_quality_says_what_was_left_out_and_which_key_gives_it(scored, capsys):
+    for kind in ("good", "paris"):
+        Path(f"{kind}.json").write_text(json.dumps({"benchmark": {"name": "GREval-Bench"}}))
+        score.run(score.Config(f"{kind}.jsonl", out=f"{kind}_scores.json", draws=50))
+    printed = capsys.readouterr().out
+    for text in (printed, made(scored, images="")):
+        assert "chain quality is left out: it needs a CLIP, a BERT and an LLM" in text and "chain.clip=DIR" in text
+    assert "No photos: images= names the folder" in Path("out.html").read_text()
 
 
 def test_predictions_altered_since_are_not_shown(scored):
@@ -110,7 +161,10 @@ def test_a_browser_shows_the_page_without_a_sideways_scroll(scored, width):
     probe = ("<script>addEventListener('load', () => { const wide = [...document.querySelectorAll('body *')].filter("
              "e => !e.closest('.wide') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 1);"
              "document.body.dataset.seen = [innerWidth, document.documentElement.scrollWidth, wide.length,"
-             "document.images.length, [...document.images].filter(i => i.naturalWidth > 0).length].join(' '); })"
+             "document.images.length, [...document.images].filter(i => i.naturalWidth > 0).length,"
+             "[...document.querySelectorAll('blockquote mark')].filter(e => e.getBoundingClientRect().width > 5 && "
+             "getComputedStyle(e).backgroundColor != getComputedStyle(e.parentElement).backgroundColor).length"
+             "].join(' '); })"
              "</script>")
     frame = scored / "frame.html"  # a headless window cannot be as narrow as a phone: a frame can
     (scored / "probed.html").write_text(html.replace("</body>", probe + "</body>"))
@@ -122,4 +176,5 @@ def test_a_browser_shows_the_page_without_a_sideways_scroll(scored, width):
          f"--user-data-dir={scored / 'profile'}", "--virtual-time-budget=5000", "--window-size=1400,900", "--dump-dom",
          frame.as_uri()], capture_output=True, text=True, timeout=120)
     seen = shown.stdout.split('data-seen="')[1].split('"')[0].split()
-    assert seen[0] == str(width) and int(seen[1]) <= width and seen[2:] == ["0", "2", "2"]
+    assert seen[0] == str(width) and int(seen[1]) <= width
+    assert seen[2:] == ["0", "2", "2", "10"]  # marks: of two photos, 1 in what `good` said, 4 in what `paris` did

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from eval import columns, predictions, published
+from eval import benchmarks, columns, predictions, published
+from eval.benchmarks import GREVAL, BenchmarkConfig
 from eval.chain import scoring
 from eval.chain.bert import Bert
 from eval.chain.scoring import Annotated, Scored
+from eval.printed import CHAIN_SHOWN
 from eval.score import DRAWS, arguments
 from gre import provenance
 from gre.config import REQUIRED, main, option
@@ -30,18 +32,12 @@ from gre.llm import Client, LLMConfig
 from gre.models.clip import Clip
 from gre.text.chains import INDICATORS, chain_of
 
-BENCHMARK = "GREval-Bench"
-SHOWN = {"quality": "quality (mean of the three)", "background": "  background: recall of indicators",
-         "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
-         "background_precision": "background: precision", "judge_precision": "judge: precision of steps",
-         "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps",
-         "step_count": "steps", "word_count": "words"}
-
 
 @dataclass
 class Config:
     predictions: str = option(REQUIRED, "prediction file to score; `predictions=` may be left out for FILE.jsonl")
-    data: str = option(REQUIRED, "GREval-Bench's JSON, with or without the optional fields")
+    data: str = option("", "GREval-Bench's JSON, with or without the optional fields; empty: where "
+                          "benchmarks.yaml says")
     image_root: str = option("", "where its pictures lie; empty: beside the file")
     clip: str = option(REQUIRED, "folder of a CLIP model, such as clip-vit-large-patch14")
     bert: str = option(REQUIRED, "folder of the encoder of BERTScore, such as roberta-large")
@@ -56,7 +52,8 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    return {"reads": [config.predictions, config.data, config.clip, config.bert],
+    data = config.data or benchmarks.known()[GREVAL]["labels"]
+    return {"reads": [config.predictions, data, config.clip, config.bert],
             "writes": [config.cache, config.out, str(rows_file(config))]}
 
 
@@ -68,7 +65,8 @@ def rows_file(config: Config) -> Path:
 def run(config: Config) -> dict:
     """Score, print, and write `config.out`; returns what is written. Raises UserError for rows that do not pair up with
     the benchmark, a model that cannot be loaded, and an LLM that gives no usable reply."""
-    rows = scoring.read(config.data, config.image_root)
+    data = config.data or str(benchmarks.files(BenchmarkConfig(GREVAL, images=config.image_root))[0])
+    rows = scoring.read(data, config.image_root)
     answered = {row.id: (row, columns.cluster(row, fields)) for row, fields in predictions.stream(config.predictions)}
     said = predictions.check_complete([row for row, _ in answered.values()], [row.row.id for row in rows],
                                       config.predictions)
@@ -82,7 +80,7 @@ def run(config: Config) -> dict:
         "commit": provenance.commit(), "command": shlex.join(["python", "-m", "eval.chain", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("transformers", "torch", "bert-score", "numpy")},
         "files": {name: {"path": provenance.public_path(path), "sha256": provenance.file_hash(path)}
-                  for name, path in (("predictions", config.predictions), ("data", config.data),
+                  for name, path in (("predictions", config.predictions), ("data", data),
                                      ("cache", config.cache)) if Path(path).exists()},
         "models": {"clip": {"name": Path(config.clip).name, "sha256": model_hash(Path(config.clip))},
                    "bert": {"name": bert.name, "sha256": model_hash(Path(config.bert)), "layer": config.bert_layer,
@@ -96,13 +94,15 @@ def run(config: Config) -> dict:
         "scenes": {scene: estimates(*_slice(scene, rows, scored, clusters), config.draws, config.seed)
                    for scene in sorted({row.scene for row in rows})},
         "published_not_comparable": [{"system": row.system, "cot_score": row.cot_score, "why": row.note}
-                                     for row in published.read(BENCHMARK) if row.cot_score is not None],
+                                     for row in published.read(GREVAL) if row.cot_score is not None],
     }
     show(scores, config.predictions)
     print(f"LLM: {client.asked} replies asked for, the rest from {config.cache}")
     Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     provenance.write_atomically(rows_file(config), "".join(
         json.dumps(scoring.as_json(*pair), ensure_ascii=False) + "\n" for pair in zip(rows, scored)))
+    scores["files"]["rows"] = {"path": provenance.public_path(rows_file(config)),
+                               "sha256": provenance.file_hash(rows_file(config))}
     provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
     return scores
 
@@ -110,7 +110,7 @@ def run(config: Config) -> dict:
 def estimates(scored: Sequence[Scored], clusters: Sequence, draws: int, seed: int) -> dict[str, dict]:
     """Measure → mean, 95 % interval (clusters resampled) and the number of pictures it can be scored on."""
     found = {}
-    for name in SHOWN:
+    for name in CHAIN_SHOWN:
         values = [(getattr(row.numbers, name), cluster) for row, cluster in zip(scored, clusters)]
         kept = [(value, cluster) for value, cluster in values if value is not None]
         if kept:
@@ -124,7 +124,7 @@ def show(scores: dict, name: str) -> None:
     print(f"{name}: n {scores['n']}, {scores['clusters']} clusters, {scores['empty_chains']} empty chains (0), "
           f"{scores['cut_off_steps']} steps longer than an encoder reads")
     print("intervals: 95 %, clusters resampled; weights of the three parts: equal, our choice")
-    for measure, title in SHOWN.items():
+    for measure, title in CHAIN_SHOWN.items():
         if estimate := scores["all"].get(measure):
             between = f"[{estimate['low']:.3f} to {estimate['high']:.3f}]"
             print(f"  {title:36} {estimate['mean']:8.3f} {between:22} n {estimate['n']}")

@@ -54,10 +54,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class Scored:
-    """What is known of one answer: its steps, the annotated indicators they name, its numbers, and steps cut off."""
+    """What is known of one answer: its steps, the annotated indicators they name, the statements that name one, each
+    under the kind of what it names, its numbers, and steps cut off."""
 
     steps: tuple[Step, ...]
     named: tuple[Indicator, ...]
+    naming: tuple[Indicator, ...]
     numbers: Quality
     cut_off: int
 
@@ -118,18 +120,22 @@ def score(rows: Sequence[Annotated], chains: Sequence[str], client: Client, clip
     scored = []
     for index, (row, steps, chain) in enumerate(zip(rows, answers, chains)):
         stated, precision, recall = named[index], *verdicts[index]
+        statements = _of(steps, BACKGROUND)
         background = measures.indicator_recall(stated) if row.indicators else None
         parts = [value for value in (background, captions[index], inferences[index]) if value is not None]
         numbers = Quality(
             quality=sum(parts) / len(parts), background=background, caption=captions[index],
             inference=inferences[index],
-            background_precision=measures.statement_precision(stated, len(_of(steps, BACKGROUND)))
+            background_precision=measures.statement_precision(stated, len(statements))
             if row.indicators else None,
             judge_precision=precision, judge_recall=recall, judge_f1=measures.f1(precision, recall),
             step_count=len(steps), word_count=len(chain.split()))
         cut_off = sum(map(clip.too_long, _of(steps, CAPTION))) + bert.too_long(" ".join(_of(steps, INFERENCE)))
-        scored.append(Scored(steps, tuple(indicator for indicator, by in zip(row.indicators, stated) if by), numbers,
-                             cut_off))
+        found = [indicator for indicator, by in zip(row.indicators, stated) if by]
+        naming = {number: indicator.kind for indicator, by in zip(row.indicators, stated) for number in sorted(by)}
+        scored.append(Scored(steps, tuple(found),
+                             tuple(Indicator(kind, statements[number]) for number, kind in sorted(naming.items())),
+                             numbers, cut_off))
     return scored
 
 
@@ -137,7 +143,8 @@ def as_json(row: Annotated, scored: Scored) -> dict:
     """One line of the rows file: the annotation the chain was scored against, and what was found."""
     return {"id": row.row.id, "scene": row.scene, "indicators": annotations.as_json(row.indicators),
             "annotated_steps": annotations.as_json(row.steps), "steps": annotations.as_json(scored.steps),
-            "named": annotations.as_json(scored.named), **asdict(scored.numbers)}
+            "named": annotations.as_json(scored.named), "naming": annotations.as_json(scored.naming),
+            **asdict(scored.numbers)}
 
 
 def _of(steps: Sequence[Step], kind: str) -> list[str]:

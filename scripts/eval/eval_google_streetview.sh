@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GRE's Google StreetView (your own copy, benchmark.rows=N): predictions of one model, and their scores.
+# GRE's Google StreetView (your own copy, benchmark.rows=N): predictions of one model, their scores, and a page.
 #
 #   bash scripts/eval/eval_google_streetview.sh MODEL [key=value …] [--help] [--dry-run]
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GWS15k (your own copy): predictions of one model, and their scores.
+# GWS15k (your own copy): predictions of one model, their scores, and a page.
 #
 #   bash scripts/eval/eval_gws15k.sh MODEL [key=value …] [--help] [--dry-run]
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Im2GPS3k: predictions of one model, and their scores.
+# Im2GPS3k: predictions of one model, their scores, and a page.
 #
 #   bash scripts/eval/eval_img2gps3k.sh MODEL [key=value …] [--help] [--dry-run]
 #

@@ -1,16 +1,22 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it and in ../eval_bench: `evaluate BENCHMARK MODEL [key=value …]` predicts, then scores.
+# Sourced by the scripts beside it and in ../eval_bench: `evaluate BENCHMARK MODEL [key=value …]` predicts, scores and
+# draws the page. Beside OUT.jsonl that leaves OUT.scores.json and OUT.html.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 evaluate() {
-    local benchmark=$1 argument model='' out='' keys=() scored=true
+    local benchmark=$1 argument model='' out='' keys=() chain=() beside=() pictures=() scored=true
     shift
     for argument in "$@"; do
         case $argument in
             --help | -h | --dry-run) scored=; keys+=("$argument") ;;
             out=*) out=${argument#out=} ;;
             model=*) model=${argument#model=} ;;
+            chain.*=*)
+                if [ "$benchmark" = GREval-Bench ]; then chain+=("${argument#chain.}"); else keys+=("$argument"); fi ;;
+            benchmark.labels=*) keys+=("$argument"); beside+=("data=${argument#*=}") ;;
+            benchmark.images=*)
+                keys+=("$argument"); beside+=("image_root=${argument#*=}"); pictures=("images=${argument#*=}") ;;
             *=* | -*) keys+=("$argument") ;;
             *) if [ -n "$model" ]; then keys+=("$argument"); else model=$argument; fi ;;
         esac
@@ -24,11 +30,27 @@ evaluate() {
     if [ -z "$out" ]; then  # the last two parts of the model's path tell runs/a/stage3 from runs/b/stage3
         out=eval/output/$benchmark/$(basename "$(dirname "${name:-model}")")-$(basename "${name:-model}").jsonl
     fi
-    bash "$root/environment.sh"
-    in_environment -m eval.predict ${model:+model="$model"} benchmark.name="$benchmark" out="$out" ${keys+"${keys[@]}"}
-    if [ -n "$scored" ]; then
-        in_environment -m eval.score predictions="$out"
+    local stem=${out%.jsonl}
+    if [ ${#chain[@]} -gt 0 ]; then
+        chain=(predictions="$out" out="$stem.chain.json" cache="$(dirname "$out")/llm.jsonl" ${beside+"${beside[@]}"}
+               "${chain[@]}")
     fi
+    bash "$root/environment.sh"
+    if [ ${#chain[@]} -gt 0 ] && [ -n "$scored" ]; then  # a missing key is told before the model answers for hours
+        in_environment -m eval.chain "${chain[@]}" --dry-run > /dev/null || {
+            echo "the keys of eval.chain are written chain.KEY=… here" >&2
+            exit 2
+        }
+    fi
+    in_environment -m eval.predict ${model:+model="$model"} benchmark.name="$benchmark" out="$out" ${keys+"${keys[@]}"}
+    if [ -z "$scored" ]; then
+        return
+    fi
+    if [ ${#chain[@]} -gt 0 ]; then
+        in_environment -m eval.chain "${chain[@]}"
+    fi
+    in_environment -m eval.score predictions="$out" out="$stem.scores.json" ${chain+chain="$stem.chain.json"}
+    in_environment -m eval.page scores="[\"$stem.scores.json\"]" out="$stem.html" ${pictures+"${pictures[@]}"}
 }
 
 # The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a folder of his that is called
