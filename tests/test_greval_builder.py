@@ -10,13 +10,15 @@ from pathlib import Path
 import face_net
 import pytest
 from llm_endpoint import Endpoint
+from omegaconf import OmegaConf
 from PIL import Image, ImageDraw
 from planet_reader import things
 
 from data_prep.greval import __main__ as command
 from data_prep.greval.faces import FaceDetector
 from eval.chain import scoring
-from gre.config import UserError
+from gre.config import ConfigError, UserError, load
+from gre.config import keys as keys_of
 from gre.data.records import CoTRow, DataConfig, read_bench, write_cot
 from gre.llm import LLMConfig
 from gre.models.clip import Clip
@@ -30,6 +32,7 @@ DROPPED = {"bare": "indicators", "misread": "seen", "portrait": "faces", "anywhe
 
 
 PROMPT = "A photo with {}."
+SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "greval" / "builder.yaml"
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,29 @@ def helper(names: dict[str, str]):
 
 
 def config(album, encoders, out, url: str = "", **keys) -> command.Config:
-    return command.Config(**{
-        "data": DataConfig(str(album.folder / "gre_cot.json")), "out": str(out), "clip": str(encoders / "clip"),
-        "llm": LLMConfig(url=url, model="A", wait_s=0.01), "prompt": PROMPT, "similarity": album.similarity,
-        "faces": str(album.folder / "faces.onnx"), "reviewers": ["A", "B", "C"], **keys})
+    """The shipped config, with this album and three LLMs as reviewers."""
+    shipped = load(command.Config, [str(SHIPPED), f"clip={encoders / 'clip'}", f"similarity={album.similarity}",
+                                    f"faces={album.folder / 'faces.onnx'}"])
+    return replace(shipped, **{
+        "data": DataConfig(str(album.folder / "gre_cot.json")), "out": str(out), "prompt": PROMPT,
+        "llm": replace(shipped.llm, url=url, model="A", wait_s=0.01), "reviews": "", "reviewers": ["A", "B", "C"],
+        **keys})
+
+
+def test_the_shipped_config_documents_every_key():
+    """It says what must be said, changes no default but the places of things, and every line has its comment."""
+    with pytest.raises(ConfigError, match="no value for clip, faces, similarity"):
+        load(command.Config, [str(SHIPPED)])
+    given = ["clip=CLIP", "similarity=0.2", "faces=F.onnx"]
+    made = load(command.Config, [str(SHIPPED), *given])
+    assert made == load(command.Config, [*given, "data.path=dataset/gre_cot/gre_cot.json", "out=benchmark/built",
+                                         "reviews=reviews.csv"])
+    content = OmegaConf.to_container(OmegaConf.load(SHIPPED))
+    written = {f"{key}.{inner}" if isinstance(value, dict) else key for key, value in content.items()
+               for inner in (value if isinstance(value, dict) else [None])}
+    assert written == set(keys_of(command.Config))
+    lines = [line for line in SHIPPED.read_text().splitlines()[3:] if line != "data:"]
+    assert all(" # " in line for line in lines)
 
 
 def correct(out, name: str = "Ann", **fields) -> None:
