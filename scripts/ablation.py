@@ -108,9 +108,9 @@ def length_rows(rows: list[JudgeRow], seed: int) -> list[JudgeRow]:
     return [one(row) for row in rows]
 
 
-def train(folder: Path, name: str, commands: list[list[str]]) -> None:
-    """Run the commands of an arm, unless its manifest is there."""
-    if not (folder / "ablation" / name / handoff.MANIFEST).exists():
+def train(folder: Path, commands: list[list[str]]) -> None:
+    """Run commands, the last of which trains into `folder`, unless its manifest is there."""
+    if not (folder / handoff.MANIFEST).exists():
         for command in commands:
             subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
 
@@ -121,7 +121,7 @@ def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
     if not kept.exists():
         rows = read_judge(DataConfig(path=str(data / results.DATA["judge"])))
         write_judge(data / "gre_judge" / "gre_judge_length.json", length_rows(rows, seed))
-        train(folder, "gamed_judge", commands[:1])
+        train(folder / "ablation" / "gamed_judge", commands[:1])
         ended = subprocess.run(commands[1], capture_output=True, text=True,
                                env={**os.environ, "HF_HUB_OFFLINE": "1"})
         print(ended.stdout[-2000:], ended.stderr[-2000:], sep="\n", file=sys.stderr)
@@ -171,7 +171,7 @@ def run(settings: Config) -> None:
     commands = arms(folder, settings.seed)
     for name in [settings.arm] if settings.arm else TRAINED:
         if name != "gamed":
-            train(folder, name, commands[name])
+            train(folder / "ablation" / name, commands[name])
     if settings.arm in ("", "gamed"):
         gamed = game(folder, commands["gamed"], settings.seed)
     if settings.arm:

@@ -8,7 +8,6 @@ Both land in runs/NAME/null and are measured on the same test rows as stage 3. P
 """
 import json
 import random
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from eval import predict, predictions, results, score
 from gre import config, handoff
 from gre.config import UserError, option
 from gre.data.records import DataConfig, read_seed, write_seed
+from scripts.ablation import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,11 +35,10 @@ def shuffle_truths(rows: list, seed: int) -> list:
     return [replace(row, truth=truth) for row, truth in zip(rows, truths, strict=True)]
 
 
-def train(stage: str, folder: Path, *settings: str) -> None:
-    """Run a stage's script with the tiny config, unless its manifest is there."""
-    if not (folder / handoff.MANIFEST).exists():
-        subprocess.run(["bash", f"{ROOT}/scripts/train/{stage}.sh", f"{ROOT}/configs/tiny/{stage}.yaml",
-                        f"output_dir={folder}", *settings], check=True)
+def stage(name: str, folder: Path, *settings: str) -> list[str]:
+    """The command that trains a stage with the tiny config into `folder`."""
+    return ["bash", f"{ROOT}/scripts/train/{name}.sh", f"{ROOT}/configs/tiny/{name}.yaml", f"output_dir={folder}",
+            *settings]
 
 
 def run(settings: Config) -> None:
@@ -51,14 +50,15 @@ def run(settings: Config) -> None:
 
     dealt = data / "gre_seed" / "gre_seed_shuffled.jsonl"  # beside the pictures it names
     write_seed(dealt, shuffle_truths(read_seed(DataConfig(path=str(data / results.DATA["seed"]))), seed))
-    train("stage3", null / "shuffled", f"model_name_or_path={folder}/stage2", f"data.path={dealt}",
-          f"guards.places={data}/places.csv", f"seed={seed}")
+    train(null / "shuffled", [stage("stage3", null / "shuffled", f"model_name_or_path={folder}/stage2",
+                                    f"data.path={dealt}", f"guards.places={data}/places.csv", f"seed={seed}")])
 
     first = handoff.read_manifest(folder / "stage1")["metrics"]
     seconds = sum(handoff.read_manifest(folder / stage)["metrics"]["train_seconds"] for stage in ("stage2", "stage3"))
     steps = round(seconds * first["steps"] / first["train_seconds"])
-    train("stage1", null / "longer", f"model_name_or_path={folder}/stage1", "accept_parent=any",
-          f"data.path={data / results.DATA['cot']}", f"train.max_steps={steps}", f"seed={seed}")
+    train(null / "longer", [stage("stage1", null / "longer", f"model_name_or_path={folder}/stage1", "accept_parent=any",
+                                  f"data.path={data / results.DATA['cot']}", f"train.max_steps={steps}",
+                                  f"seed={seed}")])
 
     tokens = results.stage_config(folder, "stage3").rollout.max_new_tokens
     answers = {name: predictions.read(folder / "predictions" / f"{name}.jsonl") for name in results.CHECKPOINTS[1:]}
