@@ -10,7 +10,7 @@ distance.
   left out of that level. The package looks for the nearest city in degrees, as on a flat map: near the date line and
   the poles it errs, and so do OSV-5M's numbers. An answer that cannot be read, which that code never has, is wrong.
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -77,14 +77,19 @@ def by_osv5m(columns: Columns) -> tuple[Right, str]:
                         "unique_city of OSV-5M's test.csv, and no row has one of them")
     answered = [row for row, answer in enumerate(columns.answers) if answer is not None]
     found = RGeocoder(mode=1, verbose=False).query([columns.answers[row] for row in answered]) if answered else []
+    return osv5m_right(truth, dict(zip(answered, found))), f"reverse_geocoder {version('reverse_geocoder')}"
+
+
+def osv5m_right(truth: Mapping[str, Sequence[str | None]], places: Mapping[int, Mapping[str, str]]) -> Right:
+    """The four levels. truth: level → (n,) the benchmark's name, None where its column says nan. places: row → what
+    reverse_geocoder calls the answer (cc, admin1, admin2, name); a row that is not there has no answer."""
     right = {}
     for level, fields in OSV5M_LEVELS.items():
         right[level] = np.array([np.nan if name is None else 0.0 for name in truth[level]])
-        for row, place in zip(answered, found):
+        for row, place in places.items():
             if truth[level][row] is not None:
                 right[level][row] = truth[level][row] == "_".join(place[field] for field in fields)
-    right = {level: values for level, values in right.items() if not np.isnan(values).all()}
-    return right, f"reverse_geocoder {version('reverse_geocoder')}"
+    return {level: values for level, values in right.items() if not np.isnan(values).all()}
 
 
 def _named_city(name: str, country: str | None, truth: LatLon, gazetteer: Gazetteer) -> City | None:

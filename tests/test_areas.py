@@ -71,13 +71,30 @@ def osv(number: int, truth: tuple, answer: tuple | None, country: str, region: s
 PARIS_NAMES = ("FR", "Ile-de-France_FR", "Paris_Ile-de-France_FR", "Paris_Paris_Ile-de-France_FR")
 
 
-def test_osv5m_s_four_levels_with_their_denominators(tmp_path, capsys):
-    pytest.importorskip("reverse_geocoder")
-    rows = [osv(1, PARIS, PARIS, *PARIS_NAMES),
+OSV_ROWS = [osv(1, PARIS, PARIS, *PARIS_NAMES),
             osv(2, PARIS, NICE, *PARIS_NAMES),                        # the country alone
             osv(3, PARIS, None, *PARIS_NAMES),                        # wrong on all levels, in all denominators
             osv(4, PARIS, PARIS, "FR", "Ile-de-France_FR", "nan", "nan"),
             osv(5, LIMA, PARIS, "PE", "nan", "nan", "nan")]
+
+
+def test_osv5m_s_four_levels_by_the_names_its_geocoder_gives(tmp_path):
+    """What is compared, without the package: names in its form stand here. The next test asks the package itself."""
+    paris = {"cc": "FR", "admin1": "Ile-de-France", "admin2": "Paris", "name": "Paris"}
+    nice = {"cc": "FR", "admin1": "Provence-Alpes-Cote d'Azur", "admin2": "Departement des Alpes-Maritimes",
+            "name": "Nice"}
+    read = columns.read(write(tmp_path / "p.jsonl", OSV_ROWS))
+    truth = {level: read.true_names[f"unique_{level}"] for level in areas.OSV5M_LEVELS}
+    right = areas.osv5m_right(truth, {0: paris, 1: nice, 3: paris, 4: paris})
+    nan = pytest.approx(float("nan"), nan_ok=True)
+    assert {level: values.tolist() for level, values in right.items()} == {
+        "country": [1, 1, 0, 1, 0], "region": [1, 0, 0, 1, nan], "sub-region": [1, 0, 0, nan, nan],
+        "city": [1, 0, 0, nan, nan]}
+
+
+def test_osv5m_s_four_levels_with_their_denominators(tmp_path, capsys):
+    pytest.importorskip("reverse_geocoder")
+    rows = OSV_ROWS
     made = score.run(score.Config(write(tmp_path / "p.jsonl", rows), areas="osv5m", draws=50))
     found = {level: (block["n"], block["predictions"][f"{level}_right"]["value"])
              for level, block in made["names"]["osv5m"].items()}
