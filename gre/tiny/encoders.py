@@ -1,8 +1,9 @@
-"""Stand-ins for the encoders that score chains: a CLIP that can tell climates, and a BERT of random weights.
+"""Stand-ins for the encoders that score chains: a CLIP that sees a little, and a BERT of random weights.
 
     python -m gre.tiny.encoders out=runs/encoders [seed=0]
 
-    OUT/clip    real CLIPModel folder, random but for its last layer: it sees the climate and nothing else
+    OUT/clip    real CLIPModel folder, random but for its last layer, fitted to climates: of 256 pictures it was not
+                fitted to it tells the climate of 43 to 72 %, by the sentence asked (four climates, chance is 25 %)
     OUT/bert    real BertModel folder with its own WordPiece words, untrained: it tells words apart and not meanings
 
 Numbers made with them show that the machinery works and nothing about real photos or texts.
