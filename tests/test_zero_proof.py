@@ -27,7 +27,7 @@ ONE = {"loss": [0.1, 0.2, 0.3, 0.4], "grad_norm": [1.0, 2.0, 3.0, 4.0], "learned
 
 
 @pytest.mark.parametrize(("change", "equal"), [
-    ({}, True), ({"loss": [0.1, 0.2, 0.30001, 0.4]}, True), ({"loss": [0.1, 0.2, 0.30002, 0.4]}, False),
+    ({}, True), ({"loss": [0.1, 0.2, 0.300009, 0.4]}, True), ({"loss": [0.1, 0.2, 0.300011, 0.4]}, False),
     ({"grad_norm": [1.0, 2.0, 3.0, 4.00003]}, True), ({"grad_norm": [1.0, 2.0, 3.0, 4.00005]}, False),
     ({"words": [31, 32, 32, 32]}, False), ({"words": [32, 31, 30, 29]}, True), ({"learned": [["b"]] * 4}, False),
     ({"loss": [0.1, 0.2, 0.3]}, False)])
