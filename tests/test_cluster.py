@@ -2,18 +2,13 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.shell import end_left, wait_for, write
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -32,16 +27,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "house"
-    for name in ("started", "ready"):  # a test that failed must leave nothing running
-        if Path(name).exists():
-            end(int(Path(name).read_text()))
-
-
-def end(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    end_left()
 
 
 def calls(name: str) -> list[list[str]]:
@@ -93,14 +79,6 @@ def batch(house, srun: str) -> subprocess.Popen:
                            env={**os.environ, "SLURM_JOB_ID": "77"})
     Path("started").write_text(str(job.pid))
     return job
-
-
-def wait_for(path: str) -> None:
-    for _ in range(600):
-        if Path(path).exists() and Path(path).read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not come")
 
 
 # A step that is told, writes its checkpoint and ends as a stopped training does.

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shell import write
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$HERE/calls"
@@ -27,12 +29,6 @@ case "$*" in
         if [ ! -f "$HERE/unusable" ]; then touch "$HERE/imports"; fi ;;
 esac
 """
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture

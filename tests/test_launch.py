@@ -3,20 +3,15 @@ that notes its calls."""
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.shell import end_left, wait_for, write
+
 ROOT = Path(__file__).resolve().parents[1]
 CLEAN = ("NPROC", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "STOP_SECONDS",
          "CHECK_MEMORY")
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -40,16 +35,7 @@ if [ -f run.sh ]; then source ./run.sh; fi
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "house"
-    for name in ("started", "ready"):  # a test that failed must leave nothing running
-        if Path(name).exists():
-            end(int(Path(name).read_text()))
-
-
-def end(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    end_left()
 
 
 def gpus(folder: Path, count: int) -> None:
@@ -180,7 +166,7 @@ def launch(house, script: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("number, name, status", [(signal.SIGTERM, "TERM", 143), (signal.SIGUSR1, "USR1", 143)])
-@pytest.mark.parametrize("script", ["stage3", "stage2"])
+@pytest.mark.parametrize("script", ["stage1", "stage2", "stage3"])
 def test_a_signal_reaches_the_training(house, script, number, name, status):
     Path("run.sh").write_text(STOPS)
     process = launch(house, script)
@@ -207,11 +193,3 @@ def test_stage_2_goes_on_after_its_judge(house):
     assert start(house, "a.yaml", script="stage2").returncode == 0
     assert called() == ["all -m stages.judge judge.yaml output_dir=runs/judge",
                         "all -m stages.stage2 a.yaml judge.model_name_or_path=runs/judge"]
-
-
-def wait_for(path: str) -> None:
-    for _ in range(600):
-        if Path(path).exists() and Path(path).read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not come")

@@ -1,25 +1,17 @@
 """Guards and curriculum decide on the numbers of all processes: two processes see what one sees."""
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from gre.geo.point import LatLon, distance_km
 from gre.rewards.gps import gps_reward
 from tests import ranks_agree
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.two_ranks import torchrun
 
 
 @pytest.mark.slow
 def test_two_processes_see_what_one_sees(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               f"{ROOT}/tests/ranks_agree.py", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={
-        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    done = torchrun("ranks_agree", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     alone = ranks_agree.numbers(ranks_agree.groups())

@@ -12,6 +12,7 @@ from gre.config import UserError
 from gre.tiny.model import build
 from gre.training import rl
 from tests.test_rl_stages import KEYS, workplace, write_stage  # noqa: F401 one is a fixture
+from tests.two_ranks import torchrun
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,10 +61,7 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(workplace, vlm):  # noqa: 
 def test_two_processes_under_zero_3_sample_from_the_same_policy(tmp_path):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               f"{ROOT}/tests/vllm_ranks.py", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={
-        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    done = torchrun("vllm_ranks", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["parted"] > 0 and max(first["gaps"] + second["gaps"]) < 1e-4

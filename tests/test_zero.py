@@ -1,9 +1,6 @@
 """DeepSpeed on two processes: the numbers of one, whole models handed on, and a killed run that goes on."""
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,15 +10,20 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
+from eval.engines import Decoding, by_transformers
+from eval.vllm_offline import by_vllm
 from gre import handoff
 from gre.config import UserError, load
 from gre.models import lora, zero
+from gre.models.vlm import PixelBudget
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.finish import save_model
 from stages import stage1
 from tests.test_judge import write_rows
 from tests.test_resume import lines
-from tests.test_rl_stages import vlm, write_judge, write_stage  # noqa: F401 one is a fixture
+from tests.test_rl_stages import write_judge, write_stage
+from tests.test_vllm_stages import vlm  # noqa: F401 a fixture, wide enough for vLLM
+from tests.two_ranks import torchrun
 from tests.zero_ranks import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,30 +44,33 @@ STAGES = {
 }
 
 
-def job(stage, folder, per_process, *keys):
-    """A stage of three steps of four prompts."""
-    return [stage, [*STAGES[stage], f"output_dir=out/{folder}", "train.max_steps=3", "train.learning_rate=1e-4",
-                    "train.warmup_steps=0", f"train.per_device_batch_size={per_process}", *keys]]
+def job(name, per_process, *keys, kill=None):
+    """A stage of three steps of four prompts; kill: [rank, rollout, signal]."""
+    stage = name.split("_")[-1]
+    return [stage, [*STAGES[stage], f"output_dir=out/{name}", "train.max_steps=3", "train.learning_rate=1e-4",
+                    "train.warmup_steps=0", f"train.per_device_batch_size={per_process}", *keys], kill]
 
 
+TWICE, UNTIED = "train.gradient_accumulation_steps=2", "model_name_or_path=untied"
+LORA = ["model.lora.r=4", "model.lora.alpha=8"]
 JOBS = [
-    job("stage3", "zero3_stage3", 2, engine("zero3")),
-    job("stage3", "zero2_stage3", 2, engine("zero2")),
-    job("stage2", "zero3_stage2", 1, engine("zero3"), "train.gradient_accumulation_steps=2"),
-    job("judge", "zero3_judge", 2, engine("zero3")),
-    job("stage1", "zero3_stage1", 2, engine("zero3"), "model_name_or_path=untied"),
-    job("stage1", "bf16_stage1", 2, engine("zero3"), "train.bf16=true"),
-    job("stage1", "lora_stage1", 2, engine("zero2"), "model.lora.r=4"),
-    job("stage3", "lora_stage3", 2, engine("zero2"), "model.lora.r=4"),
+    job("zero3_stage3", 2, engine("zero3")),
+    job("zero2_stage3", 2, engine("zero2")),
+    job("zero3_offload_stage3", 2, engine("zero3_offload")),
+    job("zero3_stage2", 1, engine("zero3"), TWICE),
+    job("zero2_stage2", 1, engine("zero2"), TWICE),
+    job("zero3_judge", 2, engine("zero3")),
+    job("zero2_judge", 2, engine("zero2")),
+    job("lora_judge", 2, engine("zero2"), *LORA),
+    job("zero3_untied_stage1", 2, engine("zero3"), UNTIED),
+    job("zero2_offload_stage1", 2, engine("zero2_offload")),
+    job("bf16_stage1", 2, engine("zero3"), "train.bf16=true"),
+    job("lora_untied_stage1", 2, engine("zero2"), UNTIED, *LORA),
+    job("lora_stage3", 2, engine("zero2"), *LORA),
+    job("lora_stopped_stage3", 2, engine("zero2"), *LORA, kill=[1, 2, "SIGTERM"]),
+    job("lora_stopped_stage3", 2, engine("zero2"), *LORA),
 ]
-KILLED = job("stage3", "killed", 2, engine("zero3"))  # the last, since it ends both processes
-
-
-def torchrun(jobs, **environment):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               f"{ROOT}/tests/zero_ranks.py", json.dumps(jobs)]
-    return subprocess.run(command, capture_output=True, text=True, env={
-        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment})
+KILLED = job("killed_stage3", 2, engine("zero3"))
 
 
 def write_data(vlm, untied):  # noqa: F811
@@ -97,18 +102,19 @@ def ran(vlm, tmp_path_factory):  # noqa: F811
     """The folder in which every job ran on two processes, the last until one of them was killed, then again."""
     from gre.tiny.model import build
 
-    untied = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=64, layers=2,
+    untied = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
                    vocabulary=400, tied=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("zero"))
         write_data(vlm, untied)
-        done = torchrun(JOBS)
+        done = torchrun("zero_ranks", json.dumps(JOBS))
         assert done.returncode == 0, done.stderr[-5000:]
-        killed = torchrun([KILLED], KILL="1:3")
-        assert killed.returncode != 0 and not Path("out/killed/manifest.json").exists()
-        again = torchrun([KILLED])
+        assert "going on from out/lora_stopped_stage3/checkpoints/checkpoint-2" in done.stdout
+        killed = torchrun("zero_ranks", json.dumps([[*KILLED[:2], [1, 3, "SIGKILL"]]]))
+        assert killed.returncode != 0 and not Path("out/killed_stage3/manifest.json").exists()
+        again = torchrun("zero_ranks", json.dumps([KILLED]))
         assert again.returncode == 0, again.stderr[-5000:]
-        assert "going on from out/killed/checkpoints/checkpoint-2" in again.stdout
+        assert "going on from out/killed_stage3/checkpoints/checkpoint-2" in again.stdout
         yield Path.cwd()
 
 
@@ -123,25 +129,32 @@ def tokens(folder, call):
             for row, words in json.loads(path.read_text().splitlines()[call]).items()}
 
 
+def alone(ran, stage, *keys):
+    """The folder of the same steps on one process."""
+    folder = ran / "out" / "_".join(["one", *(key.split("=")[-1] for key in keys), stage])
+    if not folder.exists():
+        run(*job(folder.name, 4, *keys))
+    return folder
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(("name", "keys"), [
-    ("zero3_stage3", []), ("zero2_stage3", []), ("zero3_stage2", []), ("zero3_judge", []),
-    ("zero3_stage1", ["model_name_or_path=untied"]), ("lora_stage1", ["model.lora.r=4"]),
-    ("lora_stage3", ["model.lora.r=4"])])
+    ("zero3_stage3", []), ("zero2_stage3", []), ("zero3_offload_stage3", []), ("zero3_stage2", []),
+    ("zero2_stage2", []), ("zero3_judge", []), ("zero2_judge", []), ("lora_judge", LORA),
+    ("zero3_untied_stage1", [UNTIED]), ("zero2_offload_stage1", []), ("lora_untied_stage1", [UNTIED, *LORA]),
+    ("lora_stage3", LORA)])
 def test_the_numbers_of_one_process(ran, name, keys):
     """Loss and norm of each step, the first step's tokens, and the weights handed on."""
-    stage, folder = name.split("_")[1], ran / "out" / name
-    run(*job(stage, f"one_{name}", 4, *keys))
-    one = ran / "out" / f"one_{name}"
+    folder, stage = ran / "out" / name, name.split("_")[-1]
+    one = alone(ran, stage, *keys)
     assert len(steps(folder)) == 3 and all(norm > 0 for _, norm in steps(folder))
     for ours, theirs in zip(steps(folder), steps(one), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
     if stage in ("stage2", "stage3"):
         assert len(tokens(one, 0)) == 4 and tokens(folder, 0) == tokens(one, 0)
-    ours, theirs = (AutoModelForImageTextToText.from_pretrained(path / "model").state_dict() for path in (folder, one))
-    base = AutoModelForImageTextToText.from_pretrained(
-        ran / (keys[0].split("=")[1] if keys and "untied" in keys[0] else "base")).state_dict()
+    ours, theirs, base = (AutoModelForImageTextToText.from_pretrained(path).state_dict() for path in (
+        folder / "model", one / "model", ran / ("untied" if UNTIED in keys else "base")))
     assert ours.keys() == theirs.keys() == base.keys()
     assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in ours)  # Adam's first steps are signs
     assert any(not torch.equal(ours[key], base[key]) for key in ours)
@@ -149,7 +162,8 @@ def test_the_numbers_of_one_process(ran, name, keys):
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize("name", ["zero3_stage3", "zero3_judge", "zero3_stage1", "bf16_stage1", "lora_stage3"])
+@pytest.mark.parametrize("name", ["zero3_stage3", "zero2_stage2", "zero3_judge", "zero3_untied_stage1", "bf16_stage1",
+                                  "zero3_offload_stage3", "lora_judge", "lora_untied_stage1"])
 def test_whole_models_are_handed_on(ran, name):
     """Tied and untied, in the type they were trained in, loaded by transformers alone."""
     folder = ran / "out" / name / "model"
@@ -157,20 +171,36 @@ def test_whole_models_are_handed_on(ran, name):
     assert not any(report.values())
     assert model.dtype == (torch.bfloat16 if name.startswith("bf16") else torch.float32)
     tied = model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
-    assert tied == (name != "zero3_stage1")
+    assert tied == ("untied" not in name)
     assert AutoProcessor.from_pretrained(folder).chat_template and GenerationConfig.from_pretrained(folder).eos_token_id
-    assert handoff.check_model(folder) and not list(folder.glob("*.bin"))
+    assert handoff.check_model(folder) and not list(folder.glob("*.bin")) and not list(folder.glob("adapter*"))
 
 
 @pytest.mark.slow
 @needs_compiler
-def test_a_killed_run_goes_on_to_the_same_weights(ran):
-    """One of two processes is killed before the third rollout: no row is lost, none is trained on twice."""
-    whole, killed = ran / "out" / "zero3_stage3", ran / "out" / "killed"
-    assert lines(killed / "metrics.jsonl") == lines(whole / "metrics.jsonl")
-    assert (killed / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
-    assert [tokens(killed, call) for call in range(3)] == [tokens(whole, call) for call in range(3)]
-    assert handoff.read_manifest(killed)["model_sha256"] == handoff.read_manifest(whole)["model_sha256"]
+@pytest.mark.parametrize(("cut", "whole"), [("killed", "zero3"), ("lora_stopped", "lora")])
+def test_a_run_that_was_cut_goes_on_to_the_same_weights(ran, cut, whole):
+    """One of two processes is killed before the third rollout, or told to stop in the second step: no row is lost, none
+    is trained on twice."""
+    cut, whole = (ran / "out" / f"{name}_stage3" for name in (cut, whole))
+    assert lines(cut / "metrics.jsonl") == lines(whole / "metrics.jsonl")
+    assert (cut / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+    assert [tokens(cut, call) for call in range(3)] == [tokens(whole, call) for call in range(3)]
+    assert handoff.read_manifest(cut)["model_sha256"] == handoff.read_manifest(whole)["model_sha256"]
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("name", ["lora_judge", "lora_untied_stage1"])
+def test_vllm_loads_what_is_handed_on(ran, name):
+    """Tied and untied, merged with an adapter: its greedy answer is that of transformers."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    folder, budget = ran / "out" / name / "model", PixelBudget(28 * 28, 112 * 112)
+    decoding = Decoding(max_new_tokens=8, samples=1, temperature=0.0, seed=0)
+    asked = [["Where is this?"], [Image.new("RGB", (56, 84), (90, 120, 200))], [0]]
+    answers = [engine(folder, budget, decoding, "float32", last)(*asked) for engine, last in (
+        (by_vllm, asked[0]), (by_transformers, 1))]
+    assert answers[0] == answers[1] and answers[0][0][0].text
 
 
 def test_a_split_model_is_made_whole_by_its_engine_only():

@@ -1,8 +1,8 @@
-"""Run by torchrun (tests/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …]], …].
+"""Run by torchrun (tests/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …], kill], …].
 
 Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not; stage 2's judge
 is asked about some of them, more on one process than on another. Every completion's tokens are written to
-OUTPUT/tokens-RANK.jsonl. KILL=RANK:CALL ends that rank, as kill -9 does, before its CALL-th rollout.
+OUTPUT/tokens-RANK.jsonl. kill: null, or [rank, call, signal], sent to that rank before its so manieth rollout.
 """
 import gc
 import importlib
@@ -12,12 +12,14 @@ import signal
 import sys
 from pathlib import Path
 
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 
 from gre.config import load
 from gre.rollout.transformers import TransformersRollout
 from gre.training import rl
+from gre.training.stopping import STATUS
 from stages import stage2
+from tests.two_ranks import leave
 
 RANK = os.environ.get("RANK", "0")
 
@@ -34,13 +36,13 @@ def judged(texts, ask):
     return [asked.get(i, 0.0) for i in range(len(texts))]
 
 
-def recording(folder: Path):
+def recording(folder: Path, kill: list | None):
     """A TransformersRollout.generate that also writes {row: tokens of its completions} of every call."""
     generate, calls = TransformersRollout.generate, iter(range(1, 1000))
 
     def record(self, model, prompts, num_generations, keys, **kwargs):
-        if os.environ.get("KILL") == f"{RANK}:{next(calls)}":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if kill and [int(RANK), next(calls)] == kill[:2]:
+            os.kill(os.getpid(), signal.Signals[kill[2]])
         groups = generate(self, model, prompts, num_generations, keys, **kwargs)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / f"tokens-{RANK}.jsonl", "a") as file:
@@ -50,15 +52,17 @@ def recording(folder: Path):
     return record
 
 
-def run(stage: str, keys: list[str]) -> None:
-    """Run a stage as its command does, in this process."""
+def run(stage: str, keys: list[str], kill: list | None = None) -> None:
+    """Run a stage as its command does, in this process, to its end or until it is told to stop."""
     module = importlib.import_module(f"stages.{stage}")
     config = load(module.Config, keys)
     own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate)
     rl.format_rewards, stage2.judge_rewards = lengths, judged
-    TransformersRollout.generate = recording(Path(config.output_dir))
+    TransformersRollout.generate = recording(Path(config.output_dir), kill)
     try:
         module.run(config)
+    except SystemExit as stopped:
+        assert kill and stopped.code == STATUS
     finally:
         rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate = own
         gc.collect()
@@ -68,6 +72,4 @@ if __name__ == "__main__":
     for job in json.loads(sys.argv[1]):
         run(*job)
         AcceleratorState._reset_state(reset_partial_state=True)  # the next one may have another engine
-    state = PartialState(cpu=True)
-    state.wait_for_everyone()
-    state.destroy_process_group()  # a process that just ends may abort while the other still talks to it
+    leave()

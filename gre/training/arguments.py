@@ -24,7 +24,7 @@ class TrainConfig:
     max_steps: int = option(-1, "optimiser steps; -1: as many as num_train_epochs makes")
     warmup_steps: float = option(0.03, "steps of linear warm-up; below 1, a share of all steps")
     lr_scheduler_type: str = option("cosine", "learning-rate schedule, by transformers' name")
-    weight_decay: float = option(0.0, "AdamW's decoupled weight decay")
+    weight_decay: float = option(0.0, "AdamW's decoupled weight decay; under offload of biases and norms too")
     max_grad_norm: float = option(1.0, "norm to which gradients are clipped")
     bf16: bool = option(False, "bfloat16: autocast over float32 weights, or DeepSpeed's with a float32 master")
     deepspeed: str | None = option(None, "DeepSpeed's JSON config")
