@@ -97,8 +97,9 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
 
 
 def _served(recipe: Recipe, shape: Shape) -> float:
-    """Bytes of vLLM on a GPU while it is awake: weights, keys and values, and the rest; 0 for transformers."""
-    if recipe.rollout.engine == "transformers":
+    """Bytes of vLLM on a GPU while it is awake: weights, keys and values, and the rest; 0 where none runs beside the
+    trainer."""
+    if recipe.rollout.engine in ("transformers", "served"):
         return 0.0
     return (2 if recipe.train.bf16 else 4) * shape.parameters + (recipe.rollout.kv_cache_gib + VLLM_REST_GIB) * GIB
 
