@@ -88,12 +88,12 @@ def flags(arguments: dict) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    own, _, rest = "\n".join(argv).partition("\n--\n")
-    what, *arguments = own.split("\n") if own else [""]
+    at = argv.index("--") if "--" in argv else len(argv)
+    (what, *arguments), rest = argv[:at] or [""], argv[at + 1:]
     if what == "needed":
         print(*needed(arguments), sep="\n")
         return
-    line = command(what, [text for text in arguments if text != "--dry-run"]) + (rest.split("\n") if rest else [])
+    line = command(what, [text for text in arguments if text != "--dry-run"]) + rest
     environment = ENVIRONMENT if torch.cuda.is_available() else {**ENVIRONMENT, "TORCHDYNAMO_DISABLE": "1"}
     print(*(f"{name}={value}" for name, value in environment.items()), shlex.join(line), flush=True)
     if "--dry-run" not in arguments:

@@ -3,6 +3,7 @@ and refused. tests/test_vllm_served.py asks the real one."""
 import base64
 import io
 import json
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -107,6 +108,16 @@ def test_another_prompt_other_weights_and_no_answer_stop(endpoint, prompt):
     with pytest.raises(UserError, match="row 3: .*no answer in 5 tries .*the engine is dead.* run the same command"):
         server.answers(asked, 1, "v1")
     assert not endpoint.faults
+
+
+def test_a_silent_server_stops_the_run_too(prompt, capsys):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        server = Server(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.05)
+        with pytest.raises(UserError, match="row 3: .*gave no answer in 5 tries .*timed out.*run the same command"):
+            server.answers([Asked(prompt, {}, "row 3")], 1)
+    assert "try 4 of 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://127.0.0.1", "http://127.0.0.1:8000/v1", ""])

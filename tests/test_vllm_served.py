@@ -29,7 +29,7 @@ from tests.test_rl_stages import KEYS, write_judge, write_stage
 ROOT = Path(__file__).resolve().parents[1]
 CHAINS = [["It is red.", "It is blue, and far away.", ""], ["It is red."]]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # three servers start, one after the other
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
 
@@ -40,8 +40,7 @@ class Served:
         self.log = open(f"{what}.log", "ab")
         command = [sys.executable, f"{ROOT}/scripts/serve.py", what, *keys]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True, env={
-            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-            "VLLM_HOST_IP": "127.0.0.1"})
+            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
         self.url = f"http://127.0.0.1:{port}"
 
     def kill(self) -> None:
@@ -208,6 +207,21 @@ def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, monkey
     with pytest.raises(UserError, match="refuses .*HTTP 400"):  # a prompt that is too long for the engine
         long = encode_prompt(load_processor("base"), "where? " * 200, Image.new("RGB", (56, 56)))
         greedy(rollout, model, [long])
+
+
+def test_two_processes_under_zero_3_ask_one_server_and_stop_together(server, tmp_path):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+               f"{ROOT}/tests/vllm_ranks.py", str(tmp_path), "run/stage2/model", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["parted"] > 0 and max(first["gaps"] + second["gaps"]) < 1e-4
+    assert first["words"] == second["words"]                # seeds come from the row, not from the rank
+    assert first["words"][0] != first["words"][1]           # the second time from what was learned
+    assert first["stopped"] == second["stopped"]            # though only the second one has lost the server
+    assert "127.0.0.1:9" in first["stopped"] and "gave no answer in 5 tries" in first["stopped"]
 
 
 @pytest.mark.parametrize("keys, message", [

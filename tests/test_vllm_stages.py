@@ -61,7 +61,7 @@ def test_two_processes_under_zero_3_sample_from_the_same_policy(tmp_path):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               f"{ROOT}/tests/vllm_ranks.py", str(tmp_path)]
+               f"{ROOT}/tests/vllm_ranks.py", str(tmp_path), f"{ROOT}/gre/tiny/base"]
     done = subprocess.run(command, capture_output=True, text=True, env={
         **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stderr[-3000:]

@@ -43,7 +43,8 @@ class Server:
 
     def check(self, wanted: Mapping[str, Any]) -> str:
         """Wait for the server to come up and compare its settings with these; returns the release of its vLLM."""
-        found = self._call("gre_settings", [], "a first question", http.Patience(START_TRIES, timeout_s=60, retried=OURS))
+        patience = http.Patience(START_TRIES, timeout_s=60.0, retried=OURS)
+        found = self._call("gre_settings", [], "a first question", patience)
         wrong = [f"{name} is {_shown(found[name], wanted[name])} there and {_shown(wanted[name], found[name])} here"
                  for name in sorted(found.keys() & wanted.keys()) if found[name] != wanted[name]]
         if wrong:
@@ -68,18 +69,20 @@ class Server:
 
         Raises RuntimeError when the server reads another prompt than the trainer.
         """
+        token_ids = [unexpanded(prompt) for prompt, _, _ in asked]
         pictures = {id(prompt.image): prompt.image for prompt, _, _ in asked}
         with ThreadPoolExecutor(max(1, at_once)) as pool:
             uris = dict(zip(pictures, pool.map(http.png_uri, pictures.values())))
-            running = [pool.submit(self._answer, one, uris[id(one.prompt.image)], version) for one in asked]
+            running = [pool.submit(self._answer, one, ids, uris[id(one.prompt.image)], version)
+                       for one, ids in zip(asked, token_ids)]
             try:
                 return [future.result() for future in running]
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _answer(self, asked: Asked, picture: str, version: str | None) -> list[dict]:
-        body = {"token_ids": unexpanded(asked.prompt), "content_parts": [{"type": "image_url", "url": picture}],
+    def _answer(self, asked: Asked, token_ids: list[int], picture: str, version: str | None) -> list[dict]:
+        body = {"token_ids": token_ids, "content_parts": [{"type": "image_url", "url": picture}],
                 "sampling_params": asked.params, "return_token_ids": True}
         answer = self._post("/inference/v1/generate", body, asked.where)
         check_expanded(asked.prompt, answer["prompt_token_ids"])
