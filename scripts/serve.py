@@ -1,4 +1,4 @@
-"""For serve.sh: print the `vllm serve` that a stage of RL asks, and become it.
+"""For serve.sh: print the command of the `vllm serve` that a stage of RL asks, and become it.
 
     python scripts/serve.py rollouts|judge CONFIG [key=value …] [--dry-run] [-- vllm serve option …]
     python scripts/serve.py needed CONFIG [key=value …]

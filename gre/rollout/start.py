@@ -46,12 +46,12 @@ def import_vllm():
     return vllm
 
 
-def start(folder: Path, **settings):
-    """vLLM's LLM of a model's folder, in this process."""
+def start(folder: Path, **arguments):
+    """vLLM's LLM of a model's folder, in this process, with these settings."""
     with unnoticed():
         vllm = import_vllm()
         with without(UNREADABLE):
-            return vllm.LLM(str(folder), **settings)
+            return vllm.LLM(str(folder), **arguments)
 
 
 @contextmanager
