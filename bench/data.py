@@ -24,7 +24,7 @@ from bench import measure
 from bench.plan_memory import BASE, TINY, random_model
 from gre.config import main, option
 from gre.models import attention
-from gre.models.vlm import SIDE_PIXELS, banned_tokens, end_token_id, load_processor
+from gre.models.vlm import SIDE_PIXELS, load_processor
 from gre.rollout.transformers import TransformersRollout
 from gre.training import rl
 from gre.training.arguments import TrainConfig, training_arguments
@@ -151,10 +151,7 @@ def train_ours(config: Config, photos: list[Path], folder: Path, cache_gib: floa
     args = training_arguments(TrainConfig(max_steps=EPOCHS * steps, per_device_batch_size=config.prompts),
                               folder / "stage3", 0)
     load = picture_loader(processor, TrainingData(cache_gib=cache_gib), folder / "stage3")
-    tokenizer = processor.tokenizer
-    rollout = TransformersRollout(
-        end_token_id(tokenizer), tokenizer.pad_token_id,
-        banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=NEW_TOKENS)
+    rollout = TransformersRollout.of(processor.tokenizer, model.config.text_config.vocab_size, NEW_TOKENS)
     with counted(processor) as counter:
         trainer = GRPOTrainer(
             model, args, rows=rows, encode=partial(rl.encode, processor, load=load), tokenizer=processor.tokenizer,

@@ -24,15 +24,17 @@ from pathlib import Path
 from eval import engines
 from eval.endpoint import EndpointConfig, by_endpoint
 from eval.engines import Answer, Decoding
-from eval.vllm_offline import BAN, LEAST_BATCHED_TOKENS, by_vllm
+from eval.vllm_offline import by_vllm
 from gre import handoff, provenance
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, read_seed
 from gre.models import vlm
+from gre.rollout.start import LEAST_BATCHED_TOKENS
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 16  # GLOBE's
+BAN = -100.0  # added to a logit: the least vLLM takes
 UP_WITHIN_S = 600
 
 

@@ -5,31 +5,21 @@ with a line each; then the run stops, and the same command goes on where it stop
 and which sampling defaults it adds is its own business: `vllm serve` needs --generation-config vllm to leave a folder's
 repetition penalty out.
 """
-import base64
-import io
 import json
 import math
 import os
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from eval.engines import Answer, Decoding, Said
+from gre import http
 from gre.config import UserError, option
-
-AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # HTTP: busy, or broken for a moment
-LONGEST_WAIT_S = 60.0
 
 
 @dataclass
@@ -86,29 +76,14 @@ def request(config: EndpointConfig, key: str, body: dict, where: str) -> Said:
     """One completion. Raises UserError when the endpoint refuses the request, and when it is still busy or unreachable
     after `config.tries`."""
     url = config.url.rstrip("/") + "/chat/completions"
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    content = json.dumps(body).encode()
-    for attempt in range(1, config.tries + 1):
-        pause = min(config.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
-        try:
-            asked = urllib.request.Request(url, content, headers)
-            with _OPENER.open(asked, timeout=config.timeout_s) as response:
-                return _said(response.read())
-        except urllib.error.HTTPError as error:
-            wrong = f"HTTP {error.code} {error.read(500).decode('utf-8', 'replace')}"
-            if error.code not in AGAIN:
-                raise UserError(_hidden(f"{where}: {url} refuses the request ({wrong}): check model=, endpoint.fields "
-                                        f"and the key in ${config.key_variable}", key)) from None
-            after = error.headers.get("Retry-After") or ""
-            pause = min(float(after), LONGEST_WAIT_S) if after.isdigit() else pause
-        except (OSError, HTTPException, ValueError) as error:  # no connection, a timeout, no chat completion
-            wrong = f"{type(error).__name__}: {error}"
-        if attempt < config.tries:
-            tqdm.write(_hidden(f"{where}: {url}: {wrong}; try {attempt} of {config.tries}, again in {pause:.0f} s",
-                               key), file=sys.stderr)
-            time.sleep(pause)
-    raise UserError(_hidden(f"{where}: {url} gave no answer in {config.tries} tries (the last: {wrong}). Finished "
-                            "batches are kept: run the same command when the endpoint is back", key))
+    try:
+        return http.post(url, body, _said, http.Patience(config.tries, config.wait_s, config.timeout_s), where=where,
+                         key=key)
+    except http.Refused as error:
+        raise UserError(f"{where}: {url} refuses the request ({error}): check model=, endpoint.fields and the key in "
+                        f"${config.key_variable}") from None
+    except http.Unanswered as error:
+        raise UserError(f"{error}. Finished batches are kept: run the same command when the endpoint is back") from None
 
 
 def data_uri(image: Image.Image, max_pixels: int) -> str:
@@ -117,19 +92,7 @@ def data_uri(image: Image.Image, max_pixels: int) -> str:
     if width * height > max_pixels:
         scale = math.sqrt(max_pixels / (width * height))
         image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host: it is an error here."""
-
-    def redirect_request(self, *_):
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
+    return http.png_uri(image)
 
 
 def _said(content: bytes) -> Said:
@@ -141,7 +104,3 @@ def _said(content: bytes) -> Said:
         raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
     refused = True if refusal or finish == "content_filter" else None
     return Said(text or refusal or "", finish == "stop", refused)
-
-
-def _hidden(text: str, key: str) -> str:
-    return text.replace(key, "***") if key else text

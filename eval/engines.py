@@ -83,11 +83,9 @@ def by_transformers(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, d
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = vlm.load_model(folder, dtype=getattr(torch, dtype)).to(device).eval()
     tokenizer = processor.tokenizer
-    rollout = TransformersRollout(
-        end_token_id=vlm.end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
-        banned=vlm.banned_tokens(tokenizer, model.config.text_config.vocab_size),
-        max_new_tokens=decoding.max_new_tokens, temperature=decoding.temperature or 1.0,
-        batch_size=batch_size * decoding.samples)
+    rollout = TransformersRollout.of(
+        tokenizer, model.config.text_config.vocab_size, decoding.max_new_tokens,
+        temperature=decoding.temperature or 1.0, batch_size=batch_size * decoding.samples)
 
     def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
         prompts = [vlm.encode_prompt(processor, *pair) for pair in zip(instructions, images)]

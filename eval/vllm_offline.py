@@ -4,22 +4,20 @@ vLLM is told what transformers is: the dtype, the pixel budget, which words are 
 (a folder's own carries a repetition penalty). It expands the picture's place in a prompt itself; that it reads every
 prompt token by token as the model was trained on is checked.
 """
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import AutoConfig
 
 from eval.engines import Answer, Decoding, Said
 from gre.config import UserError
 from gre.models import vlm
-from gre.rollout.vllm import UNREADABLE, unnoticed, without
+from gre.rollout.start import settings, start, unnoticed
 
-CPU_KV_CACHE_GIB = "1"
-LEAST_BATCHED_TOKENS = 8192  # an engine step; prompts are not cut in pieces, which on a CPU breaks seeded requests
-BAN = -100.0  # added to a logit: the least vLLM takes
+CPU_KV_CACHE_GIB = 1
 
 
 def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str,
@@ -30,13 +28,14 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
     tokenizer = processor.tokenizer
     side = processor.image_processor.patch_size * processor.image_processor.merge_size
     longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
-    engine = start(folder, budget, dtype, longest + budget.max_pixels // side**2 + decoding.max_new_tokens)
+    banned = vlm.banned_tokens(tokenizer, AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
+    max_length = longest + budget.max_pixels // side**2 + decoding.max_new_tokens
+    memory = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
+    engine = start(folder, **settings(budget, banned, max_length=max_length, dtype=getattr(torch, dtype)), **memory)
     from vllm import SamplingParams
 
-    vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
-    banned = vlm.banned_tokens(tokenizer, vocabulary).nonzero()[:, 0].tolist()
     common = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": [vlm.end_token_id(tokenizer)],
-              "ignore_eos": True, "detokenize": False, "logit_bias": dict.fromkeys(banned, BAN)}
+              "ignore_eos": True, "detokenize": False}
 
     def params(key: int) -> SamplingParams:
         if decoding.temperature == 0:
@@ -59,20 +58,3 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
                  for one in sorted(output.outputs, key=lambda one: one.index)] for output in outputs]
 
     return answer
-
-
-def start(folder: Path, budget: vlm.PixelBudget, dtype: str, max_length: int):
-    """vLLM's LLM for prompts and answers of up to max_length tokens together."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GIB)
-    import vllm
-    from vllm.platforms import current_platform
-
-    with unnoticed(), without(UNREADABLE):
-        return vllm.LLM(
-            str(folder), dtype=dtype, max_model_len=max_length, generation_config="vllm",
-            limit_mm_per_prompt={"image": 1, "video": 0}, enforce_eager=current_platform.is_cpu(),
-            max_num_batched_tokens=max(max_length, LEAST_BATCHED_TOKENS), enable_chunked_prefill=False,
-            mm_processor_kwargs={"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}})

@@ -4,30 +4,22 @@ A cache is JSON lines, found by the hash of (model, messages, decoding): what wa
 a score can be reproduced offline from the file alone. Pictures in it are shortened to their hash. The key comes from
 the environment and is written nowhere. No torch.
 """
-import base64
 import hashlib
-import io
 import json
 import os
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
 from tqdm import tqdm
 
+from gre import http
 from gre.config import UserError, option
 
-RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}  # HTTP: busy, too many, or broken for a moment
-LONGEST_WAIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -136,54 +128,21 @@ class Client:
         return reply
 
     def _request(self, body: Mapping, where: str) -> Reply:
-        url = self.config.url.rstrip("/") + "/chat/completions"
-        for attempt in range(1, self.config.tries + 1):
-            pause = min(self.config.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
-            try:
-                return _reply(self._post(url, body))
-            except urllib.error.HTTPError as error:
-                said = self._hidden(f"HTTP {error.code} {error.read(500).decode('utf-8', 'replace')}")
-                if error.code not in RETRIED:
-                    raise UserError(f"{where}: {url} refused the question ({said}). Check llm.url, llm.model, "
-                                    f"llm.decoding and the key in ${self.config.key_env}") from None
-                pause = _seconds(error.headers.get("Retry-After"), pause)
-            except (OSError, HTTPException) as error:  # no connection, a timeout, half an answer
-                said = self._hidden(f"{type(error).__name__}: {error}")
-            except ValueError as error:
-                said = f"no chat completion: {error}"
-            if attempt < self.config.tries:
-                tqdm.write(f"{where}: {url}: {said}; try {attempt} of {self.config.tries}, again in {pause:.0f} s",
-                           file=sys.stderr)
-                time.sleep(pause)
-        raise UserError(f"{where}: {url} gave no answer in {self.config.tries} tries (the last: {said}). What was "
-                        f"answered is in {self.cache}: run the command again when the endpoint is back")
-
-    def _post(self, url: str, body: Mapping) -> bytes:
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        with _OPENER.open(request, timeout=self.config.timeout_s) as response:
-            return response.read()
-
-    def _hidden(self, text: str) -> str:
-        return text.replace(self.key, "***") if self.key else text
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host: it is an error here."""
-
-    def redirect_request(self, *_):
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
+        config, url = self.config, self.config.url.rstrip("/") + "/chat/completions"
+        try:
+            return http.post(url, body, _reply, http.Patience(config.tries, config.wait_s, config.timeout_s),
+                             where=where, key=self.key)
+        except http.Refused as error:
+            raise UserError(f"{where}: {url} refused the question ({error}). Check llm.url, llm.model, llm.decoding "
+                            f"and the key in ${config.key_env}") from None
+        except http.Unanswered as error:
+            raise UserError(f"{error}. What was answered is in {self.cache}: run the command again when the endpoint "
+                            "is back") from None
 
 
 def picture(image: Image.Image) -> dict:
     """A picture as a part of a message's content, PNG."""
-    stream = io.BytesIO()
-    image.save(stream, format="PNG")
-    return {"type": "image_url",
-            "image_url": {"url": "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()}}
+    return {"type": "image_url", "image_url": {"url": http.png_uri(image)}}
 
 
 def read_json(text: str) -> Any:
@@ -203,13 +162,8 @@ def _reply(content: bytes) -> Reply:
         choice = json.loads(content)["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
+        raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
     return Reply(text if isinstance(text, str) else "", finish)
-
-
-def _seconds(header: str | None, otherwise: float) -> float:
-    """Retry-After in seconds; its other form, a date, is not read."""
-    return min(float(header), LONGEST_WAIT_S) if header and header.isdigit() else otherwise
 
 
 def _without_pictures(message: Mapping) -> dict:

@@ -21,7 +21,7 @@ from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_judge, read_seed
 from gre.models.judge import Judge
-from gre.models.vlm import ModelConfig, banned_tokens, end_token_id, load_model, load_processor
+from gre.models.vlm import ModelConfig, load_model, load_processor
 from gre.rollout.transformers import TransformersRollout
 from gre.training import judging, resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
@@ -129,11 +129,9 @@ def completions_of(config: Config, policy: handoff.Parent, seeds: list, device: 
     """What the policy answers to the seed rows."""
     processor = load_processor(policy.model_dir)
     model = load_model(policy.model_dir, weight_dtype(config.train, config.model)).to(device)
-    tokenizer, settings = processor.tokenizer, config.policy
-    rollout = TransformersRollout(
-        end_token_id=end_token_id(tokenizer), pad_token_id=tokenizer.pad_token_id,
-        banned=banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature, batch_size=settings.batch_size)
+    settings = config.policy
+    rollout = TransformersRollout.of(processor.tokenizer, model.config.text_config.vocab_size, settings.max_new_tokens,
+                                     temperature=settings.temperature, batch_size=settings.batch_size)
     return judging.sample_completions(model, processor, rollout, seeds, settings.num_generations, config.seed)
 
 

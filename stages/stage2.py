@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from accelerate import PartialState
 from torch import Tensor
 
 from gre import handoff
 from gre.config import UserError, main, option
 from gre.data.images import load_image
-from gre.models.judge import Judge, completion_text
+from gre.models.judge import Judge, ServedJudge, completion_text
+from gre.models.server import Server, together
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.judge import judge_rewards
-from gre.training import judging, rl, verdict
+from gre.training import judging, rl, rollouts, verdict
 from gre.training.arguments import weight_dtype
 from gre.training.gate import check_gate
 from gre.training.grpo import Answers
@@ -43,6 +45,8 @@ class JudgeConfig:
     """The judge and what is asked of it."""
 
     model_name_or_path: str | None = option(None, "the judge's folder")
+    url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
+    timeout_s: float = option(600.0, "seconds the server may take for a verdict")
     min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
     batch_size: int = option(8, "pictures judged at a time")
     num_photos: int = option(64, "photos to measure it on, when its manifest has no measure of this very policy")
@@ -82,7 +86,8 @@ def run_judge(config: Config) -> None:
     judge, judge_parent, measured = start_judge(config, policy)
     check_gate(measured, config.judge.min_auc)
     load = picture_loader(judge.processor, config.data, config.output_dir)
-    rewards = {"format": rl.format_rewards, "judge": partial(p_true_rewards, judge, config.judge.batch_size, load=load)}
+    pay = partial(p_true_rewards, judge, config.judge.batch_size, load=load)
+    rewards = {"format": rl.format_rewards, "judge": partial(together, pay) if config.judge.url else pay}
     guard = JudgeGuard(config.judge.min_rank_correlation, config.judge.guard_steps,
                        Path(config.output_dir) / "alarms.jsonl")
     rl.train(config, policy, rewards, stage=STAGE, on_rollout=partial(on_rollout, watch, guard),
@@ -108,7 +113,7 @@ def run_verdict(config: Config) -> None:
              labels=[row.label for row in policy.rows])
 
 
-def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Parent, dict]:
+def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge | ServedJudge, handoff.Parent, dict]:
     """(the judge, its folder's record, its quality): on held-out rows as its manifest says, and on this policy's own
     completions, measured here unless the manifest holds that of this very policy."""
     if config.judge.model_name_or_path is None:
@@ -117,15 +122,30 @@ def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge, handoff.Paren
     if not config.judge.accept_seen_photos:
         policy.rows = unseen_rows(policy.rows, judged_photos(parent), drop=config.data.on_bad_row == "drop")
     metrics = parent.manifest["metrics"] if parent.manifest else {}
-    model = load_model(parent.model_dir, weight_dtype(config.train, config.model)).to(policy.args.device)
-    judge = Judge(model, load_processor(parent.model_dir))
+    judge = serve_judge(config, parent) if config.judge.url else Judge(
+        load_model(parent.model_dir, weight_dtype(config.train, config.model)).to(policy.args.device),
+        load_processor(parent.model_dir))
     if metrics.get("policy_sha256") != policy.parent.sha256:
         metrics = {**metrics, **measure_on_policy(config, policy, judge)}
     names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
     return judge, parent, {name: metrics[name] for name in names if metrics.get(name) is not None}
 
 
-def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
+def serve_judge(config: Config, parent: handoff.Parent) -> ServedJudge:
+    """The judge at judge.url. UserError unless it serves this very folder with what this run needs."""
+    if config.data.cache_gib:
+        raise UserError("data.cache_gib keeps processed pictures, and a served judge processes pictures itself: write "
+                        "data.cache_gib=0 or leave judge.url out")
+    server, processor = Server(config.judge.url, config.judge.timeout_s), load_processor(parent.model_dir)
+    dtype = weight_dtype(config.train, config.model)
+    wanted = rollouts.judge_server(parent, processor, config.model.max_length, dtype)
+    together(lambda: PartialState().is_main_process and server.check(wanted))
+    if PartialState().is_main_process:
+        print(f"judge: served at {server.url}, in {dtype}", flush=True)
+    return ServedJudge(server, processor)
+
+
+def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge | ServedJudge) -> dict:
     """The judge's AUC on completions that the parent samples for some of the rows."""
     settings = config.judge
     rows = random.Random(config.seed).sample(policy.rows, min(settings.num_photos, len(policy.rows)))
@@ -141,7 +161,7 @@ def measure_on_policy(config: Config, policy: rl.Policy, judge: Judge) -> dict:
     return metrics
 
 
-def p_true_rewards(judge: Judge, batch_size: int, groups: list[Answers],
+def p_true_rewards(judge: Judge | ServedJudge, batch_size: int, groups: list[Answers],
                    load: Loader = load_image) -> list[list[float]]:
     """P(True) of every completion, 0 without a readable answer; a picture is shown to the judge once per group."""
     pictures = [group.row.image for group in groups for _ in group.texts]

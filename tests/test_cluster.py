@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def house(tmp_path, monkeypatch):
         write(tmp_path / f"house/scripts/train/{stage}.sh", "#!/usr/bin/env bash\n")
         write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\n")
     write(tmp_path / "house/environment.sh", "#!/usr/bin/env bash\n")
+    write(tmp_path / "house/.venv/bin/python", "#!/usr/bin/env bash\n")  # serve.py: no server is needed
     note = '#!/usr/bin/env bash\n{ printf "%s" "$(basename "$0")"; printf "|%s" "$@"; echo; } >> calls.txt\n'
     write(tmp_path / "bin/sbatch", note + 'echo "$((100 + $(grep -c ^sbatch calls.txt)));cluster"\n')
     write(tmp_path / "bin/scontrol", note)
@@ -120,6 +122,35 @@ def test_a_job_that_finishes_while_it_is_told_is_not_put_back(house):
     wait_for("ready")
     job.send_signal(signal.SIGUSR1)
     assert job.wait(30) == 0 and not calls("scontrol")
+
+
+def test_the_last_machine_serves_and_the_others_train(house, monkeypatch):
+    write(house / ".venv/bin/python", '#!/usr/bin/env bash\n[ "$2" = needed ] && printf "rollouts\\njudge\\n"\n')
+    hosts = 'if [ "$1" = show ]; then printf "a\\nb\\nc\\n"; fi\n'
+    write(Path("bin/scontrol"), Path("bin/scontrol").read_text() + hosts)
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "[a-c]")
+    # A server runs until it is told to end.
+    assert batch(house, 'case "$*" in *serve.sh*) echo $$ >> serving; exec sleep 60 ;; esac; sleep 0.5').wait(30) == 0
+    urls = ["rollout.url=http://c:8000", "judge.url=http://c:8001"]
+    behind = ["configs/stage3.yaml", "seed=1", *urls]
+    steps = {step[step.index("bash") + 1].rsplit("/", 1)[1]: step for step in calls("srun") if "judge" not in step}
+    assert steps["serve.sh"][-5:] == ["rollouts", *behind] and "--nodelist=c" in steps["serve.sh"]
+    assert "CUDA_VISIBLE_DEVICES=0" in steps["serve.sh"]
+    assert steps["stage3.sh"][-4:] == behind and {"--nodes=2", "--exclude=c"} <= set(steps["stage3.sh"])
+    (judge,) = [step for step in calls("srun") if "judge" in step]
+    assert judge[-5:] == ["judge", *behind] and "CUDA_VISIBLE_DEVICES=1" in judge
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in Path("serving").read_text().split()):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a server outlived its job")
+
+
+def test_a_server_needs_a_machine_of_its_own(house, monkeypatch):
+    write(house / ".venv/bin/python", "#!/usr/bin/env bash\necho rollouts\n")
+    write(Path("bin/scontrol"), Path("bin/scontrol").read_text() + "echo a\n")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "a")
+    assert batch(house, "").wait(30) == 2 and not Path("calls.txt").read_text().count("srun|")
 
 
 def test_the_batch_file_names_no_site(house):

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # gre's own order: a module imports only from its own line and from lines above it.
-ORDER = ["config", "provenance", "llm", "geo", "text", "data", "models", "rollout", "rewards", "handoff", "training",
-         "plan", "tiny"]
+ORDER = ["config", "provenance", "http", "llm", "geo", "text", "data", "models", "rollout", "rewards", "handoff",
+         "training", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
                  "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.data.cache",
@@ -17,7 +17,7 @@ WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.boo
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks", "eval.published", "eval.areas", "eval.named", "eval.peers", "eval.page",
                  "eval.cues",
-                 "gre.geo.median", "gre.text.named", "gre.llm", "gre.data.annotations",
+                 "gre.geo.median", "gre.text.named", "gre.http", "gre.llm", "gre.data.annotations",
                  "eval.chain.questions"]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from eval import engines, predict, vllm_offline
@@ -14,6 +15,7 @@ from gre.config import UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon
 from gre.models import vlm
+from gre.rollout.start import settings
 from gre.tiny.model import build
 
 BUDGET = vlm.PixelBudget(28 * 28, 112 * 112)
@@ -51,13 +53,16 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def started(folder):
-    return vllm_offline.start(folder, BUDGET, "float32", 512)
+    model, processor = vlm.load_model(folder), vlm.load_processor(folder)
+    banned = vlm.banned_tokens(processor.tokenizer, model.config.text_config.vocab_size)
+    return vllm_offline.start(folder, **settings(BUDGET, banned, max_length=512, dtype=torch.float32),
+                              kv_cache_memory_bytes=2**28)
 
 
 @pytest.fixture
 def one_engine(started, monkeypatch):
     """One engine serves all tests."""
-    monkeypatch.setattr(vllm_offline, "start", lambda *_: started)
+    monkeypatch.setattr(vllm_offline, "start", lambda *_, **settings: started)
 
 
 def config(folder: Path, data: Path, out: Path, **keys) -> predict.Config:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import gre.geo.point  # noqa: F401 as in training, where it loads numba, at which vLLM stumbles
 from gre.models import weights
-from gre.models.packing import Group
+from gre.models.packing import Group, check_expanded
 from gre.models.scoring import score
 from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
 from gre.rollout import vllm as rollouts
+from gre.rollout.sampling import group_seed
 from gre.rollout.transformers import TransformersRollout
-from gre.rollout.vllm import Engine, VLLMRollout, check_prompt, group_seed
+from gre.rollout.vllm import Engine, VLLMRollout
 
 BASE = Path("gre/tiny/base")  # its head is tied to its embedding, its 1000 words are no multiple of 64
 SIDES = [(56, 84), (300, 200), (84, 84)]
@@ -202,7 +203,7 @@ def test_what_is_refused(world):
     with pytest.raises(RuntimeError, match="reads a prompt of .* as another one of"):
         greedy(rollout, model, [replace(prompts[0], image=prompts[1].image)])
     with pytest.raises(RuntimeError, match="as another one"):
-        check_prompt(prompts[0], prompts[0].input_ids.tolist()[:-1])
+        check_expanded(prompts[0], prompts[0].input_ids.tolist()[:-1])
     with pytest.raises(ValueError, match="needs the picture"):
         greedy(rollout, model, [replace(prompts[0], image=None)])
     with pytest.raises(ValueError, match="do not fit into the engine's 512"):

@@ -10,7 +10,7 @@ import pytest
 from gre import handoff
 from gre.config import UserError
 from gre.tiny.model import build
-from gre.training import rl
+from gre.training import rollouts
 from tests.test_rl_stages import KEYS, workplace, write_stage  # noqa: F401 one is a fixture
 from tests.two_ranks import torchrun
 
@@ -25,16 +25,16 @@ def vlm():
 
 
 def test_the_engine_is_chosen_and_never_fallen_back_from(monkeypatch):
-    monkeypatch.setattr(rl.torch.cuda, "is_available", lambda: False)
-    assert rl.choose_engine("auto") == rl.choose_engine("transformers") == "transformers"
-    monkeypatch.setattr(rl, "find_spec", lambda name: object())
-    assert rl.choose_engine("vllm") == "vllm"
-    monkeypatch.setattr(rl.torch.cuda, "is_available", lambda: True)
-    assert rl.choose_engine("auto") == "vllm" and rl.choose_engine("transformers") == "transformers"
-    monkeypatch.setattr(rl, "find_spec", lambda name: None)
-    assert rl.choose_engine("auto") == "transformers"
+    monkeypatch.setattr(rollouts.torch.cuda, "is_available", lambda: False)
+    assert rollouts.choose_engine("auto") == rollouts.choose_engine("transformers") == "transformers"
+    monkeypatch.setattr(rollouts, "find_spec", lambda name: object())
+    assert rollouts.choose_engine("vllm") == "vllm"
+    monkeypatch.setattr(rollouts.torch.cuda, "is_available", lambda: True)
+    assert rollouts.choose_engine("auto") == "vllm" and rollouts.choose_engine("transformers") == "transformers"
+    monkeypatch.setattr(rollouts, "find_spec", lambda name: None)
+    assert rollouts.choose_engine("auto") == "transformers"
     with pytest.raises(UserError, match="rollout.engine=vllm, and vLLM is not installed"):
-        rl.choose_engine("vllm")
+        rollouts.choose_engine("vllm")
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(workplace, vlm):  # noqa: 
 def test_two_processes_under_zero_3_sample_from_the_same_policy(tmp_path):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    done = torchrun("vllm_ranks", tmp_path)
+    done = torchrun("vllm_ranks", tmp_path, f"{ROOT}/gre/tiny/base")
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["parted"] > 0 and max(first["gaps"] + second["gaps"]) < 1e-4

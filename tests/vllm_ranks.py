@@ -1,5 +1,9 @@
-"""Run by torchrun on two processes (tests/test_vllm_stages.py): a policy split by ZeRO-3, a vLLM in each process, and
-before and after updates both vLLMs sample from the policy as it is. Each process writes FOLDER/RANK.json."""
+"""Run by torchrun on two processes: a policy split by ZeRO-3, which both sample from as it is, before and after
+updates, by a vLLM in each (tests/test_vllm_stages.py) or by one server (tests/test_vllm_served.py), which one of them
+then loses. Each process writes FOLDER/RANK.json.
+
+    torchrun … tests/vllm_ranks.py FOLDER MODEL [URL]
+"""
 import json
 import os
 import sys
@@ -11,17 +15,19 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 
+from gre import http
+from gre.config import UserError
 from gre.models.packing import Group
 from gre.models.scoring import score
+from gre.models.server import Server
 from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
+from gre.rollout.served import ServedRollout
 from gre.rollout.vllm import Engine, VLLMRollout
 
-BASE = Path(__file__).resolve().parents[1] / "gre/tiny/base"
 
-
-def main(folder: Path) -> None:
+def main(folder: Path, base: Path, url: str | None = None) -> None:
     PartialState(cpu=True)
-    processor, model = load_processor(BASE), load_model(BASE)
+    processor, model = load_processor(base), load_model(base)
     policy, *_ = deepspeed.initialize(
         model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=3e-3),
         config={"train_micro_batch_size_per_gpu": 1, "zero_allow_untested_optimizer": True,
@@ -29,9 +35,13 @@ def main(folder: Path) -> None:
     prompts = [encode_prompt(processor, "where?", Image.fromarray(
         np.random.default_rng(number).integers(0, 255, (84, 112, 3), dtype=np.uint8))) for number in range(2)]
     banned = banned_tokens(processor.tokenizer, model.config.text_config.vocab_size)
-    engine = Engine(BASE, pixel_budget(processor), banned, max_length=256, dtype=torch.float32, sequences=8,
-                    kv_cache_gib=0.1)
-    rollout = VLLMRollout(engine, processor.tokenizer.eos_token_id, banned, max_new_tokens=8, temperature=2.0)
+    settings = {"end_token_id": processor.tokenizer.eos_token_id, "banned": banned, "max_new_tokens": 8,
+                "temperature": 2.0}
+    if url:
+        rollout = ServedRollout(Server(url, 60.0), "", folder / "weights", torch.float32, **settings)
+    else:
+        rollout = VLLMRollout(Engine(base, pixel_budget(processor), banned, max_length=256, dtype=torch.float32,
+                                     sequences=8, kv_cache_gib=0.1), **settings)
     found = {"gaps": [], "words": []}
     for _ in range(2):
         groups = rollout.generate(policy, prompts, 2, [3, 4], seed=0, step=1)
@@ -44,10 +54,18 @@ def main(folder: Path) -> None:
         for _ in range(2):
             policy.backward(-score(policy, [Group(prompts[0], [torch.arange(40, 60)])], banned=banned).log_probs.mean())
             policy.step()
+    if url:
+        http.LONGEST_WAIT_S = 0.1
+        if PartialState().process_index == 1:
+            rollout.server.url = "http://127.0.0.1:9"
+        try:
+            rollout.generate(policy, prompts, 2, [3, 4], seed=0, step=1)
+        except UserError as error:
+            found["stopped"] = str(error)
     found["parted"] = sum(parameter.numel() == 0 for parameter in model.parameters())
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
     torch.distributed.barrier()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

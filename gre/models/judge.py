@@ -17,10 +17,12 @@ from torch import LongTensor, Tensor
 from gre.config import UserError
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import packed_logits
+from gre.models.server import Asked, Server
 from gre.models.vlm import Pixels, encode_prompt, encode_text
 from gre.text.answers import split_completion
 from gre.text.prompts import JUDGE_CHAIN, JUDGE_INSTRUCTION
 
+AT_ONCE = 64  # questions to a server at a time
 TAGS = re.compile(r"</?(?:think|answer)>")
 
 
@@ -62,8 +64,43 @@ class Judge:
     def verdicts(self, logits: Tensor) -> Verdicts:
         """Verdicts from logits (R, V) at the verdict's position."""
         log_probs = logits.log_softmax(-1)
-        true, false = (log_probs[:, self.words[verdict]].logsumexp(-1) for verdict in (True, False))
-        return Verdicts(torch.sigmoid(true - false), (1 - true.exp() - false.exp()).clamp(min=0))
+        return _verdicts(*(log_probs[:, self.words[verdict]] for verdict in (True, False)))
+
+
+class ServedJudge:
+    """The same by a `vllm serve` of the judge's folder. Prompts must have their picture; `p_true` raises UserError when
+    the server refuses, or does not answer after some tries: a verdict is never made up."""
+
+    def __init__(self, server: Server, processor):
+        self.server, self.processor = server, processor
+        self.words = {verdict: verdict_tokens(processor.tokenizer, verdict).tolist() for verdict in (True, False)}
+
+    def prompt(self, image: Image.Image) -> Prompt:
+        """What all chains about a picture share."""
+        return judge_prompt(self.processor, image)
+
+    def p_true(self, prompts: Sequence[Prompt], chains: Sequence[Sequence[str]]) -> Verdicts:
+        """As `Judge.p_true`. The server keeps what the chains about a picture share."""
+        return self.read([continued(prompt, ids[:-1]) for prompt, texts in zip(prompts, chains, strict=True)
+                          for ids in judge_group(self.processor, prompt, texts).completions])
+
+    def read(self, prompts: Sequence[Prompt]) -> Verdicts:
+        """Verdicts on prompts that end where the verdict begins."""
+        words = self.words[True] + self.words[False]
+        # One of the words is drawn, so that no other takes a place among the log-probabilities; these are the model's.
+        params = {"temperature": 0.0, "max_tokens": 1, "allowed_token_ids": words, "logprob_token_ids": words,
+                  "logprobs": len(words), "detokenize": False}
+        answers = self.server.answers([Asked(prompt, params, "a verdict") for prompt in prompts], AT_ONCE)
+        said = [{one["token_id"]: one["logprob"] for one in choice["logprobs"]["content"][0]["top_logprobs"]}
+                for (choice,) in answers]
+        return _verdicts(*(torch.tensor([[log_probs[word] for word in self.words[verdict]] for log_probs in said])
+                           .view(len(said), len(self.words[verdict])) for verdict in (True, False)))
+
+
+def _verdicts(true: Tensor, false: Tensor) -> Verdicts:
+    """Verdicts from the log-probabilities (R, forms) of all forms of each word."""
+    true, false = true.logsumexp(-1), false.logsumexp(-1)
+    return Verdicts(torch.sigmoid(true - false), (1 - true.exp() - false.exp()).clamp(min=0))
 
 
 def judge_text(chain: str, answer: str) -> str:
@@ -86,9 +123,14 @@ def judge_prompt(processor, image: Image.Image | Pixels) -> Prompt:
 def verdict_prompt(processor, image: Image.Image | Pixels, text: str) -> Prompt:
     """The template up to the verdict, as the prompt of a policy that is to say it: `judge_prompt`, a text of
     `judge_text`, the end of the turn and the assistant's header."""
-    start, rest = judge_prompt(processor, image), torch.cat([encode_text(processor, text), _turn_end(processor)])
-    return replace(start, input_ids=torch.cat([start.input_ids, rest]),
-                   mm_token_type_ids=torch.cat([start.mm_token_type_ids, start.mm_token_type_ids.new_zeros(len(rest))]))
+    return continued(judge_prompt(processor, image), torch.cat([encode_text(processor, text), _turn_end(processor)]))
+
+
+def continued(prompt: Prompt, text_ids: LongTensor) -> Prompt:
+    """A prompt with more text behind it."""
+    kinds = prompt.mm_token_type_ids
+    return replace(prompt, input_ids=torch.cat([prompt.input_ids, text_ids]),
+                   mm_token_type_ids=torch.cat([kinds, kinds.new_zeros(len(text_ids))]), positions=None)
 
 
 def judge_group(processor, prompt: Prompt, texts: Sequence[str], verdicts: Sequence[bool] | None = None) -> Group:

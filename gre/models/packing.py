@@ -145,6 +145,24 @@ def positions(prompt: Prompt, rope_index: Callable) -> LongTensor:
     return prompt.positions
 
 
+def unexpanded(prompt: Prompt) -> list[int]:
+    """The prompt's tokens with one for its whole picture, as an engine takes a prompt that it expands itself. Raises
+    ValueError for a prompt without the picture itself, which such an engine needs."""
+    if prompt.image is None:
+        raise ValueError("vLLM needs the picture of a prompt: make prompts with gre.models.vlm.encode_prompt")
+    visual = prompt.mm_token_type_ids != 0
+    first = visual & ~visual.roll(1)
+    return prompt.input_ids[first | ~visual].tolist()
+
+
+def check_expanded(prompt: Prompt, engine_ids: list[int]) -> None:
+    """Raise RuntimeError unless an engine has read a prompt token by token as the trainer does."""
+    own = prompt.input_ids.tolist()
+    if own != engine_ids:
+        raise RuntimeError(f"vLLM reads a prompt of {len(own)} tokens as another one of {len(engine_ids)}: the policy "
+                           "would answer a prompt that it is not trained on")
+
+
 def _layout(prefix_lengths: LongTensor, tail_lengths: LongTensor, owner: LongTensor) -> Layout:
     prefixes, prefix_real = _cells(prefix_lengths, 0)                                    # (n, prefix_width)
     tails, tail_real = _cells(tail_lengths, int(prefix_lengths.sum()))                   # (R, tail_width)

@@ -23,6 +23,7 @@ class JudgeKeys:
     """Of stage 2's judge."""
 
     model_name_or_path: str | None = option(None, "the judge's folder")
+    url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
 
 
 @dataclass
@@ -86,19 +87,21 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
         return Job(batch=batch, measured=_measured(recipe, visual) if stage == "judge" else None, **common)
     group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
     judged = stage == "stage2" and recipe.mode == "judge"
+    judged_here = judged and not recipe.judge.url
     visual = _fitting(visual, whole, length)
     prompt = whole - length if stage == "stage2" and not judged else visual + TEXT_TOKENS  # a chain to judge is long
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
     return Job(batch=Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length), sampled=at_a_time * group,
                served=_served(recipe, parent.shape),
                reference=(0 if adapter else engine.weight_bytes) if recipe.grpo.beta else None,
-               judge=engine.weight_bytes if judged else 0, judge_shape=_judge_shape(recipe, file) if judged else None,
-               **common)
+               judge=engine.weight_bytes if judged_here else 0,
+               judge_shape=_judge_shape(recipe, file) if judged_here else None, **common)
 
 
 def _served(recipe: Recipe, shape: Shape) -> float:
-    """Bytes of vLLM on a GPU while it is awake: weights, keys and values, and the rest; 0 for transformers."""
-    if recipe.rollout.engine == "transformers":
+    """Bytes of vLLM on a GPU while it is awake: weights, keys and values, and the rest; 0 where none runs beside the
+    trainer."""
+    if recipe.rollout.engine in ("transformers", "served"):
         return 0.0
     return (2 if recipe.train.bf16 else 4) * shape.parameters + (recipe.rollout.kv_cache_gib + VLLM_REST_GIB) * GIB
 

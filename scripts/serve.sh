@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# A vLLM of its own for a stage of RL: `vllm serve` of the stage's policy, or of stage 2's judge.
+#
+#   bash scripts/serve.sh rollouts CONFIG [key=value …] [--dry-run] [-- vllm serve option …]
+#   bash scripts/serve.sh judge CONFIG [key=value …] [--dry-run] [-- vllm serve option …]
+#
+# CONFIG and keys are those the stage is trained with. Prints the exact command, then becomes it: CUDA_VISIBLE_DEVICES
+# says on which GPU. It listens on the host and port of rollout.url, or judge.url: this machine alone unless that names
+# another host. Whoever reaches it can load weights into it. See docs/rollouts.md.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+bash "$root/environment.sh"
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}  # vLLM's own processes load files of ours by name
+exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/serve.py" "$@"

@@ -1,0 +1,261 @@
+"""Rollouts and verdicts by a real `vllm serve` on this machine, started as scripts/serve.sh starts it."""
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gre import handoff, http
+from gre.config import UserError, load
+from gre.models import weights
+from gre.models.judge import Judge
+from gre.models.packing import Group
+from gre.models.scoring import score
+from gre.models.vlm import encode_prompt, load_model, load_processor
+from gre.rollout import served
+from gre.rollout.transformers import TransformersRollout
+from gre.tiny.model import build
+from gre.training import rl
+from stages import stage2, stage3
+from tests.test_rl_stages import KEYS, write_judge, write_stage
+from tests.two_ranks import torchrun
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAINS = [["It is red.", "It is blue, and far away.", ""], ["It is red."]]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # three servers start, one after the other
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+
+class Served:
+    """A server in processes of its own; it takes some seconds to come up, for which whoever asks it waits."""
+
+    def __init__(self, what: str, port: int, *keys: str):
+        self.log = open(f"{what}.log", "ab")
+        command = [sys.executable, f"{ROOT}/scripts/serve.py", what, *keys]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True, env={
+            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+        self.url = f"http://127.0.0.1:{port}"
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with run/stage1, run/stage2, run/judge, a data file of four rows, and the keys of its stage 3."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("served"))
+        patch.setattr(http, "LONGEST_WAIT_S", 1.0)
+        patch.setattr("gre.models.server.START_TRIES", 1800)
+        vlm = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
+                    vocabulary=400)  # heads of 32: vLLM's attention for CPUs takes no narrower ones
+        for part in vlm:
+            part.save_pretrained("base")
+        sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
+        write_stage(vlm, "stage2", {})
+        Path("seed/imgs").mkdir(parents=True)
+        Image.new("RGB", (56, 56), (1, 2, 3)).save("seed/imgs/judged.png")
+        write_judge(vlm, sha256)
+        with open("seed/seed.jsonl", "w") as lines:
+            for i in range(4):
+                Image.new("RGB", (56, 84), (60 * i, 99, 200)).save(f"seed/imgs/{i}.png")
+                lines.write(json.dumps({"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9,
+                                        "gt_lon": 2.3}) + "\n")
+        yield [*KEYS, "train.max_steps=3", "train.save_steps=1", "grpo.num_generations=4", "model.max_length=256",
+               "rollout.kv_cache_gib=0.1", "rollout.batch_size=16", "rollout.engine=served",
+               f"rollout.url=http://127.0.0.1:{free_port()}"]
+
+
+def run3(keys: list[str], folder: str, *more: str) -> list[dict]:
+    """Stage 3; its log."""
+    stage3.run(load(stage3.Config, ["model_name_or_path=run/stage2", f"output_dir={folder}", *keys, *more]))
+    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+
+
+def start(keys: list[str]) -> Served:
+    return Served("rollouts", int(keys[-1].split(":")[-1]), "model_name_or_path=run/stage2", "output_dir=run/stage3",
+                  *keys)
+
+
+@pytest.fixture(scope="module")
+def server(place):
+    """The server of the rollouts: the second one. Stage 3 was training with the first when that was killed."""
+    first = start(place)
+    reached = rl.format_rewards
+
+    def killed_in_the_second(groups):
+        calls.append(len(groups))
+        if len(calls) == 2:
+            first.kill()
+        return reached(groups)
+
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rl, "format_rewards", killed_in_the_second)
+        patch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+        try:
+            with pytest.raises(UserError, match="new weights") as stopped:
+                run3(place, "run/stage3")
+        finally:
+            first.kill()
+    second = start(place)
+    second.stopped_with = str(stopped.value)
+    yield second
+    second.kill()
+
+
+@pytest.fixture(scope="module")
+def policy(place, server):
+    """(the model, its prompts, what samples from it by the server, and by transformers)."""
+    config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place])
+    policy = rl.start(config, {"stage2"})
+    prompts = [rl.encode(policy.processor, row) for row in policy.rows]
+    model = load_model(policy.parent.model_dir).eval()
+    own = TransformersRollout.of(policy.processor.tokenizer, model.config.text_config.vocab_size,
+                                 policy.rollout.max_new_tokens)
+    return model, prompts, policy.rollout, own
+
+
+def greedy(rollout, model, prompts):
+    return rollout.generate(model, prompts, 1, list(range(len(prompts))), seed=0, step=0, greedy=True)
+
+
+def words(groups):
+    return [[one.token_ids.tolist() for one in group] for group in groups]
+
+
+def gap(model, prompts, rollout, groups) -> float:
+    """Largest difference of the log-probabilities of completions from the trainer's."""
+    with torch.no_grad():
+        scores = score(model, [Group(prompt, [one.token_ids for one in group])
+                               for prompt, group in zip(prompts, groups)], banned=rollout.banned)
+    return (scores.log_probs - torch.cat([one.log_probs for group in groups for one in group])).abs().max().item()
+
+
+def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, server, monkeypatch, capfd):
+    assert "gave no answer in 5 tries" in server.stopped_with
+    assert "run the same command: it goes on from the last checkpoint" in server.stopped_with
+    assert not Path("run/stage3/manifest.json").exists()
+    monkeypatch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+    logs = run3(place, "run/stage3")[:3]
+    said = capfd.readouterr().out
+    assert "going on from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
+    assert [log["step"] for log in logs] == [1, 2, 3] and len({log["loss"] for log in logs}) == 3
+    assert all(0 <= log["sampling_gap"] < 1e-5 and abs(log["importance"] - 1) < 1e-5 for log in logs)
+    assert handoff.read_manifest(Path("run/stage3"))["metrics"]["rollout"]["engine"] == "served"
+    samples = [json.loads(line) for line in Path("run/stage3/samples.jsonl").read_text().splitlines()]
+    run3(place, "run/whole")  # never interrupted
+    whole = [json.loads(line) for line in Path("run/whole/samples.jsonl").read_text().splitlines()]
+    assert [(one["step"], one["id"], one["text"]) for one in samples] == [
+        (one["step"], one["id"], one["text"]) for one in whole]
+    assert not Path("run/stage3/rollout_weights").exists()
+
+
+def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(policy):
+    model, prompts, rollout, own = policy
+    model = copy.deepcopy(model)
+    before = greedy(rollout, model, prompts)
+    assert words(before) == words(greedy(own, model, prompts)) and gap(model, prompts, rollout, before) < 1e-4
+    first = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(3):
+        groups = [Group(prompt, [torch.arange(40, 60)]) for prompt in prompts]
+        (-score(model, groups, banned=rollout.banned).log_probs.mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, first[name])]
+    after = greedy(rollout, model, prompts)
+    assert words(after) == words(greedy(own, model, prompts)) != words(before)
+    assert gap(model, prompts, rollout, after) < 1e-4
+    drawn = rollout.generate(model, prompts, 4, [5, 6, 7, 8], seed=1, step=2)
+    assert gap(model, prompts, rollout, drawn) < 1e-4
+    assert words(rollout.generate(model, prompts[::-1], 4, [8, 7, 6, 5], seed=1, step=2)) == words(drawn)[::-1]
+    assert words(rollout.generate(model, prompts, 4, [5, 6, 7, 8], seed=1, step=3)) != words(drawn)
+
+
+def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, monkeypatch):
+    model, prompts, rollout, _ = policy
+
+    def without_a_weight(model, dtype):
+        return ((name, tensor) for name, tensor in weights.full_weights(model, dtype)
+                if "layers.1.self_attn.k_proj.weight" not in name)
+
+    monkeypatch.setattr(served, "full_weights", without_a_weight)
+    with pytest.raises(UserError, match="not sent all of its weights: .*layers.1.self_attn.qkv_proj"):
+        greedy(rollout, model, prompts)
+    monkeypatch.undo()
+    monkeypatch.setattr(rollout.server, "load", lambda folder, version: None)  # as if it had been started anew
+    with pytest.raises(UserError, match="does not have the weights it was sent: it was started anew"):
+        greedy(rollout, model, prompts)
+    monkeypatch.undo()
+    assert gap(model, prompts, rollout, greedy(rollout, model, prompts)) < 1e-4
+    with pytest.raises(UserError, match="refuses .*HTTP 400"):  # a prompt that is too long for the engine
+        long = encode_prompt(load_processor("base"), "where? " * 200, Image.new("RGB", (56, 56)))
+        greedy(rollout, model, [long])
+
+
+def test_two_processes_under_zero_3_ask_one_server_and_stop_together(server, tmp_path):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    done = torchrun("vllm_ranks", tmp_path, "run/stage2/model", server.url)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["parted"] > 0 and max(first["gaps"] + second["gaps"]) < 1e-4
+    assert first["words"] == second["words"]                # seeds come from the row, not from the rank
+    assert first["words"][0] != first["words"][1]           # the second time from what was learned
+    assert first["stopped"] == second["stopped"]            # though only the second one has lost the server
+    assert "127.0.0.1:9" in first["stopped"] and "gave no answer in 5 tries" in first["stopped"]
+
+
+@pytest.mark.parametrize("keys, message", [
+    (["train.bf16=true"], "dtype is float32 there and bfloat16 here"),
+    (["model.max_pixels=3136", "accept_parent=any"], "mm_processor_kwargs is .* there and .*3136.* here"),
+    (["model_name_or_path=run/stage1", "accept_parent=any"], None),  # the same weights: the same server will do
+    (["model.max_length=300"], "max_model_len is 256 there and 300 here")])
+def test_another_server_than_the_one_that_is_needed_is_refused(place, server, keys, message):
+    config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place, *keys])
+    if message is None:
+        assert rl.start(config, {"stage2"}).rollout.engine == "served"
+        return
+    with pytest.raises(UserError, match=f"another server than this run needs: .*{message}"):
+        rl.start(config, {"stage2"})
+
+
+def test_a_served_judge_gives_the_same_verdicts_and_rewards(place):
+    keys = [key for key in place if not key.startswith("rollout.")]
+    port = free_port()
+    keys += ["model_name_or_path=run/stage1", "judge.model_name_or_path=run/judge", "output_dir=run/judged",
+             "rollout.max_new_tokens=6", "rollout.kv_cache_gib=0.1", f"judge.url=http://127.0.0.1:{port}"]
+    serving = Served("judge", port, *keys)
+    try:
+        config = load(stage2.Config, [*keys, "rollout.engine=transformers"])
+        by_server = stage2.serve_judge(config, handoff.verify_parent("run/judge", {"judge"}))
+        processor = load_processor("run/judge/model")
+        own = Judge(load_model("run/judge/model"), processor)
+        prompts = [own.prompt(Image.new("RGB", (56, 84), colour)) for colour in ("red", "blue")]
+        expected, found = own.p_true(prompts, CHAINS), by_server.p_true(prompts, CHAINS)
+        torch.testing.assert_close(found.p_true, expected.p_true, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.outside, expected.outside, rtol=0, atol=1e-5)
+        assert len(by_server.p_true(prompts[:1], [[]]).p_true) == 0
+        with pytest.raises(UserError, match="another server than this run needs: .*logprobs_mode is raw_logprobs"):
+            rl.start(load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
+                                          f"rollout.url={by_server.server.url}"]), {"stage2"})
+    finally:
+        serving.kill()
+    with pytest.raises(UserError, match="a verdict: .* gave no answer in 5 tries"):
+        by_server.p_true(prompts, CHAINS)
