@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from bench import data, judge, measure, scaling, update
+from bench import data, judge, measure, scaling, sft, update
 from bench.sides import SIDES, Job, Plain, same
 from bench.workload import Workload, packed_flops, padded_flops
 from gre.config import UserError
@@ -128,6 +128,22 @@ def test_the_judges_sides_agree_and_a_wrong_one_is_refused(monkeypatch):
     monkeypatch.setattr(judge.Rows, "p_true", lambda rows: torch.zeros(6))
     with pytest.raises(UserError, match=r"P\(True\).*no ratio is given"):
         judge.compare(config, TINY)
+
+
+def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkeypatch):
+    chains = sft.Chains(TINY, (4, 4), 6, 40, generations=1, groups=4)
+    config = sft.Config(rounds=2)
+    for setting in sft.Padded.SETTINGS:
+        monkeypatch.setattr(sft, "best_setting", lambda padded, _, setting=setting: setattr(padded, "setting", setting))
+        result = sft.compare(config, chains, 2)  # compares losses and gradients in every round
+        assert result["setting"] == setting and result["limit"] > 1 and len(result["seconds"]["ours"]) == 2
+    (a,), (b,), (c,), (d,) = chains.lengths()
+    tokens = 4 * 10 + a + b + c + d
+    assert result["padding"] == pytest.approx((abs(a - b) + abs(c - d)) / tokens, abs=1e-3)
+    right = sft.Padded.loss
+    monkeypatch.setattr(sft.Padded, "loss", lambda *inputs: right(*inputs) + 1e-4)
+    with pytest.raises(UserError, match="the loss.*no ratio is given"):
+        sft.compare(config, chains, 2)
 
 
 def test_peak_memory_is_of_a_fresh_process():
