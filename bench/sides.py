@@ -22,7 +22,7 @@ from gre.models.packing import Group
 from gre.models.vlm import load_processor
 from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.grpo import GRPOConfig, GRPOTrainer, MicroBatch
+from gre.training.grpo import GRPOConfig, GRPOTrainer, PassBatch
 
 LEARNING_RATE = 1e-6
 CLIP_EPSILON = 0.2
@@ -118,7 +118,7 @@ class Ours(Side):
     def backward(self, old, reference):
         total = 0.0
         for number, group in enumerate(self.job.groups):
-            batch = MicroBatch([group], [str(number)], self.job.advantages[number].to(self.job.device), old[number],
+            batch = PassBatch([group], [str(number)], self.job.advantages[number].to(self.job.device), old[number],
                                old[number], reference[number])
             with self.job.autocast():
                 loss = self.trainer.compute_loss(self.job.policy, {"batch": batch}, num_items_in_batch=self.job.tokens)
@@ -221,7 +221,8 @@ class TRL(Rows):
         work = job.workload
         args = TRLConfig(str(job.folder / "trl"), per_device_train_batch_size=work.generations,
                          gradient_accumulation_steps=work.groups, num_generations=work.generations, beta=0.0,
-                         epsilon=CLIP_EPSILON, loss_type="dapo", temperature=1.0, bf16=job.device == "cuda",
+                         epsilon=CLIP_EPSILON, loss_type="dapo", use_bias_correction_kl=False,  # we have no such one
+                         temperature=1.0, bf16=job.device == "cuda",
                          use_cpu=job.device == "cpu", gradient_checkpointing=job.checkpointing, report_to=[],
                          max_completion_length=2 * work.length)
         self.trainer = TRLTrainer(job.policy, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=args,

@@ -57,6 +57,9 @@ JOBS = [
     job("stage1", "bf16_stage1", 2, engine("zero3"), "train.bf16=true"),
     job("stage1", "lora_stage1", 2, engine("zero2"), "model.lora.r=4"),
     job("stage3", "lora_stage3", 2, engine("zero2"), "model.lora.r=4"),
+    # A budget that about half of all pairs of groups fit into: one process needs two passes where the other needs one.
+    job("stage3", "cut_stage3", 2, engine("zero3"), "train.tokens_per_pass=90"),
+    job("stage1", "cut_stage1", 2, "train.tokens_per_pass=102"),
 ]
 KILLED = job("stage3", "killed", 2, engine("zero3"))  # the last, since it ends both processes
 
@@ -128,7 +131,7 @@ def tokens(folder, call):
 @pytest.mark.parametrize(("name", "keys"), [
     ("zero3_stage3", []), ("zero2_stage3", []), ("zero3_stage2", []), ("zero3_judge", []),
     ("zero3_stage1", ["model_name_or_path=untied"]), ("lora_stage1", ["model.lora.r=4"]),
-    ("lora_stage3", ["model.lora.r=4"])])
+    ("lora_stage3", ["model.lora.r=4"]), ("cut_stage3", []), ("cut_stage1", [])])
 def test_the_numbers_of_one_process(ran, name, keys):
     """Loss and norm of each step, the first step's tokens, and the weights handed on."""
     stage, folder = name.split("_")[1], ran / "out" / name
