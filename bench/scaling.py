@@ -4,7 +4,8 @@
 
 One of the four is varied at a time. Fitted by least squares: cost = a (visual tokens) + b (text tokens) + c, with every
 prompt counted once (P + G L); and the same with every prompt counted G times (G (P + L)), which is what the cost would
-be if prompts were forwarded with every completion. Plain padded rows make the same steps, and their time over ours is
+be if prompts were forwarded with every completion. Time is counted over a step; memory over its largest micro-batch, so
+that it need not grow with the number of groups. Plain padded rows make the same steps, and their time over ours is
 put beside (P + L + w V) / (L + (P + w V) / G), where w is what the vision tower does for a visual token over what the
 text layers do for a token: attention among text and the output head are left out, as is what does not grow.
 """
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from bench import measure
-from bench.sides import SIDES, Job, peak, same
+from bench.sides import SIDES, Job, Outcome, peak, same
 from bench.workload import Workload
 from gre.config import main, option
 from gre.models.shapes import Shape
@@ -67,7 +68,7 @@ def run(config: Config) -> None:
                         for number, work in enumerate(WORKS)}
     result = {"all": {
         "vision_weight_by_flops": round(vision_weight(SHAPE, BASE.patches), 3),
-        **{f"fits_of_{unit}": fits(cost) for unit, cost in costs.items()},
+        **{f"fits_of_{unit}": fits(cost, unit == "mib") for unit, cost in costs.items()},
         **{unit: by_shape(cost) for unit, cost in costs.items()},
         "ratio_vs_plain": by_shape(ratios), "ratio_by_formula": by_shape({work: formula(work) for work in WORKS}),
         "parameters": SHAPE.parameters, **measure.origin("bench.scaling")}}
@@ -78,15 +79,20 @@ def run(config: Config) -> None:
 
 
 def measured_seconds(works: list[Workload], rounds: int, now: Callable[[], float]) -> dict[Workload, dict]:
-    """Seconds of every round by shape, then by side. Both sides must compute the same."""
-    found = {}
-    for work in works:
-        with tempfile.TemporaryDirectory() as folder:
-            job = Job(work, "cpu", Path(folder))
-            sides = {name: SIDES[name](job) for name in ("ours", "plain")}
-            steps = {name: partial(side.step, learn=False) for name, side in sides.items()}
-            found[work] = measure.interleave(steps, rounds, now, lambda name, sides=sides: sides[name].select(), same)
-    return found
+    """Seconds of every round by shape, then by side; a round is all shapes. Both sides must compute the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {}
+        for number, work in enumerate(works):
+            job = Job(work, "cpu", Path(folder) / str(number))
+            sides |= {(number, name): SIDES[name](job) for name in ("ours", "plain")}
+
+        def check(outcomes: dict[tuple, Outcome]) -> None:
+            for number in range(len(works)):
+                same({name: outcomes[number, name] for name in ("ours", "plain")})
+
+        seconds = measure.interleave({key: partial(side.step, learn=False) for key, side in sides.items()}, rounds, now,
+                                     lambda key: sides[key].select(), check)
+    return {work: {name: seconds[number, name] for name in ("ours", "plain")} for number, work in enumerate(works)}
 
 
 def by_shape(values: dict[Workload, float]) -> dict[str, dict[str, float]]:
@@ -99,23 +105,26 @@ def value(name: str, work: Workload) -> int:
     return {"G": work.generations, "V": work.visual, "L": work.length, "groups": work.groups}[name]
 
 
-def tokens(work: Workload, times: int = 1) -> list[float]:
-    """Visual tokens, text tokens and 1; times: how often a prompt is counted."""
-    return [times * work.groups * work.visual, times * work.groups * work.text + sum(map(sum, work.lengths())), 1.0]
+def tokens(work: Workload, times: int, at_once: bool) -> list[float]:
+    """Visual tokens, text tokens and 1; times: how often a prompt is counted; at_once: of the largest micro-batch,
+    which is one group, rather than of the step."""
+    lengths = [sum(group) for group in work.lengths()]
+    groups, answers = (1, max(lengths)) if at_once else (work.groups, sum(lengths))
+    return [times * groups * work.visual, times * groups * work.text + answers, 1.0]
 
 
-def fit(cost: dict[Workload, float], times: Callable[[Workload], int]) -> tuple[np.ndarray, np.ndarray]:
+def fit(cost: dict[Workload, float], times: Callable[[Workload], int], at_once: bool) -> tuple[np.ndarray, np.ndarray]:
     """(a, b, c) and the fitted cost of every shape."""
-    rows = np.array([tokens(work, times(work)) for work in cost])
+    rows = np.array([tokens(work, times(work), at_once) for work in cost])
     found = np.linalg.lstsq(rows, np.array(list(cost.values())), rcond=None)[0]
     return found, rows @ found
 
 
-def fits(cost: dict[Workload, float]) -> dict:
+def fits(cost: dict[Workload, float], at_once: bool = False) -> dict:
     """Per formula: a million times a and b, c, a / b - 1, which is w, and the share of the spread left unexplained."""
     measured, result = np.array(list(cost.values())), {}
     for name, times in FORMULAS.items():
-        (visual, text, constant), line = fit(cost, times)
+        (visual, text, constant), line = fit(cost, times, at_once)
         left = ((measured - line) ** 2).sum() / ((measured - measured.mean()) ** 2).sum()
         result[name] = {"a_visual_e-6": round(visual * 1e6, 2), "b_text_e-6": round(text * 1e6, 2),
                         "c": round(constant, 4), "vision_weight": round(visual / text - 1, 3),
@@ -152,7 +161,7 @@ def plot(costs: dict[str, dict[Workload, float]]) -> str:
 
 
 def _panels(unit: str, cost: dict[Workload, float], top: int) -> list[str]:
-    lines = {name: dict(zip(cost, fit(cost, times)[1], strict=True)) for name, times in FORMULAS.items()}
+    lines = {name: dict(zip(cost, fit(cost, times, unit == "mib")[1], strict=True)) for name, times in FORMULAS.items()}
     highest = max(cost.values()) * 1.1
     parts = [f'<text x="{LEFT - 6}" y="{top + 4}" text-anchor="end">{highest:.3g}</text>'
              f'<text x="{LEFT - 6}" y="{top + 20}" text-anchor="end">{unit.replace("mib", "MiB")}</text>'
