@@ -32,7 +32,7 @@ from bench.workload import BETA, NOISE, SMALL
 from gre.config import UserError, main, option
 from gre.geo.point import LatLon
 from gre.models import attention
-from gre.models.shapes import Shape
+from gre.models.shapes import PATCHES_PER_TOKEN, Shape
 from gre.models.vlm import SIDE_PIXELS, banned_tokens, end_token_id, load_model, load_processor, pixel_budget
 from gre.rewards.format import format_reward
 from gre.rollout.rollout import Completion, Rollout
@@ -346,18 +346,27 @@ def run(config: Config) -> None:
     torch.set_num_threads(config.threads)
     results = {}
     for name in config.shapes or list(SHAPES):
-        results[name] = {**compare(config, SHAPES[name]), **measure.origin("bench.step")}
-        measure.write(config.json, results)
+        def save(result: dict, name=name) -> None:  # after every round, since a round is long
+            results[name] = {**result, **measure.origin("bench.step")}
+            measure.write(config.json, results)
+
+        save(compare(config, SHAPES[name], save))
         print(name, json.dumps(results[name], indent=2), table(results[name]["parts"]), sep="\n", flush=True)
 
 
-def compare(config: Config, work: Work) -> dict:
-    """Seconds, by part too, and ratios. Raises UserError when the sides do not compute the same."""
+def compare(config: Config, work: Work, save: Callable[[dict], None] = lambda result: None) -> dict:
+    """Seconds, by part too, and ratios; `save` is given those of the rounds so far. Raises UserError when the sides do
+    not compute the same."""
     now, found = measure.clock("cpu", config.threads), {name: [] for name in config.sides}
     with tempfile.TemporaryDirectory() as folder:
         job = Job(work, Path(folder), now)
         sides = {name: SIDES[name](job) for name in config.sides}
         start = {name: weight.clone() for name, weight in job.policy.state_dict().items()}
+        prompt = rl.encode(job.processor, job.rows[0])
+        about = {"prompts": work.prompts, "prompts_a_micro_batch": work.at_a_time, "completions": work.generations,
+                 "completion_tokens": work.length, "prompt_tokens": len(prompt.input_ids),
+                 "visual_tokens": len(prompt.pixel_values) // PATCHES_PER_TOKEN,
+                 "parameters": sum(weight.numel() for weight in job.policy.parameters())}
 
         def turn(name: str) -> None:
             job.policy.load_state_dict(start)
@@ -367,22 +376,24 @@ def compare(config: Config, work: Work) -> dict:
             check(outcomes)
             for name, outcome in outcomes.items():
                 found[name].append(outcome.seconds)
+            if len(found["ours"]) > 1:
+                save({**summary(found), **about})
 
-        seconds = measure.interleave({name: side.step for name, side in sides.items()}, config.rounds + 1, now, turn,
-                                     after)
-        prompt = len(rl.encode(job.processor, job.rows[0]).input_ids)
-        visual = len(rl.encode(job.processor, job.rows[0]).pixel_values) // 4
-        parameters = sum(weight.numel() for weight in job.policy.parameters())
-    seconds = {name: [round(one, 3) for one in values[1:]] for name, values in seconds.items()}
-    result = {"seconds": seconds, "parts": {name: {part: round(statistics.median(one[part] for one in values[1:]), 3)
-                                                   for part in PARTS} for name, values in found.items()}}
+        measure.interleave({name: side.step for name, side in sides.items()}, config.rounds + 1, now, turn, after)
+    return {**summary(found), **about}
+
+
+def summary(found: dict[str, list[dict[str, float]]]) -> dict:
+    """Seconds of every round but the first, medians by part, and ratios."""
+    counted = {name: values[1:] for name, values in found.items()}
+    seconds = {name: [round(sum(one.values()), 3) for one in values] for name, values in counted.items()}
+    result = {"seconds": seconds, "parts": {name: {part: round(statistics.median(one[part] for one in values), 3)
+                                                   for part in PARTS} for name, values in counted.items()}}
     for name in (name for name in ("ours", "vllm") if name in seconds and "trl" in seconds):
         spread = measure.ratio(seconds["trl"], seconds[name])
         key = "ratio_vs_trl" if name == "ours" else "ratio_vs_trl_with_vllm"
         result |= {key: spread["median"], f"{key}_spread": [spread["min"], spread["max"]]}
-    return {**result, "prompts": work.prompts, "prompts_a_micro_batch": work.at_a_time, "completions": work.generations,
-            "completion_tokens": work.length, "prompt_tokens": prompt, "visual_tokens": visual,
-            "parameters": parameters}
+    return result
 
 
 def check(outcomes: dict[str, Outcome]) -> None:
