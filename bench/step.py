@@ -99,9 +99,10 @@ class Stopwatch:
         self._open.pop()
 
     def _switch(self) -> None:
+        now = self.now()
         if self._open:
-            self.seconds[self._open[-1]] += self.now() - self._since
-        self._since = self.now()
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
 
     def take(self) -> dict[str, float]:
         """The seconds so far, and start anew."""
