@@ -4,6 +4,7 @@ Every side has a `name`, `select` (what it needs of the shared model), `passes`,
 log-probabilities of every scored token, and `backward`, which adds the step's gradient and gives its loss. `step` does
 all of it. A micro-batch is one group on every side.
 """
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from bench import measure
 from bench.plan_memory import BASE
 from bench.workload import BETA, Workload, make_advantages, make_groups, make_models
 from gre.models import attention
@@ -20,7 +22,7 @@ from gre.models.packing import Group
 from gre.models.vlm import load_processor
 from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.grpo import GRPOConfig, GRPOTrainer, MicroBatch
+from gre.training.grpo import GRPOConfig, GRPOTrainer, PassBatch
 
 LEARNING_RATE = 1e-6
 CLIP_EPSILON = 0.2
@@ -116,7 +118,7 @@ class Ours(Side):
     def backward(self, old, reference):
         total = 0.0
         for number, group in enumerate(self.job.groups):
-            batch = MicroBatch([group], [str(number)], self.job.advantages[number].to(self.job.device), old[number],
+            batch = PassBatch([group], [str(number)], self.job.advantages[number].to(self.job.device), old[number],
                                old[number], reference[number])
             with self.job.autocast():
                 loss = self.trainer.compute_loss(self.job.policy, {"batch": batch}, num_items_in_batch=self.job.tokens)
@@ -150,6 +152,14 @@ class Rows(Side):
                  "image_grid_thw": prompt.image_grid_thw.repeat(count, 1)}
         return {name: value.to(self.job.device) for name, value in batch.items()}
 
+    def log_probs(self, model, batch: dict[str, Tensor]) -> Tensor:
+        """(G, longest), of padding anything."""
+        raise NotImplementedError
+
+    def passes(self):
+        both = (self.job.policy, self.job.reference)
+        return tuple([self.log_probs(model, batch) for batch in self.batches] for model in both)
+
     def flat(self, values):
         return torch.cat([value[batch["completion_mask"].bool()]
                           for value, batch in zip(values, self.batches, strict=True)])
@@ -169,7 +179,6 @@ class Plain(Rows):
         self.setting = "causal, head where scored"
 
     def log_probs(self, model, batch: dict[str, Tensor]) -> Tensor:
-        """(G, longest), of padding too."""
         with_mask, only_scored = self.SETTINGS[self.setting]
         labels = batch["completion_ids"]
         width = labels.shape[1]
@@ -179,10 +188,6 @@ class Plain(Rows):
                        pixel_values=batch["pixel_values"], image_grid_thw=batch["image_grid_thw"]).logits
         rows = zip(logits[:, -width - 1:-1], labels, strict=True)
         return torch.stack([row.float().log_softmax(-1).gather(1, label[:, None])[:, 0] for row, label in rows])
-
-    def passes(self):
-        both = (self.job.policy, self.job.reference)
-        return tuple([self.log_probs(model, batch) for batch in self.batches] for model in both)
 
     def backward(self, old, reference):
         total = 0.0
@@ -216,7 +221,8 @@ class TRL(Rows):
         work = job.workload
         args = TRLConfig(str(job.folder / "trl"), per_device_train_batch_size=work.generations,
                          gradient_accumulation_steps=work.groups, num_generations=work.generations, beta=0.0,
-                         epsilon=CLIP_EPSILON, loss_type="dapo", temperature=1.0, bf16=job.device == "cuda",
+                         epsilon=CLIP_EPSILON, loss_type="dapo", use_bias_correction_kl=False,  # we have no such one
+                         temperature=1.0, bf16=job.device == "cuda",
                          use_cpu=job.device == "cpu", gradient_checkpointing=job.checkpointing, report_to=[],
                          max_completion_length=2 * work.length)
         self.trainer = TRLTrainer(job.policy, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=args,
@@ -227,16 +233,11 @@ class TRL(Rows):
         self.trainer.current_gradient_accumulation_steps = work.groups
 
     def log_probs(self, model, batch: dict[str, Tensor]) -> Tensor:
-        """(G, longest), 0 at padding."""
         return self.trainer._get_per_token_logps_and_entropies(
             model, torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
             torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1), batch["completion_ids"].shape[1],
             num_images=[1] * len(batch["advantages"]),
             **{name: batch[name] for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids")})[0]
-
-    def passes(self):
-        both = (self.job.policy, self.job.reference)
-        return tuple([self.log_probs(model, batch) for batch in self.batches] for model in both)
 
     def backward(self, old, reference):
         total = 0.0
@@ -251,6 +252,30 @@ class TRL(Rows):
 
 
 SIDES: dict[str, Callable[[Job], Side]] = {side.name: side for side in (Ours, Plain, TRL)}
+
+
+def same(outcomes: dict[str, Outcome]) -> None:
+    """Raise UserError unless all sides computed the same as the first."""
+    (first, ours), *others = outcomes.items()
+    for name, peer in others:
+        measure.check_equal(f"the loss of {first}", ours.loss, peer.loss, name)
+        measure.check_equal(f"the norm of the gradient, relative to {first}'s,", 1.0, peer.grad_norm / ours.grad_norm,
+                            name)
+        for which in ("old", "reference"):
+            apart = (getattr(ours, which) - getattr(peer, which)).abs().max().item()
+            measure.check_equal(f"the largest gap of {which} log-probabilities to {first}", 0.0, apart, name)
+
+
+def peak(side: str, workload: Workload, device: str, checkpointing: bool = False) -> dict[str, float]:
+    """MiB of one step of one side, in this process, which has done nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        watch = measure.Peak(device)
+        one = SIDES[side](Job(workload, device, Path(folder), checkpointing))
+        one.select()
+        loaded = watch.now()
+        watch.reset()
+        one.step()
+        return {"with_models": round(watch.peak() - watch.start, 1), "above_models": round(watch.peak() - loaded, 1)}
 
 
 def _one_row():

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from bench import measure
-from bench.sides import SIDES, Job, Outcome, Plain, Side
+from bench.sides import SIDES, Job, Plain, peak, same
 from bench.workload import packed_flops, padded_flops, workloads
 from gre.config import UserError, main, option
 
@@ -45,7 +45,7 @@ def run(config: Config) -> None:
         raise UserError(f"sides holds {unknown[0]}: write some of {', '.join(SIDES)}")
     torch.set_num_threads(config.threads)
     if config.peak_of:
-        print(json.dumps(peak(config, config.shapes[0], config.peak_of)))
+        print(json.dumps(peak(config.peak_of, known[config.shapes[0]], config.device, config.checkpointing)))
         return
     results = {}
     for name in config.shapes or list(known):
@@ -69,7 +69,7 @@ def compare(config: Config, name: str) -> dict:
             job.policy.load_state_dict(start)
             sides[side].select()
 
-        seconds = measure.interleave({side: sides[side].step for side in sides}, config.rounds, now, turn, check)
+        seconds = measure.interleave({side: sides[side].step for side in sides}, config.rounds, now, turn, same)
     tokens = (workload.shape, workload.patches, workload.prompt, workload.lengths())
     ours = packed_flops(*tokens)
     result = {"seconds": {side: [round(one, 3) for one in values] for side, values in seconds.items()}}
@@ -97,18 +97,6 @@ def best_setting(plain: Plain, now) -> dict[str, float]:
     return seconds
 
 
-def check(outcomes: dict[str, Outcome]) -> None:
-    """Raise UserError unless all sides computed the same as the first."""
-    (first, ours), *others = outcomes.items()
-    for name, peer in others:
-        measure.check_equal(f"the loss of {first}", ours.loss, peer.loss, name)
-        measure.check_equal(f"the norm of the gradient, relative to {first}'s,", 1.0, peer.grad_norm / ours.grad_norm,
-                            name)
-        for which in ("old", "reference"):
-            apart = (getattr(ours, which) - getattr(peer, which)).abs().max().item()
-            measure.check_equal(f"the largest gap of {which} log-probabilities to {first}", 0.0, apart, name)
-
-
 def memory(config: Config, name: str) -> dict:
     """Peaks of every side, and ours over the smaller peer's, above the loaded models."""
     peaks = {}
@@ -121,19 +109,6 @@ def memory(config: Config, name: str) -> dict:
         for key, kind in (("memory_ratio", "above_models"), ("memory_ratio_with_models", "with_models")):
             result[key] = round(peaks["ours"][kind] / min(peaks[s][kind] for s in peaks if s != "ours"), 3)
     return result
-
-
-def peak(config: Config, name: str, side: str) -> dict[str, float]:
-    """MiB of one step of one side, in this process, which has done nothing else."""
-    with tempfile.TemporaryDirectory() as folder:
-        watch = measure.Peak(config.device)
-        job = Job(workloads(config.device)[name], config.device, Path(folder), config.checkpointing)
-        one: Side = SIDES[side](job)
-        one.select()
-        loaded = watch.now()
-        watch.reset()
-        one.step()
-        return {"with_models": round(watch.peak() - watch.start, 1), "above_models": round(watch.peak() - loaded, 1)}
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ def run(config: Config) -> None:
     begun = resume.begin(config, args, parent)
     load = picture_loader(processor, config.data, folder)
     trainer = SFTTrainer(model, args, train_rows, partial(judging.encode, processor, load=load),
+                         tokens_per_pass=config.train.tokens_per_pass,
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
     resume.train(trainer, begun)
     save_model(trainer, processor, folder)

@@ -53,6 +53,7 @@ def run(config: Config) -> None:
     begun = resume.begin(config, args, parent)
     load = picture_loader(processor, config.data, folder)
     trainer = SFTTrainer(model, args, rows, partial(encode, processor, load=load),
+                         tokens_per_pass=config.train.tokens_per_pass,
                          callbacks=[MetricsFile(folder / "metrics.jsonl")])
     watch(trainer, processor, config.validation, watched)
     resume.train(trainer, begun)

@@ -3,15 +3,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
-from bench import data, judge, measure, scaling, update
-from bench.sides import SIDES, Job, Plain
+from bench import data, judge, measure, scaling, sft, step, update
+from bench.sides import SIDES, Job, Plain, same
 from bench.workload import Workload, packed_flops, padded_flops
 from gre.config import UserError
-from gre.models.shapes import Shape
+from gre.models.shapes import PUBLISHED, Shape
 
 TINY = Shape(96, 192, 2, 2, 1, 1000, True, 96, 48, 2, 1)
 WORK = Workload(TINY, (8, 12), 10, 12, 4)
@@ -48,8 +49,8 @@ def test_the_three_sides_compute_the_same_step(tmp_path):
         outcomes[name] = side.step(learn=False)
         for setting in side.SETTINGS if name == "plain" else ():
             side.setting = setting
-            update.check({"ours": outcomes["ours"], setting: side.step(learn=False)})
-    update.check(outcomes)
+            same({"ours": outcomes["ours"], setting: side.step(learn=False)})
+    same(outcomes)
     assert len(outcomes["ours"].old) == sum(map(sum, WORK.lengths())) and outcomes["ours"].grad_norm > 0.1
     assert (outcomes["ours"].old - outcomes["ours"].reference).abs().max() > 1e-3  # the KL counts
     ours = outcomes["ours"]
@@ -57,7 +58,7 @@ def test_the_three_sides_compute_the_same_step(tmp_path):
                   replace(ours, grad_norm=ours.grad_norm * 1.001), replace(ours, old=ours.old + 2e-4),
                   replace(ours, reference=ours.reference.roll(1))):
         with pytest.raises(UserError, match="no ratio is given"):
-            update.check({"ours": ours, "wrong": wrong})
+            same({"ours": ours, "wrong": wrong})
 
 
 def test_every_round_starts_from_the_same_weights_and_a_wrong_side_ends_it(monkeypatch):
@@ -79,14 +80,29 @@ def test_ratios_are_medians_of_pairs():
 
 def test_a_cost_that_grows_with_p_plus_gl_is_told_from_one_that_repeats_prompts():
     """2 us a visual token, 4 us a text token and 10 ms, with each prompt once."""
-    works = [work for row in scaling.VARIED.values() for work in row]
     found = scaling.fits({work: 2e-6 * work.groups * work.visual + 0.01
-                          + 4e-6 * (work.groups * work.text + sum(map(sum, work.lengths()))) for work in works})
-    assert found["shared"] == pytest.approx({"visual_us": 2, "text_us": 4, "constant_s": 0.01, "visual_over_text": 0.5,
+                          + 4e-6 * (work.groups * work.text + sum(map(sum, work.lengths()))) for work in scaling.WORKS})
+    assert found["shared"] == pytest.approx({"a_visual_e-6": 2, "b_text_e-6": 4, "c": 0.01, "vision_weight": -0.5,
                                              "unexplained": 0})
     assert found["repeated"]["unexplained"] > 0.01
-    visual, text = scaling.token_flops()
-    assert visual > 2 * scaling.SHAPE.layers * scaling.SHAPE.layer_parameters > 0.5 * text
+
+
+def test_the_formula_by_hand():
+    """7B's tower does 0.42 of a text token's work for a visual one; V = 4, T = 6, L = 10 and G = 2 by that."""
+    weight = scaling.vision_weight(PUBLISHED["Qwen/Qwen2.5-VL-7B-Instruct"], 4000)
+    assert weight == pytest.approx(0.42, abs=0.02)
+    work = Workload(TINY, (4, 4), 6, 10, 2)
+    more = 4 * scaling.vision_weight(TINY, 16)
+    assert scaling.formula(work) == pytest.approx((10 + 10 + more) / (10 + (10 + more) / 2))
+
+
+def test_scaling_measures_and_plots():
+    work = replace(WORK, grid=(4, 4), generations=2)
+    (found,) = scaling.measured_seconds([work], 2, measure.clock("cpu", 1)).values()
+    assert {name: len(seconds) for name, seconds in found.items()} == {"ours": 2, "plain": 2}
+    cost = {work: float(work.generations) for work in scaling.WORKS}
+    root = ElementTree.fromstring(scaling.plot({"seconds": cost, "mib": cost}))
+    assert len(root.findall(".//{*}circle")) == 2 * 16 and len(root.findall(".//{*}path")) == 2 * 4 * 3
 
 
 def test_a_kept_picture_is_decoded_and_processed_once_a_run(tmp_path):
@@ -112,6 +128,44 @@ def test_the_judges_sides_agree_and_a_wrong_one_is_refused(monkeypatch):
     monkeypatch.setattr(judge.Rows, "p_true", lambda rows: torch.zeros(6))
     with pytest.raises(UserError, match=r"P\(True\).*no ratio is given"):
         judge.compare(config, TINY)
+
+
+def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkeypatch):
+    chains = sft.Chains(TINY, (4, 4), 6, 40, generations=1, groups=4)
+    config = sft.Config(rounds=2)
+    for setting in sft.Padded.SETTINGS:
+        monkeypatch.setattr(sft, "best_setting", lambda padded, _, setting=setting: setattr(padded, "setting", setting))
+        result = sft.compare(config, chains, 2)  # compares losses and gradients in every round
+        assert result["setting"] == setting and result["limit"] > 1 and len(result["seconds"]["ours"]) == 2
+    (a,), (b,), (c,), (d,) = chains.lengths()
+    tokens = 4 * 10 + a + b + c + d
+    assert result["padding"] == pytest.approx((abs(a - b) + abs(c - d)) / tokens, abs=1e-3)
+    right = sft.Padded.loss
+    monkeypatch.setattr(sft.Padded, "loss", lambda *inputs: right(*inputs) + 1e-4)
+    with pytest.raises(UserError, match="the loss.*no ratio is given"):
+        sft.compare(config, chains, 2)
+
+
+def test_a_whole_step_of_both_trainers_is_the_same_and_a_wrong_one_is_refused(monkeypatch):
+    pytest.importorskip("trl")
+    config, work = step.Config(sides=["ours", "trl"], rounds=1), step.Work(None, 2, 1, 5, generations=3)
+    result = step.compare(config, work)  # compares losses and gradients in both rounds
+    assert {name: len(seconds) for name, seconds in result["seconds"].items()} == {"ours": 1, "trl": 1}
+    for name, parts in result["parts"].items():
+        assert sum(parts.values()) == pytest.approx(result["seconds"][name][0], rel=0.05)
+        assert all(parts[part] > 0 for part in ("preparation", "rollout", "passes", "update")) and parts["sync"] == 0
+    assert step.table(result["parts"]).count("\n") == 3
+    monkeypatch.setattr(step.Job, "check_length", lambda *_: None)
+    monkeypatch.setattr(step.TRL, "_replay", lambda side: None)  # it learns from what it drew itself
+    with pytest.raises(UserError, match="no ratio is given"):
+        step.compare(config, work)
+
+
+def test_a_part_inside_another_is_not_counted_to_it():
+    watch = step.Stopwatch(iter([0, 1, 3, 7]).__next__)
+    with watch.part("update"), watch.part("passes"):
+        pass
+    assert watch.take() == {**dict.fromkeys(step.PARTS, 0.0), "update": 1 + 4, "passes": 2}
 
 
 def test_peak_memory_is_of_a_fresh_process():

@@ -16,6 +16,7 @@ from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.callbacks import MetricsFile
 from gre.training.grpo import GRPOConfig, GRPOTrainer
+from gre.training.passes import forwarded_tokens, spread
 from gre.training.sampler import StepSampler
 from tests.test_shared_prefix import plain_logits
 
@@ -39,7 +40,8 @@ def short(groups):
     return [[1.0 / (1 + len(text) % 5) for text in group.texts] for group in groups]
 
 
-def trainer_of(tiny_vlm, rows, folder, *, grpo=None, reference=True, rewards=None, max_new_tokens=6, **train):
+def trainer_of(tiny_vlm, rows, folder, *, grpo=None, reference=True, rewards=None, max_new_tokens=6,
+               tokens_per_pass=0, **train):
     """A trainer whose policy and, if asked for, reference start from the tiny model."""
     stock, processor = tiny_vlm
     model = copy.deepcopy(stock)
@@ -59,7 +61,7 @@ def trainer_of(tiny_vlm, rows, folder, *, grpo=None, reference=True, rewards=Non
         encode=lambda row: encode_prompt(processor, "where?", Image.open(row.image)),
         rewards=rewards or {"short": short}, rollout=rollout, tokenizer=tokenizer, reference=frozen,
         grpo=grpo or GRPOConfig(num_generations=3, beta=0.04 if reference else 0.0), samples=folder / "samples.jsonl",
-        callbacks=[MetricsFile(folder / "metrics.jsonl")])
+        tokens_per_pass=tokens_per_pass, callbacks=[MetricsFile(folder / "metrics.jsonl")])
 
 
 def gradients(trainer):
@@ -93,6 +95,27 @@ def test_accumulation_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, nor
         assert_same(other, one)
 
 
+def test_a_budget_of_tokens_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, monkeypatch):
+    """Passes by a budget, more of them where another process needs more, against one; old log-probabilities included.
+    """
+    def made(budget):
+        return trainer_of(tiny_vlm, rows, tmp_path, grpo=GRPOConfig(num_generations=3, num_iterations=2),
+                          tokens_per_pass=budget, per_device_batch_size=4, gradient_accumulation_steps=1)
+
+    one = made(0)
+    whole = gradients(one)
+    assert any(gradient.abs().max() > 0 for gradient in whole.values())
+    (((only,),), _) = one._step
+    tokens = [forwarded_tokens(group) for group in only["batch"].groups]
+    halves = max(sum(tokens[i] for i in held) for held in spread(tokens, 2))
+    for budget, passes, others in ((halves, 2, 1), (1, 4, 1), (halves, 4, 4)):
+        monkeypatch.setattr("gre.training.passes.most", lambda _, needed, others=others: max(needed, others))
+        trainer = made(budget)
+        assert_same(gradients(trainer), whole)
+        (step,), _ = trainer._step
+        assert [len(each["batch"].groups) for each in step] == [4 // passes] * passes
+
+
 def test_a_step_equals_a_loop_over_plain_rows(tiny_vlm, rows, tmp_path):
     """Loss and gradients of a whole step against the stock model, row by row, with the formula written out."""
     trainer = trainer_of(tiny_vlm, rows, tmp_path)
@@ -105,7 +128,7 @@ def test_a_step_equals_a_loop_over_plain_rows(tiny_vlm, rows, tmp_path):
     for parameter in reference.parameters():
         parameter.data.mul_(1.02)
     banned, loss = trainer.rollout.banned, 0.0
-    for batch in (batch["batch"] for batch in batches):
+    for batch in (each["batch"] for passes in batches for each in passes):
         advantage = iter(batch.advantages)
         for group in batch.groups:
             for completion in group.completions:

@@ -117,7 +117,7 @@ def test_grpo_stops_at_a_reference_and_at_a_loss_that_are_not_finite(tiny_vlm, r
 
     def then_poison(*arguments):  # the rollout is sound, the policy that is trained on it is not
         step = answer(*arguments)
-        step[0][0]["batch"].groups[2].prompt.pixel_values[0, 0] = NAN
+        step[0][0][0]["batch"].groups[2].prompt.pixel_values[0, 0] = NAN
         return step
 
     trainer._answer = then_poison

@@ -15,6 +15,7 @@ from gre.models.packing import Group
 from gre.models.vlm import banned_tokens, encode_prompt, encode_response, encode_text, freeze_vision, prompt_length
 from gre.training.arguments import TrainConfig, check_weights, training_arguments
 from gre.training.callbacks import MetricsFile
+from gre.training.passes import fewest_passes, forwarded_tokens, spread
 from gre.training.sft import SFTTrainer, fitting_rows, response_length
 
 
@@ -50,10 +51,11 @@ def encode(processor, row):
                  [encode_response(processor, row.response)])
 
 
-def trainer_of(model, processor, rows, folder, gradient_checkpointing=False, **train):
+def trainer_of(model, processor, rows, folder, gradient_checkpointing=False, tokens_per_pass=0, **train):
     settings = TrainConfig(**{"learning_rate": 3e-3, "warmup_steps": 0, "lr_scheduler_type": "constant", **train})
     args = training_arguments(settings, folder, seed=0, gradient_checkpointing=gradient_checkpointing)
-    return SFTTrainer(model, args, rows, partial(encode, processor), callbacks=[MetricsFile(folder / "metrics.jsonl")])
+    return SFTTrainer(model, args, rows, partial(encode, processor), tokens_per_pass=tokens_per_pass,
+                      callbacks=[MetricsFile(folder / "metrics.jsonl")])
 
 
 def gradients_of_one_step(model, processor, rows, folder, **train):
@@ -111,6 +113,32 @@ def test_accumulation_changes_no_gradient(model, tiny_vlm, rows, tmp_path):
                                         gradient_accumulation_steps=2)
     assert loss_1 == pytest.approx(loss_2, abs=1e-5)
     assert_same_gradients(two, one)
+
+
+def test_a_budget_of_tokens_changes_no_gradient(model, tiny_vlm, rows, tmp_path, monkeypatch):
+    """Eight rows in one pass, in as few as hold 200 tokens each, and in seven, because another process needs them."""
+    one, loss = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8)
+    step = SFTTrainer.training_step
+    for others in (1, 7):
+        seen = []
+        monkeypatch.setattr("gre.training.passes.most", lambda _, needed, others=others: max(needed, others))
+        monkeypatch.setattr(SFTTrainer, "training_step", lambda self, model, inputs, *rest, seen=seen: seen.append(
+            inputs) or step(self, model, inputs, *rest))
+        other, same_loss = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8,
+                                                 tokens_per_pass=200)
+        assert same_loss == pytest.approx(loss, abs=1e-5)
+        assert_same_gradients(other, one)
+        (made,) = seen
+        assert len(made) == 7 if others == 7 else 1 < len(made) < 7
+        assert all(sum(map(forwarded_tokens, each["groups"])) <= 200 for each in made)
+        assert sorted(row for each in made for row in each["ids"]) == [row.id for row in rows]
+
+
+def test_passes_by_hand():
+    """7, 4 and 2 beside 6 and 5; one longer than the budget goes alone."""
+    assert spread([7, 6, 5, 4, 2], 2) == [[0, 3, 4], [1, 2]]
+    assert [fewest_passes([7, 6, 5, 4, 2], budget) for budget in (24, 23, 13, 12, 1)] == [1, 2, 2, 3, 5]
+    assert fewest_passes([20, 3, 4], 7) == 2
 
 
 def test_gradient_checkpointing_changes_no_gradient(model, tiny_vlm, rows, tmp_path):

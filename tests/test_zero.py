@@ -69,6 +69,9 @@ JOBS = [
     job("lora_stage3", 2, engine("zero2"), *LORA),
     job("lora_stopped_stage3", 2, engine("zero2"), *LORA, kill=[1, 2, "SIGTERM"]),
     job("lora_stopped_stage3", 2, engine("zero2"), *LORA),
+    # A budget that about half of all pairs of groups fit into: one process needs two passes where the other needs one.
+    job("cut_stage3", 2, engine("zero3"), "train.tokens_per_pass=90"),
+    job("cut_stage1", 2, "train.tokens_per_pass=102"),
 ]
 KILLED = job("killed_stage3", 2, engine("zero3"))
 
@@ -143,7 +146,7 @@ def alone(ran, stage, *keys):
     ("zero3_stage3", []), ("zero2_stage3", []), ("zero3_offload_stage3", []), ("zero3_stage2", []),
     ("zero2_stage2", []), ("zero3_judge", []), ("zero2_judge", []), ("lora_judge", LORA),
     ("zero3_untied_stage1", [UNTIED]), ("zero2_offload_stage1", []), ("lora_untied_stage1", [UNTIED, *LORA]),
-    ("lora_stage3", LORA)])
+    ("lora_stage3", LORA), ("cut_stage3", []), ("cut_stage1", [])])
 def test_the_numbers_of_one_process(ran, name, keys):
     """Loss and norm of each step, the first step's tokens, and the weights handed on."""
     folder, stage = ran / "out" / name, name.split("_")[-1]

@@ -19,6 +19,8 @@ class TrainConfig:
 
     learning_rate: float = option(1e-5, "peak learning rate of AdamW")
     per_device_batch_size: int = option(8, "rows per device and micro-batch")
+    tokens_per_pass: int = option(0, "most tokens of a forward pass, prompts and completions counted: a micro-batch is "
+                                     "packed into as few passes as that allows; 0: into one")
     gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
     num_train_epochs: float = option(1.0, "passes over the data")
     max_steps: int = option(-1, "optimiser steps; -1: as many as num_train_epochs makes")
@@ -33,6 +35,10 @@ class TrainConfig:
     save_total_limit: int = option(2, "newest checkpoints kept while training; they go when the stage is finished")
     dataloader_num_workers: int = option(0, "processes that decode pictures; 0: the training process does")
     report_to: str = option("none", "none, tensorboard or wandb")
+
+    def __post_init__(self):
+        if self.tokens_per_pass < 0:
+            raise ValueError("train.tokens_per_pass must be 0 or more")
 
 
 def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,

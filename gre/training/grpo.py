@@ -29,7 +29,8 @@ from gre.training import numerics
 from gre.training.arguments import check_weights
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, importance_weights, kl, token_weights
 from gre.training.meter import Meter
-from gre.training.resume import ResumableTrainer, cut_back, file_state
+from gre.training.passes import PackedTrainer
+from gre.training.resume import cut_back, file_state
 from gre.training.sampler import EvenSampler, StepSampler
 
 
@@ -64,12 +65,13 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """What one backward pass needs: n completions, N tokens. A class of its own, because Trainer moves and, under
-    DeepSpeed, rounds to bfloat16 every tensor it finds in a batch.
+class PassBatch:
+    """What one forward and backward pass needs: n completions, N tokens. A class of its own, because Trainer moves
+    and, under DeepSpeed, rounds to bfloat16 every tensor it finds in a batch.
 
-    ids: the rows'. advantages (n,). sampled (N,): log-probs as drawn; old (N,): as the policy gave them before the
-    first update, None when there is only one; reference (N,): None without a KL.
+    ids: the rows'. advantages (n,). sampled (N,): log-probs as drawn;
+    old (N,): as the policy gave them before the first update, None when there is only one; reference (N,): None without
+    a KL.
     """
 
     groups: list[Group]
@@ -84,7 +86,7 @@ Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completi
 OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
 
 
-class GRPOTrainer(ResumableTrainer):
+class GRPOTrainer(PackedTrainer):
     """Maximises the sum of `rewards`, which are named by the stage.
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
@@ -134,8 +136,8 @@ class GRPOTrainer(ResumableTrainer):
         return self._step
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """This micro-batch's part of the step's loss. Processes' gradients are averaged, hence the factor."""
-        batch: MicroBatch = inputs["batch"]
+        """This pass's part of the step's loss. Processes' gradients are averaged, hence the factor."""
+        batch: PassBatch = inputs["batch"]
         scores = score(model, batch.groups, temperature=self.rollout.temperature, banned=self.rollout.banned)
         old = scores.log_probs.detach() if batch.old is None else batch.old
         weights = token_weights(scores.completion, self.grpo.normalize, int(num_items_in_batch))
@@ -164,7 +166,8 @@ class GRPOTrainer(ResumableTrainer):
         """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
         norm = super()._get_grad_norm(model, grad_norm)
         if numerics.broken(norm):
-            self._stop(f"the norm of the gradient is {float(norm)}", [batch["batch"] for batch in self._step[0]])
+            self._stop(f"the norm of the gradient is {float(norm)}",
+                       [each["batch"] for passes in self._step[0] for each in passes])
         return norm
 
     def log(self, logs, start_time=None):
@@ -199,22 +202,34 @@ class GRPOTrainer(ResumableTrainer):
             self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
 
         micro_batches, start = [], 0
+        packed = [Group(prompt, [one.token_ids for one in group])
+                  for prompt, group in zip(prompts, groups, strict=True)]
         with self.meter.clock("seconds/passes"):
             for batch in batches:
-                part = slice(start, start + len(batch["row"]))
-                packed = [Group(prompt, [one.token_ids for one in group])
-                          for prompt, group in zip(prompts[part], groups[part], strict=True)]
-                micro_batches.append({"batch": MicroBatch(
-                    groups=packed, ids=[self.rows[row].id for row in rows[part]],
-                    advantages=advantage[part].flatten().to(device),
-                    sampled=torch.cat([one.log_probs for group in groups[part] for one in group]).to(device),
-                    old=self._log_probs(self.model, packed) if self.grpo.num_iterations > 1 else None,
-                    reference=self._reference_log_probs(packed))})
-                self._check_micro_batch(micro_batches[-1]["batch"])
+                part = range(start, start + len(batch["row"]))
+                micro_batches.append([
+                    {"batch": self._pass(packed, [part[i] for i in held], groups, advantage.to(device))}
+                    for held in self.cut([packed[i] for i in part])])
                 start = part.stop
         tokens = sum(len(one.token_ids) for group in groups for one in group)
         local = tokens if self.grpo.normalize == "token" else total.numel()
         return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
+
+    def _pass(self, packed: list[Group], held: list[int], completions: list[list[Completion]],
+              advantage: Tensor) -> PassBatch:
+        """The pass that holds these of a step's prompts."""
+        groups = [packed[i] for i in held]
+        made = PassBatch(
+            groups=groups, ids=[self._rolled.rows[i].id for i in held], advantages=advantage[held].flatten(),
+            sampled=torch.cat([one.log_probs for i in held for one in completions[i]]).to(advantage.device),
+            old=self._log_probs(self.model, groups) if self.grpo.num_iterations > 1 else None,
+            reference=self._reference_log_probs(groups))
+        for name in ("sampled", "old", "reference"):
+            values = getattr(made, name)
+            if values is not None and not values.isfinite().all():
+                self._stop(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
+                           [made])
+        return made
 
     def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
         """The step's completions of these rows, given by their numbers."""
@@ -235,21 +250,13 @@ class GRPOTrainer(ResumableTrainer):
                           culprits={ids[place] for place in bad.any(1).nonzero()[:, 0].tolist()},
                           remedy="repair what that reward is made of")
 
-    def _check_micro_batch(self, batch: MicroBatch) -> None:
-        """Stop the run when a log-probability that a loss will be made of is not finite."""
-        for name in ("sampled", "old", "reference"):
-            values = getattr(batch, name)
-            if values is not None and not values.isfinite().all():
-                self._stop(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
-                           [batch])
-
-    def _stop(self, what: str, batches: list[MicroBatch], culprits: Collection[str] = (),
+    def _stop(self, what: str, batches: list[PassBatch], culprits: Collection[str] = (),
               **tensors: Tensor) -> NoReturn:
-        """End the run with these micro-batches on disk; tensors: what else is known about them."""
+        """End the run with these passes on disk; tensors: what else is known about them."""
         for name in ("advantages", "sampled", "old", "reference"):
             if getattr(batches[0], name) is not None:
                 tensors[name] = torch.cat([getattr(batch, name) for batch in batches])
-        records = self._rolled.records({row_id for batch in batches for row_id in batch.ids})
+        records = self._rolled.records([row_id for batch in batches for row_id in batch.ids])
         numerics.stop(self.args, self.state.global_step + 1, what, records,
                       [group.prompt for batch in batches for group in batch.groups], tensors, culprits)
 

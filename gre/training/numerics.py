@@ -29,13 +29,14 @@ class Rolled:
     completions: list[list[Completion]]
     rewards: dict[str, Tensor]
 
-    def records(self, ids: Collection[str]) -> list[dict]:
-        """What the file says of the rows with these ids."""
-        return [{**fields(row), "completions": [
+    def records(self, ids: Sequence[str]) -> list[dict]:
+        """What the file says of the rows with these ids, in their order."""
+        places = {row.id: place for place, row in enumerate(self.rows)}
+        return [{**fields(self.rows[place]), "completions": [
             {"text": text, "finished": one.finished, "token_ids": one.token_ids, "log_probs": one.log_probs,
              "rewards": {name: values[place, i] for name, values in self.rewards.items()}}
             for i, (text, one) in enumerate(zip(self.texts[place], self.completions[place], strict=True))]}
-            for place, row in enumerate(self.rows) if row.id in ids]
+            for place in (places[row_id] for row_id in ids)]
 
 
 def broken(norm: Tensor | float | None) -> bool:

@@ -107,6 +107,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
         model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor, load=load), rewards=rewards,
         rollout=policy.rollout, tokenizer=policy.processor.tokenizer,
         reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout, labels=labels,
+        tokens_per_pass=config.train.tokens_per_pass,
         callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)
     watch(trainer, policy.processor, config.validation, policy.validation)
     resume.train(trainer, begun)

@@ -14,10 +14,10 @@ from gre.models.scoring import score
 from gre.models.vlm import encode_response, prompt_length
 from gre.training import numerics
 from gre.training.arguments import check_weights
-from gre.training.resume import ResumableTrainer
+from gre.training.passes import PackedTrainer
 
 
-class SFTTrainer(ResumableTrainer):
+class SFTTrainer(PackedTrainer):
     """Minimises the mean negative log-probability of the scored tokens of a whole optimiser step.
 
     rows: what is trained on, with an `id`; encode: row -> Group, called when the row is due, never before.
@@ -35,12 +35,15 @@ class SFTTrainer(ResumableTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The micro-batches of one optimiser step and the number of tokens scored in it, over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._step = batches
         tokens = sum(scored_tokens(group) for batch in batches for group in batch["groups"])
-        return batches, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
+        self._step = [self._passes(**batch) for batch in batches]
+        return self._step, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
+
+    def _passes(self, ids: list[str], groups: list[Group]) -> list[dict]:
+        return [{"ids": [ids[i] for i in held], "groups": [groups[i] for i in held]} for held in self.cut(groups)]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Minus the log-probabilities of this micro-batch over the tokens of the step; ranks average."""
+        """Minus the log-probabilities of this pass over the tokens of the step; ranks average."""
         scores = score(model, inputs["groups"])
         loss = -scores.log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
         if not torch.isfinite(loss):
@@ -54,14 +57,14 @@ class SFTTrainer(ResumableTrainer):
         """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
         norm = super()._get_grad_norm(model, grad_norm)
         if numerics.broken(norm):
-            self._stop(f"the norm of the gradient is {float(norm)}", self._step)
+            self._stop(f"the norm of the gradient is {float(norm)}", [each for batch in self._step for each in batch])
         return norm
 
-    def _stop(self, what: str, batches: list[dict], tensors: dict[str, torch.Tensor] | None = None,
+    def _stop(self, what: str, passes: list[dict], tensors: dict[str, torch.Tensor] | None = None,
               culprits: Collection[str] = ()) -> NoReturn:
-        """End the run with these micro-batches on disk."""
+        """End the run with these passes on disk."""
         rows = {row.id: row for row in self.rows}
-        pairs = [pair for batch in batches for pair in zip(batch["ids"], batch["groups"], strict=True)]
+        pairs = [pair for each in passes for pair in zip(each["ids"], each["groups"], strict=True)]
         numerics.stop(self.args, self.state.global_step + 1, what,
                       [{**numerics.fields(rows[row_id]), "token_ids": group.completions[0]} for row_id, group in pairs],
                       [group.prompt for _, group in pairs], tensors, culprits)

@@ -1,0 +1,78 @@
+"""A micro-batch as one forward pass, or as several that hold no more tokens than a budget.
+
+Pictures and completions differ in length, so that a fixed number of groups a pass is sized for the longest and mostly
+half empty. With a budget the groups of a micro-batch are packed into as few passes as hold them, evenly filled. All
+processes make as many passes as the one that needs most, since a forward pass under ZeRO-3 is a meeting of all. A
+micro-batch holds equally many groups on each, so that there is a group for every pass and none is empty.
+"""
+from contextlib import nullcontext
+from itertools import count
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+from gre.models.packing import Group
+from gre.training.resume import ResumableTrainer
+
+
+class PackedTrainer(ResumableTrainer):
+    """A trainer whose micro-batches are lists of forward passes, each an input of `compute_loss`.
+
+    tokens_per_pass: the budget; 0: a micro-batch is one pass.
+    """
+
+    def __init__(self, *args, tokens_per_pass: int = 0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tokens_per_pass = tokens_per_pass
+
+    def cut(self, groups: list[Group]) -> list[list[int]]:
+        """Which of a micro-batch's groups each of its passes holds, by their places; every process must call it."""
+        if not self.tokens_per_pass:
+            return [list(range(len(groups)))]
+        tokens = [forwarded_tokens(group) for group in groups]
+        return spread(tokens, most(self.accelerator, fewest_passes(tokens, self.tokens_per_pass)))
+
+    def training_step(self, model, inputs: list[dict[str, Any]], num_items_in_batch=None) -> Tensor:
+        """Trainer's on every pass; processes exchange gradients, and DeepSpeed makes its step, at the last."""
+        ends_step, losses = self.accelerator.sync_gradients, []
+        for number, each in enumerate(inputs, start=1):
+            last = number == len(inputs)
+            self.accelerator.gradient_state._set_sync_gradients(ends_step and last)
+            with nullcontext() if last else self._without_exchange(model):
+                losses.append(super().training_step(model, each, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def _without_exchange(self, model):
+        """DeepSpeed needs to be told nothing but where a step ends."""
+        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        return nullcontext() if deepspeed else self.accelerator.no_sync(model)
+
+
+def forwarded_tokens(group: Group) -> int:
+    """Tokens of a group in a packed row: its prompt but the last token, and its completions."""
+    return len(group.prompt.input_ids) - 1 + sum(len(completion) for completion in group.completions)
+
+
+def fewest_passes(tokens: list[int], budget: int) -> int:
+    """How many passes hold groups of so many tokens; one longer than the budget has a pass to itself."""
+    return next(passes for passes in count(1) if all(
+        len(held) < 2 or sum(tokens[i] for i in held) <= budget for held in spread(tokens, passes)))
+
+
+def spread(tokens: list[int], passes: int) -> list[list[int]]:
+    """Places in `tokens` by pass, of about equal sums: the longest first, each into the pass that holds least."""
+    held, sums = [[] for _ in range(passes)], [0] * passes
+    for place in sorted(range(len(tokens)), key=lambda place: -tokens[place]):
+        least = sums.index(min(sums))
+        held[least].append(place)
+        sums[least] += tokens[place]
+    return [sorted(places) for places in held]
+
+
+def most(accelerator: Accelerator, number: int) -> int:
+    """The largest of all processes' numbers."""
+    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+
