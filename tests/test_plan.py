@@ -234,6 +234,17 @@ def test_vllm_is_awake_in_the_rollout_alone(here, capsys):
     assert own["parts"]["rollout engine"] < 4 and own["moments"]["loss"] == vllm["moments"]["loss"]
 
 
+def test_a_budget_of_tokens_makes_passes_smaller_and_leaves_the_step(here, capsys):
+    """Of 8 rows of 4095 tokens a budget of 3 rows makes 3 passes; they hold what 3 rows a micro-batch would."""
+    settings = ["configs/gre7b/stage1.yaml", "gpus=8", "gpu_gib=80", "model.max_length=4096"]
+    _, whole = plan(capsys, *settings, "train.per_device_batch_size=8")
+    _, cut = plan(capsys, *settings, "train.per_device_batch_size=8", f"train.tokens_per_pass={3 * 4095 + 100}")
+    _, three = plan(capsys, *settings, "train.per_device_batch_size=3")
+    assert cut["parts"] == three["parts"] != whole["parts"]
+    for same in ("prompts_per_step", "tokens_per_step", "scored_tokens_per_step"):
+        assert cut[same] == whole[same]
+
+
 @pytest.mark.parametrize("stage", ["stage1", "judge", "stage2", "stage3"])
 @pytest.mark.parametrize(("folder", "gpus", "gpu_gib"), [("gre7b", 8, 80), ("gre3b_lora", 1, 24), ("tiny", 1, 24)])
 def test_every_shipped_config_fits_what_it_is_for(here, capsys, folder, gpus, gpu_gib, stage):

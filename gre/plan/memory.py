@@ -105,6 +105,7 @@ class Engine:
 class Job:
     """One process of a training: the model, how it is held, and its largest batches.
 
+    batch: of a forward pass. micro_batch: where train.tokens_per_pass cuts it into several, all of it; else None.
     sampled: completions generated at a time. reference, judge: bytes a weight of a second model, None and 0 for none;
     a reference of 0 bytes is the policy without its adapter. measured: the policy's completions sampled at a time when
     a finished judge is measured, with two models. on_gpu: whether to add what CUDA takes for itself. served: bytes of a
@@ -114,6 +115,7 @@ class Job:
     shape: Shape
     engine: Engine
     batch: Batch
+    micro_batch: Batch | None = None
     accumulation: int = 1
     checkpointing: bool = False
     frozen_vision: bool = False
@@ -159,9 +161,9 @@ def moments(job: Job) -> dict[str, float]:
     size = defaultdict(float, parts(job))
     held = size["weights"] + size["master weights and optimizer"] + size["reference"] + size["judge"]
     held += size["gathered weights"]
-    # Trainer alone frees gradients after each step; they are back after the first micro-batch. DeepSpeed keeps them.
+    # Trainer alone frees gradients after each step; they are back after the first pass. DeepSpeed keeps them.
     kept = size["gradients"] if job.engine.zero is not None else 0.0
-    grown = size["gradients"] if job.accumulation > 1 else kept
+    grown = size["gradients"] if job.accumulation > 1 or job.micro_batch else kept
     saved, casts, text, vision = _saved(job), _casts(job), _text_backward(job), _vision_backward(job)
     before_vision = 0.0 if job.frozen_vision else job.shape.vision_parameters * size["gradients"] / _trained(job)
     found = {

@@ -84,18 +84,29 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
         visual = _fitting(visual, whole, 1)
         prompt, length = visual + TEXT_TOKENS, whole - visual - TEXT_TOKENS
         batch = Batch(rows, prompt, visual * PATCHES_PER_TOKEN, 1, length, length if stage == "stage1" else 1)
-        return Job(batch=batch, measured=_measured(recipe, visual) if stage == "judge" else None, **common)
+        return Job(**_cut(batch, train.tokens_per_pass),
+                   measured=_measured(recipe, visual) if stage == "judge" else None, **common)
     group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
     judged = stage == "stage2" and recipe.mode == "judge"
     judged_here = judged and not recipe.judge.url
     visual = _fitting(visual, whole, length)
     prompt = whole - length if stage == "stage2" and not judged else visual + TEXT_TOKENS  # a chain to judge is long
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
-    return Job(batch=Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length), sampled=at_a_time * group,
+    batch = Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length)
+    return Job(**_cut(batch, train.tokens_per_pass), sampled=at_a_time * group,
                served=_served(recipe, parent.shape),
                reference=(0 if adapter else engine.weight_bytes) if recipe.grpo.beta else None,
                judge=engine.weight_bytes if judged_here else 0,
                judge_shape=_judge_shape(recipe, file) if judged_here else None, **common)
+
+
+def _cut(batch: Batch, tokens_per_pass: int) -> dict[str, Batch]:
+    """The largest forward pass of a micro-batch of the longest rows, as gre.training.passes cuts it."""
+    fitting = max(1, tokens_per_pass * batch.prompts // batch.tokens) if tokens_per_pass else batch.prompts
+    if fitting >= batch.prompts:
+        return {"batch": batch}
+    passes = -(-batch.prompts // fitting)
+    return {"batch": replace(batch, prompts=-(-batch.prompts // passes)), "micro_batch": batch}
 
 
 def _served(recipe: Recipe, shape: Shape) -> float:

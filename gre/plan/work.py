@@ -21,13 +21,13 @@ class Work:
 
 def work(job: Job) -> Work:
     """The step of `job`, its batches over all micro-batches and ranks."""
-    times = job.accumulation * job.engine.ranks
-    once = forward_flops(job.shape, job.batch) * times
+    times, batch = job.accumulation * job.engine.ranks, job.micro_batch or job.batch
+    once = forward_flops(job.shape, batch) * times
     passes = (2 if job.engine.adapter else 3) + (1 if job.checkpointing else 0)  # frozen weights want no gradients
     flops = {"rollout": once if job.sampled else 0.0,  # the prompts once, then token after token
-             "judge": forward_flops(job.judge_shape or job.shape, job.batch) * times if job.judge else 0.0,
+             "judge": forward_flops(job.judge_shape or job.shape, batch) * times if job.judge else 0.0,
              "reference": once if job.reference is not None else 0.0, "update": once * passes}
-    return Work(job.batch.prompts * times, job.batch.tokens * times, job.batch.scored_tokens * times,
+    return Work(batch.prompts * times, batch.tokens * times, batch.scored_tokens * times,
                 {name: count for name, count in flops.items() if count})
 
 
