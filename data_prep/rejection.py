@@ -24,7 +24,8 @@ from gre.geo.point import distance_km
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.format import format_reward
 from gre.text.answers import parse_answer
-from gre.training.rl import RolloutConfig, encode, make_rollout
+from gre.training.rl import encode
+from gre.training.rollouts import RolloutConfig, make_rollout
 
 
 @dataclass
@@ -99,7 +100,7 @@ def sample(config: Config, parent: handoff.Parent, rows: Mapping[int, SeedRow],
     budget = handoff.child_budget(parent, None, None, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     model = load_model(parent.model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-    rollout = make_rollout(config.rollout, parent, processor, config.max_length, torch.float32)
+    rollout = make_rollout(config.rollout, parent, processor, config.max_length, torch.float32, samples.parent)
     tokenizer = processor.tokenizer
     places, at_once = list(rows), max(1, config.rollout.batch_size // config.num_generations)
     with open(samples, "a", encoding="utf-8") as stream, tqdm(total=len(rows), unit="photo") as progress:
