@@ -33,6 +33,7 @@ def house(workplace, vlm, monkeypatch):  # noqa: F811
     write_stage(vlm, "stage2", {})
     for name in ("cluster", "train"):
         shutil.copytree(ROOT / "scripts" / name, f"house/scripts/{name}")
+    shutil.copy(ROOT / "scripts" / "serve.py", "house/scripts")
     write(Path("house/environment.sh"), "")
     write(Path("house/.venv/bin/python"), f"""#!/usr/bin/env bash
 case $1 in */ready.py) exit ;; esac  # looks ahead, as tests/test_ready.py shows
