@@ -171,7 +171,8 @@ def run(settings: Config) -> None:
             raise UserError(f"{package} is not installed: run bash environment.sh")
     out = folder / "zero_proof"
     file = Path(settings.out) if settings.out else out / "results.json"
-    made = {"commit": handoff.commit(), "command": f"bash scripts/zero_proof.sh run={settings.run}", "stages": {}}
+    command = f"bash scripts/zero_proof.sh run={settings.run}" + (f" stage={settings.stage}" if settings.stage else "")
+    made = {"commit": handoff.commit(), "command": command, "stages": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["commit"] == made["commit"]:
         made["stages"] = before["stages"]
     for stage in [settings.stage] if settings.stage else STAGES:

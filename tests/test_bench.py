@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from bench import data, judge, measure, scaling, sft, step, update
+from bench import data, judge, measure, scaling, sft, step, step_sides, update
 from bench.sides import SIDES, Job, Plain, same
+from bench.stopwatch import PARTS, Stopwatch
 from bench.workload import Workload, packed_flops, padded_flops
 from gre.config import UserError
 from gre.models.shapes import PUBLISHED, Shape
@@ -148,24 +149,24 @@ def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkey
 
 def test_a_whole_step_of_both_trainers_is_the_same_and_a_wrong_one_is_refused(monkeypatch):
     pytest.importorskip("trl")
-    config, work = step.Config(sides=["ours", "trl"], rounds=1), step.Work(None, 2, 1, 5, generations=3)
+    config, work = step.Config(sides=["ours", "trl"], rounds=1), step_sides.Work(None, 2, 1, 5, generations=3)
     result = step.compare(config, work)  # compares losses and gradients in both rounds
     assert {name: len(seconds) for name, seconds in result["seconds"].items()} == {"ours": 1, "trl": 1}
     for name, parts in result["parts"].items():
         assert sum(parts.values()) == pytest.approx(result["seconds"][name][0], rel=0.05)
         assert all(parts[part] > 0 for part in ("preparation", "rollout", "passes", "update")) and parts["sync"] == 0
     assert step.table(result["parts"]).count("\n") == 3
-    monkeypatch.setattr(step.Job, "check_length", lambda *_: None)
-    monkeypatch.setattr(step.TRL, "_replay", lambda side: None)  # it learns from what it drew itself
+    monkeypatch.setattr(step_sides.Job, "check_length", lambda *_: None)
+    monkeypatch.setattr(step_sides.TRL, "_replay", lambda side: None)  # it learns from what it drew itself
     with pytest.raises(UserError, match="no ratio is given"):
         step.compare(config, work)
 
 
 def test_a_part_inside_another_is_not_counted_to_it():
-    watch = step.Stopwatch(iter([0, 1, 3, 7]).__next__)
+    watch = Stopwatch(iter([0, 1, 3, 7]).__next__)
     with watch.part("update"), watch.part("passes"):
         pass
-    assert watch.take() == {**dict.fromkeys(step.PARTS, 0.0), "update": 1 + 4, "passes": 2}
+    assert watch.take() == {**dict.fromkeys(PARTS, 0.0), "update": 1 + 4, "passes": 2}
 
 
 def test_peak_memory_is_of_a_fresh_process():

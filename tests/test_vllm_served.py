@@ -25,6 +25,7 @@ from gre.tiny.model import build
 from gre.training import rl
 from stages import stage2, stage3
 from tests.test_rl_stages import KEYS, write_judge, write_stage
+from tests.test_vllm_rollout import greedy, learn, words
 from tests.two_ranks import torchrun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,14 +133,6 @@ def policy(place, server):
     return model, prompts, policy.rollout, own
 
 
-def greedy(rollout, model, prompts):
-    return rollout.generate(model, prompts, 1, list(range(len(prompts))), seed=0, step=0, greedy=True)
-
-
-def words(groups):
-    return [[one.token_ids.tolist() for one in group] for group in groups]
-
-
 def gap(model, prompts, rollout, groups) -> float:
     """Largest difference of the log-probabilities of completions from the trainer's."""
     with torch.no_grad():
@@ -173,12 +166,7 @@ def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates
     before = greedy(rollout, model, prompts)
     assert words(before) == words(greedy(own, model, prompts)) and gap(model, prompts, rollout, before) < 1e-4
     first = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(3):
-        groups = [Group(prompt, [torch.arange(40, 60)]) for prompt in prompts]
-        (-score(model, groups, banned=rollout.banned).log_probs.mean()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(policy, model)
     assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, first[name])]
     after = greedy(rollout, model, prompts)
     assert words(after) == words(greedy(own, model, prompts)) != words(before)
