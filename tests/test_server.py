@@ -18,7 +18,7 @@ from gre.models.judge import ServedJudge
 from gre.models.server import Asked, Server, together
 from gre.models.vlm import encode_prompt
 from gre.models.weights import full_weights
-from gre.rollout import served
+from gre.rollout import served, transfer
 
 SETTINGS = {"vllm": "0.32.0", "dtype": "float32", "max_model_len": 256, "additional_config": {"banned": [1, 2]}}
 
@@ -69,18 +69,39 @@ def test_a_server_that_is_loading_is_waited_for_and_another_one_refused(endpoint
 
 def test_weights_are_loaded_then_all_three_caches_reset_then_they_get_their_name(endpoint):
     endpoint.faults = says({"results": [None]}, {"success": True}, None, None, {"success": True})
-    server_at(endpoint).load("/weights", "v7")
+    server_at(endpoint).load("/weights")
+    server_at(endpoint).renew("v7")
     assert [path for path, _, _ in endpoint.requests] == [
         "/collective_rpc", "/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache", "/update_weight_version"]
     assert endpoint.requests[0][2] == {"method": "gre_load", "args": ["/weights"]}
     assert endpoint.requests[-1][2] == {"new_version": "v7"}
     endpoint.faults = [(500, {}, "not sent all of its weights: qkv_proj")]
     with pytest.raises(UserError, match="HTTP 500 not sent all of its weights: qkv_proj"):
-        server_at(endpoint).load("/weights", "v8")
+        server_at(endpoint).load("/weights")
     assert len(endpoint.requests) == 6  # what the worker says would be the same the next time
-    endpoint.faults = says({"results": [None]}, {"success": False})
+    endpoint.faults = says({"success": False})
     with pytest.raises(UserError, match="keeps what it computed with old weights"):
-        server_at(endpoint).load("/weights", "v8")
+        server_at(endpoint).renew("v8")
+
+
+def test_a_server_that_is_lost_while_weights_are_sent_says_why(endpoint, monkeypatch):
+    """What the server says of it comes before what the channel notices."""
+    weights, broadcast = [("a", torch.ones(2))], transfer.ByBroadcast(torch.device("cpu"))
+
+    def no_channel(server, port):
+        raise RuntimeError("Connection reset\nframe #0")
+
+    monkeypatch.setattr(broadcast, "_open", no_channel)
+    endpoint.faults = [*says({"results": [1234]}), (500, {}, "this server has several workers")]
+    with pytest.raises(UserError, match="HTTP 500 this server has several workers"):
+        broadcast.send(server_at(endpoint), weights)
+    endpoint.faults = [*says({"results": [1234]}), (503, {}, "away")]
+    with pytest.raises(UserError, match="gave no answer in 1 tries"):
+        broadcast.send(server_at(endpoint), weights)
+    endpoint.faults = says({"results": [1234]}, {"results": [None]})
+    with pytest.raises(UserError, match="was lost while they were sent .RuntimeError: Connection reset.*=folder"):
+        broadcast.send(server_at(endpoint), weights)
+    assert [body["method"] for _, _, body in endpoint.requests] == ["gre_listen", "gre_receive"] * 3
 
 
 def test_a_prompt_goes_out_with_one_picture_and_comes_back_whole(endpoint, prompt, capsys):
@@ -129,16 +150,18 @@ def test_an_address_is_a_host_and_a_port(url):
 def test_a_rollout_by_hand(endpoint, tiny_vlm, prompt, tmp_path, monkeypatch):
     """The weights are on disk when the server is told to load them, and gone afterwards."""
     monkeypatch.setattr(served, "uuid4", lambda: SimpleNamespace(hex="v1"))
-    monkeypatch.setattr(served, "SHARD_BYTES", 10_000)
+    monkeypatch.setattr(transfer, "SHARD_BYTES", 10_000)
     server, loaded = server_at(endpoint), {}
-    monkeypatch.setattr(server, "load", lambda folder, version: loaded.update(
+    monkeypatch.setattr(server, "load", lambda folder: loaded.update(
         {name: tensor for file in sorted((tmp_path / "w").iterdir()) for name, tensor in load_file(file).items()},
         files=len(list((tmp_path / "w").iterdir()))))
-    rollout = served.ServedRollout(server, "0.32.0", tmp_path / "w", torch.float32, 8, torch.zeros(400, dtype=bool), 5)
+    monkeypatch.setattr(server, "renew", lambda version: loaded.update(renewed=version))
+    rollout = served.ServedRollout(server, "0.32.0", transfer.ByFolder(tmp_path / "w"), torch.float32, 8,
+                                   torch.zeros(400, dtype=bool), 5)
     endpoint.faults = says(answer(prompt))
     ((one,),) = rollout.generate(tiny_vlm[0], [prompt], 1, [6], seed=0, step=0)
     assert one.token_ids.tolist() == [9, 8] and one.finished and one.log_probs.tolist() == [-0.5, -0.25]
-    assert loaded.pop("files") > 2 and not (tmp_path / "w").exists()
+    assert loaded.pop("renewed") == "v1" and loaded.pop("files") > 2 and not (tmp_path / "w").exists()
     expected = dict(full_weights(tiny_vlm[0], torch.float32))
     assert loaded.keys() == expected.keys() and all(torch.equal(loaded[name], expected[name]) for name in loaded)
     endpoint.faults = says(answer(prompt, log_probs=(-0.5, -9999.0)))  # what a server says for NaN
@@ -148,7 +171,8 @@ def test_a_rollout_by_hand(endpoint, tiny_vlm, prompt, tmp_path, monkeypatch):
 
 def test_weights_that_cannot_be_written_stop_the_run(endpoint, tiny_vlm, prompt, tmp_path):
     (tmp_path / "file").write_text("")
-    rollout = served.ServedRollout(server_at(endpoint), "", tmp_path / "file/w", torch.float32, 8, torch.zeros(400), 5)
+    rollout = served.ServedRollout(server_at(endpoint), "", transfer.ByFolder(tmp_path / "file/w"), torch.float32, 8,
+                                   torch.zeros(400), 5)
     with pytest.raises(UserError, match="cannot be written to .*rollout.weights_dir"):
         rollout.generate(tiny_vlm[0], [prompt], 1, [6], seed=0, step=0)
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from gre.models.packing import Group
 from gre.models.scoring import score
 from gre.models.vlm import encode_prompt, load_model, load_processor
 from gre.rollout import served
+from gre.rollout.transfer import ByBroadcast
 from gre.rollout.transformers import TransformersRollout
 from gre.tiny.model import build
 from gre.training import rl
@@ -160,8 +162,10 @@ def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, serve
     assert not Path("run/stage3/rollout_weights").exists()
 
 
-def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(policy):
+@pytest.mark.parametrize("transfer", [None, ByBroadcast(torch.device("cpu"))], ids=["folder", "broadcast"])
+def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(policy, transfer):
     model, prompts, rollout, own = policy
+    rollout = replace(rollout, transfer=transfer or rollout.transfer)
     model = copy.deepcopy(model)
     before = greedy(rollout, model, prompts)
     assert words(before) == words(greedy(own, model, prompts)) and gap(model, prompts, rollout, before) < 1e-4
@@ -177,8 +181,10 @@ def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates
     assert words(rollout.generate(model, prompts, 4, [5, 6, 7, 8], seed=1, step=3)) != words(drawn)
 
 
-def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, monkeypatch):
+@pytest.mark.parametrize("transfer", [None, ByBroadcast(torch.device("cpu"))], ids=["folder", "broadcast"])
+def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, transfer, monkeypatch):
     model, prompts, rollout, _ = policy
+    rollout = replace(rollout, transfer=transfer or rollout.transfer)
 
     def without_a_weight(model, dtype):
         return ((name, tensor) for name, tensor in weights.full_weights(model, dtype)
@@ -188,7 +194,7 @@ def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, monkey
     with pytest.raises(UserError, match="not sent all of its weights: .*layers.1.self_attn.qkv_proj"):
         greedy(rollout, model, prompts)
     monkeypatch.undo()
-    monkeypatch.setattr(rollout.server, "load", lambda folder, version: None)  # as if it had been started anew
+    monkeypatch.setattr(rollout.server, "renew", lambda version: None)  # as if it had been started anew
     with pytest.raises(UserError, match="does not have the weights it was sent: it was started anew"):
         greedy(rollout, model, prompts)
     monkeypatch.undo()

@@ -1,9 +1,10 @@
 """Run by torchrun on two processes: a policy split by ZeRO-3, which both sample from as it is, before and after
-updates, by a vLLM in each (tests/test_vllm_stages.py) or by one server (tests/test_vllm_served.py), which one of them
-then loses. Each process writes FOLDER/RANK.json.
+updates, by a vLLM in each (tests/test_vllm_stages.py) or by one server (tests/test_vllm_served.py), which takes weights
+by a folder first, then by broadcast, and which one of them then loses. Each process writes FOLDER/RANK.json.
 
     torchrun … tests/vllm_ranks.py FOLDER MODEL [URL]
 """
+import dataclasses
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from gre.models.scoring import score
 from gre.models.server import Server
 from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
 from gre.rollout.served import ServedRollout
+from gre.rollout.transfer import ByBroadcast, ByFolder
 from gre.rollout.vllm import Engine, VLLMRollout
 
 
@@ -38,7 +40,7 @@ def main(folder: Path, base: Path, url: str | None = None) -> None:
     settings = {"end_token_id": processor.tokenizer.eos_token_id, "banned": banned, "max_new_tokens": 8,
                 "temperature": 2.0}
     if url:
-        rollout = ServedRollout(Server(url, 60.0), "", folder / "weights", torch.float32, **settings)
+        rollout = ServedRollout(Server(url, 60.0), "", ByFolder(folder / "weights"), torch.float32, **settings)
     else:
         rollout = VLLMRollout(Engine(base, pixel_budget(processor), banned, max_length=256, dtype=torch.float32,
                                      sequences=8, kv_cache_gib=0.1), **settings)
@@ -54,6 +56,8 @@ def main(folder: Path, base: Path, url: str | None = None) -> None:
         for _ in range(2):
             policy.backward(-score(policy, [Group(prompts[0], [torch.arange(40, 60)])], banned=banned).log_probs.mean())
             policy.step()
+        if url:
+            rollout = dataclasses.replace(rollout, transfer=ByBroadcast(torch.device("cpu")))
     if url:
         http.LONGEST_WAIT_S = 0.1
         if PartialState().process_index == 1:

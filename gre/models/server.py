@@ -52,10 +52,23 @@ class Server:
                             "scripts/serve.sh with the config and the keys of this run")
         return found["vllm"]
 
-    def load(self, folder: str, version: str) -> None:
-        """Let the server have the weights of a folder it sees too, and call them `version`; what it computed with
-        others is forgotten: keys and values, and pictures seen by the old vision tower."""
+    def load(self, folder: str) -> None:
+        """Let the server have the weights of a folder it sees too."""
         self._call("gre_load", [folder], "new weights", http.Patience(timeout_s=self.timeout_s, retried=OURS))
+
+    def listen(self) -> int:
+        """Open a way for weights on the server's host; its port."""
+        return self._call("gre_listen", [self.timeout_s], "a way for weights",
+                          http.Patience(timeout_s=self.timeout_s, retried=OURS))
+
+    def receive(self) -> None:
+        """Let the server take the weights that are being sent by that way; asked once, while they are sent."""
+        self._call("gre_receive", [self.timeout_s], "new weights",
+                   http.Patience(tries=1, timeout_s=self.timeout_s, retried=OURS))
+
+    def renew(self, version: str) -> None:
+        """Call the weights it has been given `version`, and have it forget what it computed with others: keys and
+        values, and pictures seen by the old vision tower."""
         if not self._post("/reset_prefix_cache", {}, "new weights").get("success"):
             raise UserError(f"{self.url} is answering somebody else and keeps what it computed with old weights: one "
                             "run to a server")
@@ -93,7 +106,7 @@ class Server:
                                 "last checkpoint")
         return sorted(answer["choices"], key=lambda choice: choice["index"])
 
-    def _call(self, method: str, arguments: list[str], where: str, patience: http.Patience) -> Any:
+    def _call(self, method: str, arguments: list, where: str, patience: http.Patience) -> Any:
         """What a method of gre.rollout.worker.Served returns."""
         return self._post("/collective_rpc", {"method": method, "args": arguments}, where, patience)["results"][0]
 

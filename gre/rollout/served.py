@@ -1,31 +1,25 @@
 """Rollouts by a `vllm serve` on other GPUs or another machine (scripts/serve.sh starts it; docs/rollouts.md).
 
-Before every phase the first process writes the policy's weights into a folder that the server sees too, one parameter
-at a time, and has it load them; then every process asks for the completions of its own prompts. What could part the
-sampled policy from the trained one is checked as for the engine in the training process, and that the words were drawn
-by these very weights: a server that was started anew in between has others.
+Before every phase the first process has the server take the policy's weights, one parameter at a time; then every
+process asks for the completions of its own prompts. What could part the sampled policy from the trained one is checked
+as for the engine in the training process, and that the words were drawn by these very weights: a server that was
+started anew in between has others.
 """
-import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gre.config import UserError
 from gre.models.packing import Prompt
 from gre.models.server import Asked, Server, together
 from gre.models.weights import full_weights
 from gre.rollout.rollout import Completion
 from gre.rollout.sampling import sampling_params
+from gre.rollout.transfer import ByBroadcast, ByFolder
 
-SHARD_BYTES = 2**30        # of a file of weights, and of what waits in memory to be written
 LOWEST_LOG_PROB = -9999.0  # what a server says in place of one that is not finite
 
 
@@ -33,13 +27,13 @@ LOWEST_LOG_PROB = -9999.0  # what a server says in place of one that is not fini
 class ServedRollout:
     """Samples completions with a `Server` that is sent the weights of the model that is being trained.
 
-    version: the release of its vLLM. folder: where weights are left for it. dtype: of its weights. banned (V,): words
-    never drawn; they are the server's too. batch_size: completions asked for at a time, by each process.
+    version: the release of its vLLM. transfer: how weights reach it. dtype: of its weights. banned (V,): words never
+    drawn; they are the server's too. batch_size: completions asked for at a time, by each process.
     """
 
     server: Server
     version: str
-    folder: Path
+    transfer: ByFolder | ByBroadcast
     dtype: torch.dtype
     end_token_id: int
     banned: Tensor
@@ -70,41 +64,18 @@ class ServedRollout:
     def _send(self, model: nn.Module) -> str:
         """Let the server have the model's weights; what they are called."""
         (version,) = broadcast_object_list([uuid4().hex])
-        together(self._write, model)
-        together(self._load, version)
+        together(self._renew, model, version)
         return version
 
-    def _write(self, model: nn.Module) -> None:
+    def _renew(self, model: nn.Module, version: str) -> None:
         weights = full_weights(model, self.dtype)
         try:
             if PartialState().is_main_process:
-                write(weights, self.folder)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"the weights for the server cannot be written to {self.folder} ({error}): make room, or "
-                            "set rollout.weights_dir") from None
+                self.transfer.send(self.server, weights)
+                self.server.renew(version)
         finally:
             for _ in weights:  # gathering is an operation of all processes, to the end
                 pass
-
-    def _load(self, version: str) -> None:
-        if PartialState().is_main_process:
-            self.server.load(str(self.folder.absolute()), version)
-            shutil.rmtree(self.folder)
-
-
-def write(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
-    """Write weights as safetensors files into an empty folder, some at a time."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shard, size, number = {}, 0, 0
-    for name, tensor in weights:
-        shard[name] = tensor.to("cpu", copy=True).contiguous()  # the head may be the embedding: a file wants each apart
-        size += tensor.nbytes
-        if size >= SHARD_BYTES:
-            save_file(shard, folder / f"{number:05}.safetensors")
-            shard, size, number = {}, 0, number + 1
-    if shard:
-        save_file(shard, folder / f"{number:05}.safetensors")
 
 
 def _completion(choice: dict) -> Completion:

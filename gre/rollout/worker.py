@@ -1,17 +1,24 @@
 """Inside vLLM's worker: the trainer's weights are loaded, all of them, or it is an error. vLLM loads this file by its
 name for a server; it needs vLLM only where it is used."""
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from torch import Tensor, nn
+
+from gre.rollout.channel import RECEIVER, Channel
 
 NAMED = 4  # weights named in a message
 
 
 class Served:
     """What scripts/serve.sh adds to the worker of a `vllm serve`, to be called by /collective_rpc."""
+
+    gre_store = gre_channel = None  # by which weights come without a folder
 
     def gre_settings(self) -> dict:
         """What this engine really works with, by the names of vLLM's settings."""
@@ -30,6 +37,24 @@ class Served:
         if not files:
             raise FileNotFoundError(f"the server sees no weights in {folder}")
         load(self, tensors(files))
+
+    def gre_listen(self, timeout_s: float) -> int:
+        """Open the store of a channel that the trainer is going to join; its port. One that was open is closed."""
+        if self.vllm_config.parallel_config.world_size > 1:
+            raise RuntimeError("this server has several workers: set rollout.transfer=folder")
+        self.gre_channel = None
+        self.gre_store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False,
+                                       timeout=timedelta(seconds=timeout_s))
+        return self.gre_store.port
+
+    def gre_receive(self, timeout_s: float) -> None:
+        """Load the weights that the trainer sends through the channel, which is joined the first time."""
+        if self.gre_store is None:
+            raise RuntimeError("this server was started anew since the last step")
+        if self.gre_channel is None:
+            self.gre_channel = Channel(self.gre_store, RECEIVER, self.device, timeout_s)
+        with closing(self.gre_channel.receive()) as weights:
+            load(self, weights)
 
 
 def tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:

@@ -21,8 +21,8 @@ MARKER = "complete.json"
 ELSEWHERE = ("output_dir", "model_name_or_path", "accept_parent", "data.path", "data.image_root", "data.dropped_list",
              "data.cache_gib", "train.save_steps", "train.save_total_limit", "train.logging_steps", "train.report_to",
              "train.dataloader_num_workers", "judge.model_name_or_path", "judge.url", "judge.timeout_s",
-             "validation.data.", "eval_batch_size", "policy.", "rollout.url", "rollout.weights_dir",
-             "rollout.timeout_s")
+             "validation.data.", "eval_batch_size", "policy.", "rollout.url", "rollout.transfer",
+             "rollout.weights_dir", "rollout.timeout_s")
 
 
 def complete(folder: Path, step: int, run: dict) -> None:

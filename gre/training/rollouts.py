@@ -16,10 +16,12 @@ from gre.rollout.rollout import Rollout
 from gre.rollout.sampling import sampling_params
 from gre.rollout.served import ServedRollout
 from gre.rollout.start import settings
+from gre.rollout.transfer import ByBroadcast, ByFolder
 from gre.rollout.transformers import TransformersRollout
 from gre.rollout.vllm import Engine, VLLMRollout
 
 ENGINES = ("auto", "transformers", "vllm", "served")
+TRANSFERS = ("auto", "folder", "broadcast")
 
 
 @dataclass
@@ -34,13 +36,17 @@ class RolloutConfig:
     batch_size: int = option(512, "completions generated at a time")
     kv_cache_gib: float = option(4.0, "GiB for the keys and values of vLLM, in each process; few cost time only")
     url: str = option("http://127.0.0.1:8000", "of the server that scripts/serve.sh started, with engine served")
-    weights_dir: str | None = option(None, "folder that trainer and server both see, for a step's weights; null: "
+    transfer: str = option("auto", "how a step's weights reach the server: folder, or broadcast, by NCCL between GPUs "
+                                   "and gloo between CPUs; auto: broadcast from a GPU, else folder")
+    weights_dir: str | None = option(None, "folder that trainer and server both see, with transfer folder; null: "
                                            "output_dir")
     timeout_s: float = option(600.0, "seconds the server may take to answer for a group, or to load weights")
 
     def __post_init__(self):
         if self.engine not in ENGINES:
             raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
+        if self.transfer not in TRANSFERS:
+            raise ValueError(f"rollout.transfer is {self.transfer!r}: write {' or '.join(TRANSFERS)}")
 
 
 def make_rollout(config: RolloutConfig, parent: handoff.Parent, processor, max_length: int, dtype: torch.dtype,
@@ -67,9 +73,17 @@ def make_rollout(config: RolloutConfig, parent: handoff.Parent, processor, max_l
         return VLLMRollout(engine, end, banned, **common)
     server = Server(config.url, config.timeout_s)
     release = together(_meet, server, rollout_server(parent, processor, max_length, dtype), processor, end)
-    _say(f"vLLM {release} served at {config.url}, in {dtype}")
-    folder = Path(config.weights_dir or output_dir) / "rollout_weights"
-    return ServedRollout(server, release, folder, dtype, end, banned, **common)
+    transfer = make_transfer(config, output_dir)
+    _say(f"vLLM {release} served at {config.url}, in {dtype}, sent to it {transfer.way}")
+    return ServedRollout(server, release, transfer, dtype, end, banned, **common)
+
+
+def make_transfer(config: RolloutConfig, output_dir: str | Path) -> ByFolder | ByBroadcast:
+    """rollout.transfer: how weights reach the server."""
+    device = PartialState().device
+    if config.transfer == "broadcast" or config.transfer == "auto" and device.type == "cuda":
+        return ByBroadcast(device)
+    return ByFolder(Path(config.weights_dir or output_dir) / "rollout_weights")
 
 
 def rollout_server(parent: handoff.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
