@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from gre.config import UserError
-from gre.models import attention
-from gre.models.vlm import banned_tokens, encode_prompt
+from gre.models import attention, features
+from gre.models.vlm import banned_tokens, encode_prompt, freeze_vision
 from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.callbacks import MetricsFile
@@ -70,7 +70,7 @@ def gradients(trainer):
     caught = {}
 
     def catch(optimizer, *_):
-        caught.update({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
+        caught.update({name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.requires_grad})
 
     trainer.create_optimizer()
     trainer.optimizer.register_step_pre_hook(catch)
@@ -93,6 +93,36 @@ def test_accumulation_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, nor
     assert any(gradient.abs().max() > 0 for gradient in one.values())
     for other in others:
         assert_same(other, one)
+
+
+@pytest.mark.parametrize("num_iterations", [1, 2])
+def test_a_tower_that_is_not_trained_sees_each_picture_once_a_step(tiny_vlm, rows, tmp_path, num_iterations):
+    """In the first of the passes of old policy, reference and update; the gradient is what it would be."""
+    patches = sum(len(encode_prompt(tiny_vlm[1], "where?", Image.open(row.image)).pixel_values) for row in rows)
+
+    def step(once):
+        trainer, seen = trainer_of(tiny_vlm, rows, tmp_path, grpo=grpo), []
+        tower, other = trainer.model.model.visual, trainer.reference.model.visual
+        other.load_state_dict(tower.state_dict())  # as in a stage, whose policy and reference start from one parent
+        freeze_vision(trainer.model)
+        assert features.shared(trainer.model, trainer.reference)
+        trainer.one_tower = once
+        for each in (tower, other):
+            each.register_forward_hook(lambda module, arguments, output: seen.append(len(arguments[0])))
+        return gradients(trainer), sum(seen) - patches  # of one pass of `generate`
+
+    grpo = GRPOConfig(num_generations=3, num_iterations=num_iterations)
+    (kept, few), (anew, many) = step(True), step(False)
+    assert (few, many) == (patches, (num_iterations + 1) * patches)
+    assert_same(kept, anew)
+
+
+def test_a_tower_that_is_trained_or_of_another_type_is_not_shared(tiny_vlm):
+    model = copy.deepcopy(tiny_vlm[0])
+    assert not features.shared(model, None)
+    freeze_vision(model)
+    assert features.shared(model, None) and features.shared(model, model)
+    assert not features.shared(model, copy.deepcopy(model).bfloat16())
 
 
 def test_a_budget_of_tokens_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, monkeypatch):

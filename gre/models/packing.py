@@ -24,7 +24,8 @@ class Prompt:
 
     input_ids (P,) and mm_token_type_ids (P,) of one prompt; pixel_values (patches, channels) and image_grid_thw
     (pictures, 3) of its pictures. The last token must be text, since every completion starts from it. image: the one
-    picture itself, for an engine that does its own encoding.
+    picture itself, for an engine that does its own encoding. features (V, width): what a vision tower that is not
+    trained made of it, as `gre.models.features` keeps it.
     """
     input_ids: LongTensor
     mm_token_type_ids: Tensor
@@ -32,6 +33,7 @@ class Prompt:
     image_grid_thw: LongTensor
     positions: LongTensor | None = field(default=None, repr=False)  # (3, P), filled by `positions`
     image: Image.Image | None = field(default=None, repr=False)
+    features: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import LongTensor, Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from gre.models.attention import LAYOUT_ARGUMENT, NAME
 from gre.models.packing import Group, PackedRow, pack
@@ -98,10 +99,17 @@ def _forward(model: nn.Module, groups: list[Group]) -> tuple[PackedRow, Tensor]:
                 raise ValueError(f"group {number}: a completion holds a picture token; ban special tokens in sampling "
                                  "and split them in text")
     row = pack(groups, base.get_rope_index).to(base.device)
-    logits = model(input_ids=row.input_ids, position_ids=row.position_ids, pixel_values=row.pixel_values,
-                   image_grid_thw=row.image_grid_thw, logits_to_keep=row.keep, use_cache=False,
-                   **{LAYOUT_ARGUMENT: row.layout}).logits[0]                            # (N, V)
+    logits = model(input_ids=row.input_ids, position_ids=row.position_ids, **_pictures(groups, row),
+                   logits_to_keep=row.keep, use_cache=False, **{LAYOUT_ARGUMENT: row.layout}).logits[0]  # (N, V)
     return row, logits
+
+
+def _pictures(groups: list[Group], row: PackedRow) -> dict:
+    """The pictures as pixels, or as the features that an earlier pass has left."""
+    features = [group.prompt.features for group in groups]
+    if any(each is None for each in features):
+        return {"pixel_values": row.pixel_values, "image_grid_thw": row.image_grid_thw}
+    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tuple(features))}}
 
 
 def _base(model: nn.Module) -> nn.Module:

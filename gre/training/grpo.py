@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
 from gre.config import option
-from gre.models import lora
+from gre.models import features, lora
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import score
 from gre.rollout.rollout import Completion, Rollout
@@ -112,7 +112,7 @@ class GRPOTrainer(PackedTrainer):
                          **kwargs)
         if reference is not None and reference is not model:
             reference.eval().requires_grad_(False).to(args.device)
-        self.reference = reference
+        self.reference, self.one_tower = reference, features.shared(model, reference)
         self.add_callback(_StepClock(self.meter))
         self.stateful |= {"meter": self.meter, "samples": _Samples(self.samples)}
         self.cut_only_every(grpo.num_iterations)
@@ -272,7 +272,8 @@ class GRPOTrainer(PackedTrainer):
 
     @torch.no_grad()
     def _log_probs(self, model, groups: list[Group]) -> Tensor:
-        with self.compute_loss_context_manager():
+        first = self.one_tower and any(group.prompt.features is None for group in groups)
+        with self.compute_loss_context_manager(), features.kept(model, groups) if first else nullcontext():
             return score(model, groups, temperature=self.rollout.temperature, banned=self.rollout.banned).log_probs
 
     def _reference_log_probs(self, groups: list[Group]) -> Tensor | None:

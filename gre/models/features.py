@@ -1,0 +1,34 @@
+"""Pictures meet a vision tower that is not trained once a step: what its first pass over them makes of them is kept
+with their prompts, and `score` hands it to the text model in the passes that follow."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from gre.models.packing import Group
+from gre.models.weights import unwrapped
+
+
+def shared(model: nn.Module, reference: nn.Module | None) -> bool:
+    """Whether the vision towers of a policy and of the reference it started from make the same of a picture: the
+    policy's is not trained, and both are of one type."""
+    towers = [unwrapped(each).model.visual for each in (model, reference) if each is not None]
+    return (not any(parameter.requires_grad for parameter in towers[0].parameters())
+            and len({tower.dtype for tower in towers}) == 1)
+
+
+@contextmanager
+def kept(model: nn.Module, groups: list[Group]) -> Iterator[None]:
+    """While it lasts, one forward pass of these groups leaves its features with their prompts."""
+    tower = unwrapped(model).model.visual
+    pictures = [int(group.prompt.image_grid_thw.prod(-1).sum()) // tower.spatial_merge_size**2 for group in groups]
+
+    def keep(module, arguments, output):
+        for group, features in zip(groups, output.pooler_output.split(pictures), strict=True):
+            group.prompt.features = features.detach()
+
+    hook = tower.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()
