@@ -4,8 +4,9 @@
 
 ours samples with transformers' generate, vllm with vLLM in the process, TRL with its own generate (use_vllm=False);
 every side is its real trainer, called with max_steps=1. Equal work is forced: the end token is banned on all sides, so
-that every completion has the full length, and what is learned from are the completions ours drew in its first step:
-each side samples its own, is timed at it, and is then handed those. Every round starts from the same weights; when
+that every one samples to the length of the longest completion, is timed at it, and is then handed the completions to
+learn from: those ours drew in its first step, cut to lengths as ragged as real ones (which vLLM, unlike generate, would
+have stopped at). Every round starts from the same weights; when
 losses or gradient norms differ by more than 1e-4 no ratio is printed. TRL leaves the old policy's pass out, and so do
 we; advantages are not divided by their spread, and TRL's correction of the KL's gradient, which we do not make, is off.
 A random model earns nothing, so the text's length is paid besides format and distance.
@@ -65,7 +66,9 @@ def compare(config: Config, work: Work, save: Callable[[dict], None] = lambda re
         start = {name: weight.clone() for name, weight in job.policy.state_dict().items()}
         prompt = rl.encode(job.processor, job.rows[0])
         about = {"prompts": work.prompts, "prompts_a_micro_batch": work.at_a_time, "completions": work.generations,
-                 "completion_tokens": work.length, "prompt_tokens": len(prompt.input_ids),
+                 "sampled_tokens": work.longest,
+                 "completion_tokens": round(statistics.mean(map(statistics.mean, work.drawn)), 1),
+                 "prompt_tokens": len(prompt.input_ids),
                  "visual_tokens": len(prompt.pixel_values) // PATCHES_PER_TOKEN,
                  "parameters": sum(weight.numel() for weight in job.policy.parameters())}
 

@@ -1,5 +1,5 @@
 """The sides of bench.step: the real trainers, ours and TRL's, on one job, with a stopwatch in their methods."""
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ THETAS_KM = stage3.GPSConfig().thetas_km
 
 @dataclass(frozen=True)
 class Work:
-    """A step: so many prompts, at_a_time of them a micro-batch, G completions of `length` tokens each.
+    """A step: so many prompts, at_a_time of them a micro-batch, G completions each, of `lengths`: {tokens: how often}.
 
     shape: of a random model and pictures of `side` pixels; None: the tiny base and photos of the tiny world.
     """
@@ -42,16 +42,33 @@ class Work:
     shape: Shape | None
     prompts: int
     at_a_time: int
-    length: int
+    lengths: Mapping[int, int]
     generations: int = 8
     side: int = 0
     instruction: str = world.INSTRUCTION
 
+    @property
+    def drawn(self) -> list[list[int]]:
+        """Tokens of every completion of every row: evenly over `lengths`, in an order that is always the same."""
+        count = self.prompts * self.generations
+        known = np.repeat(list(self.lengths), list(self.lengths.values()))
+        lengths = np.quantile(known, (np.arange(count) + 0.5) / count, method="inverted_cdf")
+        return np.random.default_rng(0).permutation(lengths).reshape(self.prompts, self.generations).tolist()
 
+    @property
+    def longest(self) -> int:
+        """Tokens that every side samples of every completion."""
+        return max(map(max, self.drawn))
+
+
+# What stages 2 and 3 of two quickstarts have drawn; three of the 816 did not come to an end.
+TINY_LENGTHS = {34: 1, 46: 1, 48: 1, 51: 1, 52: 5, 53: 20, 54: 73, 55: 156, 56: 167, 57: 196, 58: 55, 59: 122, 60: 7,
+                62: 1, 63: 5, 65: 1, 67: 1, 95: 1, 96: 2}
+EVEN = dict.fromkeys(range(60, 181), 1)  # as in bench.update
 # vLLM's attention on a CPU has no heads of 48: as wide as bench.update's G8, in 9 heads of 64.
 SHAPES = {
-    "tiny": Work(None, 36, 36, 72),
-    "G8": Work(replace(SMALL, heads=9, kv_heads=3), 2, 1, 120, side=504,
+    "tiny": Work(None, 36, 36, TINY_LENGTHS),
+    "G8": Work(replace(SMALL, heads=9, kv_heads=3), 2, 1, EVEN, side=504,
                instruction=" ".join(["Where was this photo taken?"] * 6)),
 }
 
@@ -99,9 +116,9 @@ class Job:
                 "length": lambda text, _: len(text) % 7 / 7}
 
     def check_length(self, completions: list) -> None:
-        """Every completion must be as long as was asked."""
-        if set(map(len, completions)) != {self.work.length}:
-            raise UserError(f"completions of {sorted(set(map(len, completions)))} tokens, not {self.work.length}: the "
+        """Every completion must be sampled to the same length."""
+        if set(map(len, completions)) != {self.work.longest}:
+            raise UserError(f"completions of {sorted(set(map(len, completions)))} tokens, not {self.work.longest}: the "
                             "sides would not do the same work")
 
 
@@ -121,7 +138,8 @@ def pictures(work: Work, folder: Path) -> list[SimpleNamespace]:
 
 
 class Replayed:
-    """A rollout that samples, and then hands out what was recorded. Nothing is banned where its tokens are scored,
+    """A rollout that samples, and then hands out what was recorded: the first tokens of what was sampled first, as many
+    as were drawn for each completion. Nothing is banned where its tokens are scored,
     since TRL bans nothing there."""
 
     exact = True
@@ -137,7 +155,9 @@ class Replayed:
         groups = self.inner.generate(model, prompts, num_generations, keys, **kwargs)
         self.job.check_length([one.token_ids for group in groups for one in group])
         for key, group in zip(keys, groups, strict=True):
-            self.job.recorded.setdefault(key, group)
+            self.job.recorded.setdefault(key, [
+                replace(one, token_ids=one.token_ids[:length], log_probs=one.log_probs[:length])
+                for one, length in zip(group, self.job.work.drawn[key], strict=True)])
         return [self.job.recorded[key] for key in keys]
 
 
@@ -194,7 +214,7 @@ class Ours(Side):
     def rollout(self) -> Rollout:
         """What samples."""
         job = self.job
-        return TransformersRollout(job.end, job.processor.tokenizer.pad_token_id, job.banned, job.work.length)
+        return TransformersRollout(job.end, job.processor.tokenizer.pad_token_id, job.banned, job.work.longest)
 
 
 class OursWithVLLM(Ours):
@@ -207,7 +227,7 @@ class OursWithVLLM(Ours):
         engine = Engine(folder, pixel_budget(job.processor), job.banned, max_length=1024, dtype=torch.float32,
                         sequences=job.work.prompts * job.work.generations, kv_cache_gib=0.5)
         self.watch.watch(engine, "_send", "sync")
-        return VLLMRollout(engine, job.end, job.banned, max_new_tokens=job.work.length)
+        return VLLMRollout(engine, job.end, job.banned, max_new_tokens=job.work.longest)
 
 
 class TRL(Side):
@@ -232,7 +252,7 @@ class TRL(Side):
             save_strategy="no", logging_steps=1, learning_rate=LEARNING_RATE, num_generations=work.generations,
             per_device_train_batch_size=work.at_a_time * work.generations, beta=0.0, epsilon=CLIP_EPSILON,
             gradient_accumulation_steps=work.prompts // work.at_a_time, loss_type="dapo", scale_rewards="none",
-            use_bias_correction_kl=False, temperature=1.0, max_completion_length=work.length,
+            use_bias_correction_kl=False, temperature=1.0, max_completion_length=work.longest,
             generation_kwargs={"suppress_tokens": job.banned.nonzero()[:, 0].tolist()})
 
         def named(name: str, reward: Callable[[str, int], float]):

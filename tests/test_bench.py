@@ -149,9 +149,11 @@ def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkey
 
 def test_a_whole_step_of_both_trainers_is_the_same_and_a_wrong_one_is_refused(monkeypatch):
     pytest.importorskip("trl")
-    config, work = step.Config(sides=["ours", "trl"], rounds=1), step_sides.Work(None, 2, 1, 5, generations=3)
+    config = step.Config(sides=["ours", "trl"], rounds=1)
+    work = step_sides.Work(None, 2, 1, {3: 1, 5: 2}, generations=3)
     result = step.compare(config, work)  # compares losses and gradients in both rounds
     assert {name: len(seconds) for name, seconds in result["seconds"].items()} == {"ours": 1, "trl": 1}
+    assert sorted(sum(work.drawn, [])) == [3, 3, 5, 5, 5, 5] and result["sampled_tokens"] == 5
     for name, parts in result["parts"].items():
         assert sum(parts.values()) == pytest.approx(result["seconds"][name][0], rel=0.05)
         assert all(parts[part] > 0 for part in ("preparation", "rollout", "passes", "update")) and parts["sync"] == 0
