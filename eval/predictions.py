@@ -88,6 +88,14 @@ def check_settings(path: Path, source: dict) -> None:
         raise UserError(f"{path} was predicted with another {', '.join(changed)}: delete it or choose another out=")
 
 
+def check_out(out: str, predictions: Sequence[str]) -> None:
+    """Raises UserError when numbers would be written over what eval.predict says of a prediction file."""
+    for path in predictions:
+        if out and Path(out).absolute() in (Path(path).absolute(), Path(path).with_suffix(".json").absolute()):
+            raise UserError(f"out={out} belongs to {path}: choose another name, such as "
+                            f"out={Path(path).with_suffix('.scores.json')}")
+
+
 def check_complete(rows: Sequence[Prediction], ids: Sequence[str], name: str) -> list[Prediction]:
     """`rows` in the order of `ids`. UserError when one is missing or foreign: n is never what happened to work."""
     by_id = {row.id: row for row in rows}

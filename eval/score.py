@@ -99,6 +99,7 @@ def run(config: Config) -> dict:
     number of rows than `config.rows`, and files that do not pair up."""
     check(config)
     paths = {"predictions": config.predictions, **({"other": config.other} if config.other else {})}
+    predictions.check_out(config.out, list(paths.values()))
     files = {name: columns.read(path) for name, path in paths.items()}
     if config.rows is not None and len(files["predictions"].keys) != config.rows:
         raise UserError(f"{config.predictions} has {len(files['predictions'].keys)} rows and the benchmark has "

@@ -175,6 +175,13 @@ def test_what_cannot_be_scored_is_refused(tmp_path, rows, keys, message):
         run(write(tmp_path / "p.jsonl", rows), **keys)
 
 
+@pytest.mark.parametrize("out", ["p.json", "./p.jsonl"])
+def test_what_was_said_of_the_predictions_is_not_written_over(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"out={out} belongs to .*out=.*p.scores.json"):
+        run(write(tmp_path / "p.jsonl", [line(1)]), out=out)
+
+
 @pytest.mark.parametrize("other, message", [
     ([line(1)], "has 2 rows and .* has 1"),
     ([line(2), line(1)], "predict both on the same data"),

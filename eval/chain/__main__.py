@@ -65,6 +65,7 @@ def rows_file(config: Config) -> Path:
 def run(config: Config) -> dict:
     """Score, print, and write `config.out`; returns what is written. Raises UserError for rows that do not pair up with
     the benchmark, a model that cannot be loaded, and an LLM that gives no usable reply."""
+    predictions.check_out(config.out, [config.predictions])
     data = config.data or str(benchmarks.files(BenchmarkConfig(GREVAL, images=config.image_root))[0])
     rows = scoring.read(data, config.image_root)
     answered = {row.id: (row, columns.cluster(row, fields)) for row, fields in predictions.stream(config.predictions)}
