@@ -78,7 +78,7 @@ def config(folder, name: str, encoders, url: str = "", **keys) -> command.Config
         "predictions": str(folder / f"{name}.jsonl"), "data": str(folder / "GREval-Bench.json"),
         "clip": str(encoders / "clip"), "bert": str(encoders / "bert"), "bert_layer": 2,
         "llm": LLMConfig(url=url, model="planet", wait_s=0.01), "cache": str(folder / "llm.jsonl"),
-        "out": str(folder / f"{name}.json"), "draws": 200, **keys})
+        "out": str(folder / f"{name}.chain.json"), "draws": 200, **keys})
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def mean(scores: dict, name: str, measure: str = "quality") -> float:
 
 def test_chains_come_in_the_order_of_their_worth(planet, scores):
     assert mean(scores, "annotated") > mean(scores, "paraphrase") > mean(scores, "another") > mean(scores, "empty") == 0
-    each = [[json.loads(line)["quality"] for line in (planet / f"{name}.rows.jsonl").read_text().splitlines()]
+    each = [[json.loads(line)["quality"] for line in (planet / f"{name}.chain.rows.jsonl").read_text().splitlines()]
             for name in ("annotated", "paraphrase", "another", "empty")]
     assert all(own > reworded > foreign > nothing == 0 for own, reworded, foreign, nothing in zip(*each))  # 8 pictures
     for measure in ("caption", "inference"):  # the stand-in encoders know words: paraphrases are last of the three here
@@ -122,22 +122,22 @@ def test_reciting_does_not_pay(scores):
 
 
 def test_the_cache_alone_reproduces_the_score(planet, scores, tiny_encoders):
-    before = (planet / "paraphrase.json").read_text(), (planet / "paraphrase.rows.jsonl").read_text()
+    before = (planet / "paraphrase.chain.json").read_text(), (planet / "paraphrase.chain.rows.jsonl").read_text()
     again = command.run(config(planet, "paraphrase", tiny_encoders))
-    after = (planet / "paraphrase.json").read_text(), (planet / "paraphrase.rows.jsonl").read_text()
+    after = (planet / "paraphrase.chain.json").read_text(), (planet / "paraphrase.chain.rows.jsonl").read_text()
     assert again["all"] == scores["paraphrase"]["all"] and before[1] == after[1]
     with pytest.raises(UserError, match="does not hold planet's reply"):
         command.run(config(planet, "paraphrase", tiny_encoders, cache=str(planet / "none.jsonl")))
 
 
 def test_what_is_written(planet, scores):
-    written = json.loads((planet / "annotated.json").read_text())
+    written = json.loads((planet / "annotated.chain.json").read_text())
     assert written == json.loads(json.dumps(scores["annotated"]))
     assert written["protocol"]["derived_from_gt_cot"] == {"indicators": 8, "steps": 8, "scene": 8}
     assert written["protocol"]["weights"] == "equal, ours"
     assert written["models"]["bert"]["layer"] == 2 and "L2_no-idf" in written["models"]["bert"]["name"]
     assert [row["cot_score"] for row in written["published_not_comparable"]] == [59.5, 50.4]
-    rows = [json.loads(line) for line in (planet / "annotated.rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (planet / "annotated.chain.rows.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == [f"s{number}" for number in range(8)]
     first = rows[0]
     assert first["steps"] == first["annotated_steps"] and first["named"] == first["indicators"]
@@ -148,14 +148,14 @@ def test_what_is_written(planet, scores):
 def test_it_stands_in_the_scores_and_the_cues_it_found_are_marked(planet, scores, monkeypatch):
     monkeypatch.chdir(planet.parent)
     made = score.run(score.Config(f"{planet.name}/paraphrase.jsonl", out="scores.json", draws=50,
-                                  chain=f"{planet.name}/paraphrase.json"))
+                                  chain=f"{planet.name}/paraphrase.chain.json"))
     assert made["chain"]["all"] == scores["paraphrase"]["all"]
     page.run(page.Config(["scores.json"], "out.html", images=planet.name, photos=2))
     html = (planet.parent / "out.html").read_text()
     quality = scores["paraphrase"]["all"]["quality"]
     assert f"<td>{quality['mean']:.3f} [{quality['low']:.3f} to {quality['high']:.3f}] n 8</td>" in html
     assert "LLM planet, CLIP clip, BERT bert_L2" in html
-    rows = [json.loads(line) for line in (planet / "paraphrase.rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (planet / "paraphrase.chain.rows.jsonl").read_text().splitlines()]
     shown = [row for row in rows if row["id"] in ("s0", "s1", "s7", "s6")]  # none is answered: the first and the last
     marks = [indicator["text"] for row in shown for indicator in row["indicators"]]
     assert html.count("<mark class='explicit' title='") == len(marks) == 8

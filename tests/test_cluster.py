@@ -117,6 +117,12 @@ def test_a_job_that_ends_by_itself_hands_on_its_status(house, status):
     assert not calls("scontrol")
 
 
+def test_the_processors_that_were_asked_for_are_the_steps_too(house, monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "48")
+    assert batch(house, 'echo "$SRUN_CPUS_PER_TASK" > processors').wait(30) == 0
+    assert Path("processors").read_text() == "48\n"
+
+
 def test_a_job_that_finishes_while_it_is_told_is_not_put_back(house):
     job = batch(house, "trap 'sleep 0.2; exit 0' USR1; echo $$ > ready; while :; do sleep 0.05; done")
     wait_for("ready")

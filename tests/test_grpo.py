@@ -95,6 +95,13 @@ def test_accumulation_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, nor
         assert_same(other, one)
 
 
+def test_pictures_made_ready_by_other_processes_are_the_same(tiny_vlm, rows, tmp_path):
+    """While a step is computed those of the next are decoded."""
+    own, others = (gradients(trainer_of(tiny_vlm, rows, tmp_path, dataloader_num_workers=workers, max_steps=2))
+                   for workers in (0, 2))
+    assert all(torch.equal(own[name], others[name]) for name in own) and own.keys() == others.keys()
+
+
 @pytest.mark.parametrize("num_iterations", [1, 2])
 def test_a_tower_that_is_not_trained_sees_each_picture_once_a_step(tiny_vlm, rows, tmp_path, num_iterations):
     """In the first of the passes of old policy, reference and update; the gradient is what it would be."""

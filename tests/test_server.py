@@ -89,16 +89,17 @@ def test_a_server_that_is_lost_while_weights_are_sent_says_why(endpoint, monkeyp
     weights, broadcast = [("a", torch.ones(2))], transfer.ByBroadcast(torch.device("cpu"))
 
     def no_channel(server, port):
+        assert port == 1234
         raise RuntimeError("Connection reset\nframe #0")
 
     monkeypatch.setattr(broadcast, "_open", no_channel)
-    endpoint.faults = [*says({"results": [1234]}), (500, {}, "this server has several workers")]
+    endpoint.faults = [*says({"results": ["1234"]}), (500, {}, "this server has several workers")]
     with pytest.raises(UserError, match="HTTP 500 this server has several workers"):
         broadcast.send(server_at(endpoint), weights)
-    endpoint.faults = [*says({"results": [1234]}), (503, {}, "away")]
+    endpoint.faults = [*says({"results": ["1234"]}), (503, {}, "away")]
     with pytest.raises(UserError, match="gave no answer in 1 tries"):
         broadcast.send(server_at(endpoint), weights)
-    endpoint.faults = says({"results": [1234]}, {"results": [None]})
+    endpoint.faults = says({"results": ["1234"]}, {"results": [None]})
     with pytest.raises(UserError, match="was lost while they were sent .RuntimeError: Connection reset.*=folder"):
         broadcast.send(server_at(endpoint), weights)
     assert [body["method"] for _, _, body in endpoint.requests] == ["gre_listen", "gre_receive"] * 3

@@ -115,6 +115,14 @@ def test_accumulation_changes_no_gradient(model, tiny_vlm, rows, tmp_path):
     assert_same_gradients(two, one)
 
 
+def test_pictures_made_ready_by_other_processes_change_no_gradient(model, tiny_vlm, rows, tmp_path):
+    """While a step is computed, those of the next are decoded."""
+    own, others = (gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=4,
+                                         gradient_accumulation_steps=2, dataloader_num_workers=count)
+                   for count in (0, 2))
+    assert own[1] == others[1] and all(torch.equal(own[0][name], others[0][name]) for name in own[0])
+
+
 def test_a_budget_of_tokens_changes_no_gradient(model, tiny_vlm, rows, tmp_path, monkeypatch):
     """Eight rows in one pass, in as few as hold 200 tokens each, and in seven, because another process needs them."""
     one, loss = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8)

@@ -33,7 +33,7 @@ from tests.two_ranks import torchrun
 ROOT = Path(__file__).resolve().parents[1]
 CHAINS = [["It is red.", "It is blue, and far away.", ""], ["It is red."]]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # three servers start, one after the other
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # three servers start
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
 
@@ -41,7 +41,7 @@ class Served:
     """A server in processes of its own; it takes some seconds to come up, for which whoever asks it waits."""
 
     def __init__(self, what: str, port: int, *keys: str):
-        self.log = open(f"{what}.log", "ab")
+        self.log = open(f"{what}-{port}.log", "ab")
         command = [sys.executable, f"{ROOT}/scripts/serve.py", what, *keys]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True, env={
             **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
@@ -81,26 +81,45 @@ def place(tmp_path_factory):
                 lines.write(json.dumps({"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9,
                                         "gt_lon": 2.3}) + "\n")
         yield [*KEYS, "train.max_steps=3", "train.save_steps=1", "grpo.num_generations=4", "model.max_length=256",
-               "rollout.kv_cache_gib=0.1", "rollout.batch_size=16", "rollout.engine=served",
-               f"rollout.url=http://127.0.0.1:{free_port()}"]
-
-
-def run3(keys: list[str], folder: str, *more: str) -> list[dict]:
-    """Stage 3; its log."""
-    stage3.run(load(stage3.Config, ["model_name_or_path=run/stage2", f"output_dir={folder}", *keys, *more]))
-    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
-
-
-def start(keys: list[str]) -> Served:
-    return Served("rollouts", int(keys[-1].split(":")[-1]), "model_name_or_path=run/stage2", "output_dir=run/stage3",
-                  *keys)
+               "rollout.kv_cache_gib=0.1", "rollout.batch_size=16", "rollout.engine=served"]
 
 
 @pytest.fixture(scope="module")
-def server(place):
+def served_at(place):
+    """{"first", "second", "judge"}: servers that come up together; two of them sample the same policy."""
+    policy = ["model_name_or_path=run/stage2", "output_dir=run/stage3", *place]
+    started = {}
+    try:
+        for name in ("first", "second"):
+            port = free_port()
+            started[name] = Served("rollouts", port, *policy, f"rollout.url=http://127.0.0.1:{port}")
+        port = free_port()
+        started["judge"] = Served("judge", port, *judged(place), f"judge.url=http://127.0.0.1:{port}")
+        yield started
+    finally:
+        for server in started.values():
+            server.kill()
+
+
+def judged(keys: list[str]) -> list[str]:
+    """The keys of stage 2, whose judge is served and whose rollouts are not."""
+    return ["model_name_or_path=run/stage1", "judge.model_name_or_path=run/judge", "output_dir=run/judged",
+            "rollout.max_new_tokens=6", "rollout.kv_cache_gib=0.1",
+            *(key for key in keys if not key.startswith("rollout."))]
+
+
+def run3(keys: list[str], server: Served, folder: str) -> list[dict]:
+    """Stage 3; its log."""
+    stage3.run(load(stage3.Config, ["model_name_or_path=run/stage2", f"output_dir={folder}", *keys,
+                                    f"rollout.url={server.url}"]))
+    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def server(place, served_at):
     """The server of the rollouts: the second one. Stage 3 was training with the first when that was killed."""
-    first = start(place)
-    reached = rl.format_rewards
+    first, second = served_at["first"], served_at["second"]
+    reached, calls = rl.format_rewards, []
 
     def killed_in_the_second(groups):
         calls.append(len(groups))
@@ -108,25 +127,20 @@ def server(place):
             first.kill()
         return reached(groups)
 
-    calls = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rl, "format_rewards", killed_in_the_second)
         patch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
-        try:
-            with pytest.raises(UserError, match="new weights") as stopped:
-                run3(place, "run/stage3")
-        finally:
-            first.kill()
-    second = start(place)
+        with pytest.raises(UserError, match="new weights") as stopped:
+            run3(place, first, "run/stage3")
     second.stopped_with = str(stopped.value)
-    yield second
-    second.kill()
+    return second
 
 
 @pytest.fixture(scope="module")
 def policy(place, server):
     """(the model, its prompts, what samples from it by the server, and by transformers)."""
-    config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place])
+    config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place,
+                                  f"rollout.url={server.url}"])
     policy = rl.start(config, {"stage2"})
     prompts = [rl.encode(policy.processor, row) for row in policy.rows]
     model = load_model(policy.parent.model_dir).eval()
@@ -148,14 +162,14 @@ def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, serve
     assert "run the same command: it goes on from the last checkpoint" in server.stopped_with
     assert not Path("run/stage3/manifest.json").exists()
     monkeypatch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
-    logs = run3(place, "run/stage3")[:3]
+    logs = run3(place, server, "run/stage3")[:3]
     said = capfd.readouterr().out
     assert "going on from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
     assert [log["step"] for log in logs] == [1, 2, 3] and len({log["loss"] for log in logs}) == 3
     assert all(0 <= log["sampling_gap"] < 1e-5 and abs(log["importance"] - 1) < 1e-5 for log in logs)
     assert handoff.read_manifest(Path("run/stage3"))["metrics"]["rollout"]["engine"] == "served"
     samples = [json.loads(line) for line in Path("run/stage3/samples.jsonl").read_text().splitlines()]
-    run3(place, "run/whole")  # never interrupted
+    run3(place, server, "run/whole")  # never interrupted
     whole = [json.loads(line) for line in Path("run/whole/samples.jsonl").read_text().splitlines()]
     assert [(one["step"], one["id"], one["text"]) for one in samples] == [
         (one["step"], one["id"], one["text"]) for one in whole]
@@ -222,7 +236,8 @@ def test_two_processes_under_zero_3_ask_one_server_and_stop_together(server, tmp
     (["model_name_or_path=run/stage1", "accept_parent=any"], None),  # the same weights: the same server will do
     (["model.max_length=300"], "max_model_len is 256 there and 300 here")])
 def test_another_server_than_the_one_that_is_needed_is_refused(place, server, keys, message):
-    config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place, *keys])
+    config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place,
+                                  f"rollout.url={server.url}", *keys])
     if message is None:
         assert rl.start(config, {"stage2"}).rollout.engine == "served"
         return
@@ -230,26 +245,20 @@ def test_another_server_than_the_one_that_is_needed_is_refused(place, server, ke
         rl.start(config, {"stage2"})
 
 
-def test_a_served_judge_gives_the_same_verdicts_and_rewards(place):
-    keys = [key for key in place if not key.startswith("rollout.")]
-    port = free_port()
-    keys += ["model_name_or_path=run/stage1", "judge.model_name_or_path=run/judge", "output_dir=run/judged",
-             "rollout.max_new_tokens=6", "rollout.kv_cache_gib=0.1", f"judge.url=http://127.0.0.1:{port}"]
-    serving = Served("judge", port, *keys)
-    try:
-        config = load(stage2.Config, [*keys, "rollout.engine=transformers"])
-        by_server = stage2.serve_judge(config, handoff.verify_parent("run/judge", {"judge"}))
-        processor = load_processor("run/judge/model")
-        own = Judge(load_model("run/judge/model"), processor)
-        prompts = [own.prompt(Image.new("RGB", (56, 84), colour)) for colour in ("red", "blue")]
-        expected, found = own.p_true(prompts, CHAINS), by_server.p_true(prompts, CHAINS)
-        torch.testing.assert_close(found.p_true, expected.p_true, rtol=0, atol=1e-5)
-        torch.testing.assert_close(found.outside, expected.outside, rtol=0, atol=1e-5)
-        assert len(by_server.p_true(prompts[:1], [[]]).p_true) == 0
-        with pytest.raises(UserError, match="another server than this run needs: .*logprobs_mode is raw_logprobs"):
-            rl.start(load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
-                                          f"rollout.url={by_server.server.url}"]), {"stage2"})
-    finally:
-        serving.kill()
+def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
+    serving = served_at["judge"]
+    config = load(stage2.Config, [*judged(place), f"judge.url={serving.url}", "rollout.engine=transformers"])
+    by_server = stage2.serve_judge(config, handoff.verify_parent("run/judge", {"judge"}))
+    processor = load_processor("run/judge/model")
+    own = Judge(load_model("run/judge/model"), processor)
+    prompts = [own.prompt(Image.new("RGB", (56, 84), colour)) for colour in ("red", "blue")]
+    expected, found = own.p_true(prompts, CHAINS), by_server.p_true(prompts, CHAINS)
+    torch.testing.assert_close(found.p_true, expected.p_true, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.outside, expected.outside, rtol=0, atol=1e-5)
+    assert len(by_server.p_true(prompts[:1], [[]]).p_true) == 0
+    with pytest.raises(UserError, match="another server than this run needs: .*logprobs_mode is raw_logprobs"):
+        rl.start(load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
+                                      f"rollout.url={serving.url}"]), {"stage2"})
+    serving.kill()
     with pytest.raises(UserError, match="a verdict: .* gave no answer in 5 tries"):
         by_server.p_true(prompts, CHAINS)

@@ -58,8 +58,8 @@ class Server:
 
     def listen(self) -> int:
         """Open a way for weights on the server's host; its port."""
-        return self._call("gre_listen", [self.timeout_s], "a way for weights",
-                          http.Patience(timeout_s=self.timeout_s, retried=OURS))
+        return int(self._call("gre_listen", [self.timeout_s], "a way for weights",  # vLLM makes text of numbers
+                              http.Patience(timeout_s=self.timeout_s, retried=OURS)))
 
     def receive(self) -> None:
         """Let the server take the weights that are being sent by that way; asked once, while they are sent."""
