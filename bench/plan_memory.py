@@ -163,16 +163,16 @@ def status(name: str) -> int:
 def table(measured: dict) -> str:
     """Predicted and measured, for docs/results."""
     lines = ["# The planner against measured memory", "",
-             f"`python bench/plan_memory.py`, commit {commit()}, on the CPU in float32. MiB of two optimizer steps "
-             "above what the process held before.", "",
-             "| case | held out | weights | predicted | moment | measured | predicted / measured |",
-             "|---|---|---|---|---|---|---|"]
+             "`python bench/plan_memory.py`, on the CPU in float32. MiB of two optimizer steps above what the process "
+             "held before.", "",
+             "| case | held out | weights | predicted | moment | measured | predicted / measured | commit |",
+             "|---|---|---|---|---|---|---|---|"]
     for name, found in measured.items():
         case = CASES[name]
         moment, size = peak(job(case, found["prompt"], found["patches"]))
         held_out = "yes" if case.held_out else "no"
         lines.append(f"| {name} | {held_out} | {case.shape.parameters:,} | {size / MIB:,.0f} | {moment} | "
-                     f"{found['peak_bytes'] / MIB:,.0f} | {size / found['peak_bytes']:.2f} |")
+                     f"{found['peak_bytes'] / MIB:,.0f} | {size / found['peak_bytes']:.2f} | {found['commit'][:7]} |")
     errors = [abs(peak(job(CASES[name], found["prompt"], found["patches"]))[1] / found["peak_bytes"] - 1)
               for name, found in measured.items() if CASES[name].held_out]
     expected = sum(case.held_out for case in CASES.values())
@@ -183,11 +183,11 @@ def table(measured: dict) -> str:
 
 def main(names: list[str]) -> None:
     """Measure what is missing or named, and write the table."""
-    measured = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    measured, code = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}, commit()
     for name in names or [name for name in CASES if name not in measured]:
         command = [sys.executable, str(Path(__file__)), "--one", name]
         result = subprocess.run(command, env={**os.environ, **MALLOC}, stdout=subprocess.PIPE, text=True, check=True)
-        measured[name] = json.loads(result.stdout.splitlines()[-1])
+        measured[name] = {**json.loads(result.stdout.splitlines()[-1]), "commit": code}
         RESULTS.write_text(json.dumps(measured, indent=2) + "\n")
         print(f"{name}: {measured[name]['peak_bytes'] / MIB:,.0f} MiB", flush=True)
     TABLE.write_text(table(measured))
