@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -91,8 +92,10 @@ class Peak:
         return (torch.cuda.max_memory_allocated() if self.device == "cuda" else status("VmHWM")) / 2**20
 
 
+@cache
 def origin(module: str) -> dict[str, object]:
-    """The command, commit, versions and machine behind a result."""
+    """The command, commit, versions and machine behind a result. Asked once: a result written over an older one makes
+    the checkout differ from its commit."""
     return {"command": shlex.join(["python", "-m", module, *(text for text in sys.argv[1:])]),
             "commit": provenance.commit(), "versions": provenance.versions(), "threads": torch.get_num_threads(),
             "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()}

@@ -1,5 +1,6 @@
 """Pictures meet a vision tower that is not trained once a step: what its first pass over them makes of them is kept
 with their prompts, and `score` hands it to the text model in the passes that follow."""
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,12 +9,15 @@ from torch import nn
 from gre.models.packing import Group
 from gre.models.weights import unwrapped
 
+GIVEN = "mm_encoder_outputs"  # the model's argument for features in place of pixels
+
 
 def shared(model: nn.Module, reference: nn.Module | None) -> bool:
-    """Whether the vision towers of a policy and of the reference it started from make the same of a picture: the
-    policy's is not trained, and both are of one type."""
+    """Whether the vision towers of a policy and of the reference it started from make the same of a picture, and can
+    be spared: the policy's is not trained, both are of one type, and transformers takes features (5.17 does not)."""
     towers = [unwrapped(each).model.visual for each in (model, reference) if each is not None]
-    return (not any(parameter.requires_grad for parameter in towers[0].parameters())
+    return (GIVEN in inspect.signature(unwrapped(model).forward).parameters
+            and not any(parameter.requires_grad for parameter in towers[0].parameters())
             and len({tower.dtype for tower in towers}) == 1)
 
 

@@ -10,6 +10,7 @@ from torch import LongTensor, Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from gre.models.attention import LAYOUT_ARGUMENT, NAME
+from gre.models.features import GIVEN
 from gre.models.packing import Group, PackedRow, pack
 
 CHUNK_ENTRIES = 2**24  # 64 MiB of float32: 110 tokens of a vocabulary of 152,000
@@ -109,7 +110,7 @@ def _pictures(groups: list[Group], row: PackedRow) -> dict:
     features = [group.prompt.features for group in groups]
     if any(each is None for each in features):
         return {"pixel_values": row.pixel_values, "image_grid_thw": row.image_grid_thw}
-    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tuple(features))}}
+    return {GIVEN: {"image": BaseModelOutputWithPooling(pooler_output=tuple(features))}}
 
 
 def _base(model: nn.Module) -> nn.Module:
