@@ -1,6 +1,6 @@
 """Pictures decoded and processed while GRPO trains: ours, ours with data.cache_gib, and TRL's GRPOTrainer.
 
-    python -m bench.data [photos=8] [generations=8] [json=FILE] [key=value …]
+    python -m bench.data [photos=8] [generations=8] [--json FILE] [key=value …]
 
 Each side trains a very small model for two epochs with generate, whole, on the same photos. A decode is counted where
 Pillow reads pixels, processing where pictures reach the image processor; seconds are CPU time spent there.
@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 
 from bench import measure
 from bench.plan_memory import BASE, TINY, random_model
-from gre.config import main, option
+from gre.config import option
 from gre.models import attention
 from gre.models.vlm import SIDE_PIXELS, load_processor
 from gre.rollout.transformers import TransformersRollout
@@ -191,4 +191,4 @@ def make_processor(config: Config):
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__)
+    measure.main(run, Config, __doc__)

@@ -1,6 +1,6 @@
 """A judge's verdicts on G chains a picture: ours, which forwards the picture once, against a row for every chain.
 
-    python -m bench.judge [generations=8] [rounds=5] [json=FILE] [key=value …]
+    python -m bench.judge [generations=8] [rounds=5] [--json FILE] [key=value …]
 
 Ours is gre.models.judge.Judge.p_true, its tokenizing included; the peer's rows are ready before the clock starts. One
 picture is forwarded at a time on both sides. When P(True) differs by more than 1e-4 no ratio is printed.
@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from bench import measure
 from bench.plan_memory import BASE, random_model
 from bench.workload import SMALL, packed_flops, padded_flops
-from gre.config import main, option
+from gre.config import option
 from gre.models import attention
 from gre.models.judge import Judge, Prompt, judge_group, judge_text
 from gre.models.shapes import PATCHES_PER_TOKEN, Shape
@@ -134,4 +134,4 @@ def check(p_true: dict[str, Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__)
+    measure.main(run, Config, __doc__)

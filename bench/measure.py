@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.plan_memory import MALLOC, status
-from gre import provenance
+from gre import config, provenance
 from gre.config import UserError
 
 TOLERANCE = 1e-4
@@ -106,6 +106,15 @@ def write(path: str, results: dict) -> None:
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         provenance.write_atomically(Path(path), json.dumps(results, indent=2) + "\n")
+
+
+def main(run: Callable, config_class: type, doc: str) -> None:
+    """A bench's command line: that of every command here, and `--json FILE` for json=FILE."""
+    argv = sys.argv[1:]
+    if "--json" in argv[:-1]:
+        at = argv.index("--json")
+        argv[at:at + 2] = [f"json={argv[at + 1]}"]
+    config.main(run, config_class, doc, argv=argv)
 
 
 def _processor() -> str:

@@ -1,6 +1,6 @@
 """How time and memory of our update grow with G, V, L and the number of groups, against what the FLOPs say.
 
-    python -m bench.scaling [rounds=5] [svg=docs/scaling.svg] [json=FILE]
+    python -m bench.scaling [rounds=5] [svg=docs/scaling.svg] [--json FILE]
 
 One of the four is varied at a time. Fitted by least squares: cost = a (visual tokens) + b (text tokens) + c, with every
 prompt counted once (P + G L); and the same with every prompt counted G times (G (P + L)), which is what the cost would
@@ -22,7 +22,7 @@ import torch
 from bench import measure
 from bench.sides import SIDES, Job, Outcome, peak, same
 from bench.workload import Workload
-from gre.config import main, option
+from gre.config import option
 from gre.models.shapes import Shape
 from gre.plan.memory import Batch
 from gre.plan.work import forward_flops
@@ -185,4 +185,4 @@ def _panels(unit: str, cost: dict[Workload, float], top: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__)
+    measure.main(run, Config, __doc__)

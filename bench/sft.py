@@ -1,6 +1,6 @@
 """Tokens per second of stage 1: rows packed, against batches padded to their longest row.
 
-    python -m bench.sft [shapes=[B4,B8,B16]] [rounds=5] [json=FILE] [key=value …]
+    python -m bench.sft [shapes=[B4,B8,B16]] [rounds=5] [--json FILE] [key=value …]
 
 B is the rows of a micro-batch; a step has 16 rows on both sides. Answers' lengths are log-normal, as those of chains of
 thought are: median 250 tokens, sigma 0.5 of the logarithm, none below 32 or above 1,000 (an assumption, not a
@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, pad
 from bench import measure
 from bench.plan_memory import random_model
 from bench.workload import NARROW, Workload, make_groups, packed_flops, padded_flops
-from gre.config import UserError, main, option
+from gre.config import UserError, option
 from gre.models import attention
 from gre.models.packing import Group
 from gre.training.arguments import TrainConfig, training_arguments
@@ -215,4 +215,4 @@ def check(outcomes: dict[str, tuple[float, float]]) -> None:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__)
+    measure.main(run, Config, __doc__)

@@ -1,6 +1,6 @@
 """A whole RL step of stage 3 (pictures, rollout, rewards, passes, update, weight sync): ours against TRL's GRPOTrainer.
 
-    python -m bench.step [shapes=[tiny,G8]] [sides=[ours,vllm,trl]] [rounds=5] [json=FILE] [key=value …]
+    python -m bench.step [shapes=[tiny,G8]] [sides=[ours,vllm,trl]] [rounds=5] [--json FILE] [key=value …]
 
 ours samples with transformers' generate, vllm with vLLM in the process, TRL with its own generate (use_vllm=False);
 every side is its real trainer, called with max_steps=1. Equal work is forced: the end token is banned on all sides, so
@@ -23,7 +23,7 @@ import torch
 from bench import measure
 from bench.step_sides import SHAPES, SIDES, Job, Outcome, Work
 from bench.stopwatch import PARTS
-from gre.config import UserError, main, option
+from gre.config import UserError, option
 from gre.models.shapes import PATCHES_PER_TOKEN
 from gre.training import rl
 
@@ -116,4 +116,4 @@ def table(parts: dict[str, dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__)
+    measure.main(run, Config, __doc__)

@@ -1,6 +1,6 @@
 """One optimisation step of GRPO (old policy, reference, update): ours, plain padded rows, and TRL's GRPOTrainer.
 
-    python -m bench.update [shapes=[G8,G16,GRE_G8]] [rounds=5] [json=FILE] [key=value …]
+    python -m bench.update [shapes=[G8,G16,GRE_G8]] [rounds=5] [--json FILE] [key=value …]
 
 Same weights, rollouts, optimizer, dtype, attention and checkpointing, one group a micro-batch on every side. Every
 round starts all sides from the same weights, and when their losses, log-probabilities or gradient norms differ by more
@@ -18,7 +18,7 @@ import torch
 from bench import measure
 from bench.sides import SIDES, Job, Plain, peak, same
 from bench.workload import packed_flops, padded_flops, workloads
-from gre.config import UserError, main, option
+from gre.config import UserError, option
 
 
 @dataclass
@@ -112,4 +112,4 @@ def memory(config: Config, name: str) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__)
+    measure.main(run, Config, __doc__)

@@ -171,6 +171,14 @@ def test_a_part_inside_another_is_not_counted_to_it():
     assert watch.take() == {**dict.fromkeys(PARTS, 0.0), "update": 1 + 4, "passes": 2}
 
 
+def test_the_file_may_be_named_by_a_flag(monkeypatch):
+    given = []
+    for argv in (["--json", "a b.json", "rounds=2"], ["rounds=2", "json=a b.json"]):
+        monkeypatch.setattr(sys, "argv", ["bench", *argv])
+        measure.main(given.append, judge.Config, "")
+    assert given[0] == given[1] and given[0].json == "a b.json" and given[0].rounds == 2
+
+
 def test_peak_memory_is_of_a_fresh_process():
     code = "import json, bench.measure as m; w = m.Peak('cpu'); w.reset(); a = bytearray(50 * 2**20); " \
            "a[::4096] = bytes(len(a[::4096])); print(json.dumps(w.peak() - w.start))"
