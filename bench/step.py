@@ -6,10 +6,10 @@ ours samples with transformers' generate, vllm with vLLM in the process, TRL wit
 every side is its real trainer, called with max_steps=1. Equal work is forced: the end token is banned on all sides, so
 that every one samples to the length of the longest completion, is timed at it, and is then handed the completions to
 learn from: those ours drew in its first step, cut to lengths as ragged as real ones (which vLLM, unlike generate, would
-have stopped at). Every round starts from the same weights; when
-losses or gradient norms differ by more than 1e-4 no ratio is printed. TRL leaves the old policy's pass out, and so do
-we; advantages are not divided by their spread, and TRL's correction of the KL's gradient, which we do not make, is off.
-A random model earns nothing, so the text's length is paid besides format and distance.
+have stopped at). Every round starts from the same weights; when losses or gradient norms differ by more than 1e-4 no
+ratio is printed. TRL leaves the old policy's pass out, and so do we; advantages are not divided by their spread, and
+TRL's correction of the KL's gradient, which we do not make, is off. A random model earns nothing, so the text's length
+is paid besides format and distance.
 """
 import json
 import statistics

@@ -35,6 +35,7 @@ CHAINS = [["It is red.", "It is blue, and far away.", ""], ["It is red."]]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # three servers start
 pytest.importorskip("vllm", reason="vLLM is not installed")
+both_ways = pytest.mark.parametrize("transfer", [None, ByBroadcast(torch.device("cpu"))], ids=["folder", "broadcast"])
 
 
 class Served:
@@ -176,7 +177,7 @@ def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, serve
     assert not Path("run/stage3/rollout_weights").exists()
 
 
-@pytest.mark.parametrize("transfer", [None, ByBroadcast(torch.device("cpu"))], ids=["folder", "broadcast"])
+@both_ways
 def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(policy, transfer):
     model, prompts, rollout, own = policy
     rollout = replace(rollout, transfer=transfer or rollout.transfer)
@@ -195,7 +196,7 @@ def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates
     assert words(rollout.generate(model, prompts, 4, [5, 6, 7, 8], seed=1, step=3)) != words(drawn)
 
 
-@pytest.mark.parametrize("transfer", [None, ByBroadcast(torch.device("cpu"))], ids=["folder", "broadcast"])
+@both_ways
 def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, transfer, monkeypatch):
     model, prompts, rollout, _ = policy
     rollout = replace(rollout, transfer=transfer or rollout.transfer)

@@ -23,15 +23,15 @@ def shared(model: nn.Module, reference: nn.Module | None) -> bool:
 
 @contextmanager
 def kept(model: nn.Module, groups: list[Group]) -> Iterator[None]:
-    """While it lasts, one forward pass of these groups leaves its features with their prompts."""
-    tower = unwrapped(model).model.visual
-    pictures = [int(group.prompt.image_grid_thw.prod(-1).sum()) // tower.spatial_merge_size**2 for group in groups]
+    """While it lasts, one forward pass of these groups leaves each prompt's features (V, width) with it, on the
+    model's device and without a gradient. V: the prompt's visual tokens; width: the text model's."""
+    visual = [int((group.prompt.mm_token_type_ids != 0).sum()) for group in groups]
 
     def keep(module, arguments, output):
-        for group, features in zip(groups, output.pooler_output.split(pictures), strict=True):
+        for group, features in zip(groups, output.pooler_output.split(visual), strict=True):
             group.prompt.features = features.detach()
 
-    hook = tower.register_forward_hook(keep)
+    hook = unwrapped(model).model.visual.register_forward_hook(keep)
     try:
         yield
     finally:

@@ -16,7 +16,11 @@ SENDER, RECEIVER = 0, 1
 
 
 class Channel:
-    """One end. Both construct it at the same time, each with its own `rank` and a connection to the same store."""
+    """One end. Both are constructed at the same time, with a connection to the same store.
+
+    rank: SENDER or RECEIVER. device: of the tensors received, and over which those sent go; of one kind on both ends.
+    timeout_s: how long one end waits for the other. Raises RuntimeError when that does not come.
+    """
 
     def __init__(self, store: dist.Store, rank: int, device: torch.device, timeout_s: float):
         timeout = timedelta(seconds=timeout_s)
@@ -39,7 +43,8 @@ class Channel:
         self._say(None)
 
     def receive(self) -> Iterator[tuple[str, Tensor]]:
-        """What `send` sends. Whoever stops asking must close this generator: the sender then stops too."""
+        """The pairs that `send` sends, tensors on this end's device. Whoever stops asking must close this generator:
+        the sender then stops too. Raises RuntimeError when the sender is lost."""
         taken = False
         try:
             while (header := self._ask()) is not None:
