@@ -118,7 +118,7 @@ class Ours(Side):
     def backward(self, old, reference):
         total = 0.0
         for number, group in enumerate(self.job.groups):
-            batch = PassBatch([group], [str(number)], self.job.advantages[number].to(self.job.device), old[number],
+            batch = PassBatch([], [group], self.job.advantages[number].to(self.job.device), old[number],
                                old[number], reference[number])
             with self.job.autocast():
                 loss = self.trainer.compute_loss(self.job.policy, {"batch": batch}, num_items_in_batch=self.job.tokens)

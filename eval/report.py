@@ -24,7 +24,7 @@ STAGE2 = {  # by its mode: (title, {legend: key in metrics.jsonl})
     results.VERDICT: (("Stage 2: reward", {"verdict": "reward/verdict"}),
                       ("Stage 2: verdicts", {"balanced accuracy": "verdict/balanced_accuracy",
                                              "share of True": "verdict/true_share"}))}
-STEP = ("rollout", "rewards", "passes", "update", "rest")  # seconds/… in the metrics.jsonl of stages 2 and 3
+STEP = ("rollout", "rewards", "exchange", "passes", "update", "rest")  # seconds/… in metrics.jsonl of RL
 EXTREMES = 2  # best, and as many worst, pictures of stage 3 that are shown
 TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "places": "Test pictures of places the model has seen other pictures of. Small print: 95 % intervals.",
@@ -36,8 +36,9 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "curves": "Thin: what was measured. Thick: its mean over the last tenth of the run.",
     "said": "Of one prompt of the first, the middle and the last step: the completion with the highest advantage and "
             "the one with the lowest.",
-    "profile": "Mean seconds of a step of RL. Passes are the reference's and the old policy's; the rest is pictures, "
-               "logging and saving.",
+    "profile": "Mean seconds of a step of RL. In the exchange several processes wait for the longest rollout and deal "
+               "groups out evenly; passes are the reference's and the old policy's; the rest is pictures, logging and "
+               "saving.",
     "map": "From each picture's place (dot) to the answer, along the globe. The coastlines are drawn by hand, for "
            "orientation only.",
     "samples": "Pictures drawn at random, not chosen.",

@@ -177,7 +177,7 @@ def test_the_report_is_self_contained_and_escapes_what_models_wrote(finished, da
     assert "planted" in html and "50% of its 4 chains err (fame 50%)" in html and "nothing about real photos" in html
     assert "stage3, step 4, seed:4 · advantage +1.25 (format 1.000)" in html
     assert html.count("advantage +1.25") == html.count("advantage -1.00") == 6 and "advantage +0.50" not in html
-    assert "<td>0.36</td>" * 5 + "<td>1.79</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
+    assert "<td>0.36</td>" * 6 + "<td>2.14</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
     assert html.count("class='sample'") == 4 + 2 + 2 and html.count('class="map"') == 8
     assert html.split("<h2>Best of stage 3</h2>")[1].count("stage3 · 0 km off") == 4
     assert html.count('circle class="disc') == 4 * 3  # checkpoints, countries
@@ -220,7 +220,7 @@ def test_seconds_of_a_step_with_rollouts_in_every_second_one(tmp_path):
             {"step": 2, "seconds/update": 4.0, "seconds/rest": 0.5}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
     assert report.profile(tmp_path / "metrics.jsonl") == {
-        "rollout": 1.0, "rewards": 1.0, "passes": 1.0, "update": 3.0, "rest": 1.25}
+        "rollout": 1.0, "rewards": 1.0, "exchange": 1.0, "passes": 1.0, "update": 3.0, "rest": 1.25}
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "seconds/update": 4.0}\n')
     with pytest.raises(UserError, match="holds no seconds/rollout"):
         report.profile(tmp_path / "metrics.jsonl")

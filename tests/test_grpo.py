@@ -16,9 +16,10 @@ from gre.models import attention, features
 from gre.models.vlm import banned_tokens, encode_prompt, freeze_vision
 from gre.rollout.transformers import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
+from gre.training.balance import spread
 from gre.training.callbacks import MetricsFile
 from gre.training.grpo import GRPOConfig, GRPOTrainer
-from gre.training.passes import forwarded_tokens, spread
+from gre.training.passes import forwarded_tokens
 from gre.training.sampler import StepSampler
 from tests.test_shared_prefix import plain_logits
 
@@ -205,7 +206,8 @@ def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
     first, second = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:2]
     names = {"loss", "grad_norm", "reward", "reward_std", "reward/short", "reward/short_std", "reward/flat",
              "zero_spread", "kl", "ratio", "clipped", "entropy", "length", "truncated", "sampling_gap",
-             "seconds/rollout", "seconds/rewards", "seconds/passes", "seconds/update", "seconds/rest"}
+             "seconds/rollout", "seconds/rewards", "seconds/exchange", "seconds/passes", "seconds/update",
+             "seconds/rest"}
     assert names <= first.keys() and names <= second.keys()
     assert first["reward"] == pytest.approx(first["reward/short"] + 0.5)
     assert first["reward/flat_std"] == 0 and first["ratio"] == 1 and first["sampling_gap"] < 1e-5

@@ -14,8 +14,9 @@ from gre.models import attention
 from gre.models.packing import Group
 from gre.models.vlm import banned_tokens, encode_prompt, encode_response, encode_text, freeze_vision, prompt_length
 from gre.training.arguments import TrainConfig, check_weights, training_arguments
+from gre.training.balance import spread
 from gre.training.callbacks import MetricsFile
-from gre.training.passes import fewest_passes, forwarded_tokens, spread
+from gre.training.passes import fewest_passes, forwarded_tokens
 from gre.training.sft import SFTTrainer, fitting_rows, response_length
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,9 +28,11 @@ from gre.models.scoring import score
 from gre.rollout.rollout import Completion, Rollout
 from gre.training import numerics
 from gre.training.arguments import check_weights
+from gre.training.balance import balanced
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, importance_weights, kl, token_weights
 from gre.training.meter import Meter
-from gre.training.passes import PackedTrainer
+from gre.training.numerics import Rolled
+from gre.training.passes import PackedTrainer, forwarded_tokens
 from gre.training.resume import cut_back, file_state
 from gre.training.sampler import EvenSampler, StepSampler
 
@@ -69,13 +72,13 @@ class PassBatch:
     """What one forward and backward pass needs: n completions, N tokens. A class of its own, because Trainer moves
     and, under DeepSpeed, rounds to bfloat16 every tensor it finds in a batch.
 
-    ids: the rows'. advantages (n,). sampled (N,): log-probs as drawn;
+    groups: what is forwarded of `rolled`. advantages (n,). sampled (N,): log-probs as drawn;
     old (N,): as the policy gave them before the first update, None when there is only one; reference (N,): None without
     a KL.
     """
 
+    rolled: list[Rolled]
     groups: list[Group]
-    ids: list[str]
     advantages: Tensor
     sampled: Tensor
     old: Tensor | None
@@ -106,7 +109,7 @@ class GRPOTrainer(PackedTrainer):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
         self.samples, self.on_rollout, self.labels, self.meter = Path(samples), on_rollout, labels, Meter()
-        self._step = self._rolled = None
+        self._step = None
         super().__init__(model=model, args=args, train_dataset=_Prompts(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
@@ -152,7 +155,8 @@ class GRPOTrainer(PackedTrainer):
         if not (scores.log_probs.isfinite().all() & loss.isfinite()):
             bad = ~scores.log_probs.isfinite()
             self._stop(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
-                       [batch], {batch.ids[group] for group in scores.group[bad].tolist()}, log_probs=scores.log_probs)
+                       [batch], {batch.rolled[group].row.id for group in scores.group[bad].tolist()},
+                       log_probs=scores.log_probs)
         ratio = (scores.log_probs.detach() - old).exp()
         self.meter.add("ratio", ratio)
         self.meter.add("clipped", (ratio - 1).abs() > self.grpo.clip_epsilon)
@@ -184,44 +188,40 @@ class GRPOTrainer(PackedTrainer):
         prompts = [prompt for batch in batches for prompt in batch["prompt"]]
         with self.meter.clock("seconds/rollout"), self.compute_loss_context_manager():
             groups = self._generate(prompts, rows)
-        answers = [Answers(self.rows[row], [self._text(one) for one in group], [one.finished for one in group])
-                   for row, group in zip(rows, groups, strict=True)]
+        rolled = [Rolled(self.rows[row], prompt, group, [self._text(one) for one in group])
+                  for row, prompt, group in zip(rows, prompts, groups, strict=True)]
+        answers = [Answers(each.row, each.texts, [one.finished for one in each.completions]) for each in rolled]
         rewards = {}                                                                     # (prompts, G) each
-        self._rolled = numerics.Rolled([group.row for group in answers], [group.texts for group in answers], groups,
-                                       rewards)
         with self.meter.clock("seconds/rewards"):
             for name in self.rewards:
-                rewards[name] = self._reward(name, answers)
-                self._check_reward(name, prompts)
+                rewards[name] = self._reward(name, answers, rolled)
         total = torch.stack(list(rewards.values())).sum(0)
         member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
+        for each, values in zip(rolled, advantage, strict=True):
+            each.advantages = values
         self._measure(groups, rewards, total)
-        self._write_sample(answers[0], {name: values[0] for name, values in rewards.items()}, advantage[0])
+        self._write_sample(rolled[0])
         if self.on_rollout is not None:
             self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
 
-        micro_batches, start = [], 0
-        packed = [Group(prompt, [one.token_ids for one in group])
-                  for prompt, group in zip(prompts, groups, strict=True)]
+        with self.meter.clock("seconds/exchange"):  # with the wait for the process whose rollout takes longest
+            own = iter(rolled)
+            dealt = balanced(self.accelerator, [list(islice(own, len(batch["row"]))) for batch in batches],
+                             lambda each: forwarded_tokens(each.group))
         with self.meter.clock("seconds/passes"):
-            for batch in batches:
-                part = range(start, start + len(batch["row"]))
-                micro_batches.append([
-                    {"batch": self._pass(packed, [part[i] for i in held], groups, advantage.to(device))}
-                    for held in self.cut([packed[i] for i in part])])
-                start = part.stop
+            micro_batches = [[{"batch": self._pass([batch[i] for i in held], device)}
+                              for held in self.cut([each.group for each in batch])] for batch in dealt]
         tokens = sum(len(one.token_ids) for group in groups for one in group)
         local = tokens if self.grpo.normalize == "token" else total.numel()
         return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
 
-    def _pass(self, packed: list[Group], held: list[int], completions: list[list[Completion]],
-              advantage: Tensor) -> PassBatch:
+    def _pass(self, rolled: list[Rolled], device) -> PassBatch:
         """The pass that holds these of a step's prompts."""
-        groups = [packed[i] for i in held]
+        groups = [each.group for each in rolled]
         made = PassBatch(
-            groups=groups, ids=[self._rolled.rows[i].id for i in held], advantages=advantage[held].flatten(),
-            sampled=torch.cat([one.log_probs for i in held for one in completions[i]]).to(advantage.device),
+            rolled=rolled, groups=groups, advantages=torch.cat([each.advantages for each in rolled]).to(device),
+            sampled=torch.cat([one.log_probs for each in rolled for one in each.completions]).to(device),
             old=self._log_probs(self.model, groups) if self.grpo.num_iterations > 1 else None,
             reference=self._reference_log_probs(groups))
         for name in ("sampled", "old", "reference"):
@@ -240,34 +240,34 @@ class GRPOTrainer(PackedTrainer):
             numerics.stop(self.args, self.state.global_step + 1, str(error),
                           [numerics.fields(self.rows[row]) for row in rows], prompts)
 
-    def _check_reward(self, name: str, prompts: list[Prompt]) -> None:
-        """Stop the run when a completion's reward is not finite."""
-        bad, ids = ~self._rolled.rewards[name].isfinite(), [row.id for row in self._rolled.rows]
-        if bad.any():
-            numerics.stop(self.args, self.state.global_step + 1,
-                          f"the reward {name!r} is not finite for {bad.sum()} of {bad.numel()} completions",
-                          self._rolled.records(ids), prompts,
-                          culprits={ids[place] for place in bad.any(1).nonzero()[:, 0].tolist()},
-                          remedy="repair what that reward is made of")
-
     def _stop(self, what: str, batches: list[PassBatch], culprits: Collection[str] = (),
               **tensors: Tensor) -> NoReturn:
         """End the run with these passes on disk; tensors: what else is known about them."""
         for name in ("advantages", "sampled", "old", "reference"):
             if getattr(batches[0], name) is not None:
                 tensors[name] = torch.cat([getattr(batch, name) for batch in batches])
-        records = self._rolled.records([row_id for batch in batches for row_id in batch.ids])
-        numerics.stop(self.args, self.state.global_step + 1, what, records,
-                      [group.prompt for batch in batches for group in batch.groups], tensors, culprits)
+        rolled = [each for batch in batches for each in batch.rolled]
+        numerics.stop(self.args, self.state.global_step + 1, what, [each.record() for each in rolled],
+                      [each.prompt for each in rolled], tensors, culprits)
 
     def _text(self, completion: Completion) -> str:
         return self.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
 
-    def _reward(self, name: str, answers: list[Answers]) -> Tensor:
+    def _reward(self, name: str, answers: list[Answers], rolled: list[Rolled]) -> Tensor:
+        """A reward (prompts, G), also left with its rows; one that is not finite stops the run."""
         values = torch.tensor(self.rewards[name](answers), dtype=torch.float32)
         if values.shape != (len(answers), self.grpo.num_generations):
             raise ValueError(f"the reward {name!r} must give one number per completion, "
                              f"{(len(answers), self.grpo.num_generations)}, and gave {tuple(values.shape)}: {values}")
+        for each, own in zip(rolled, values, strict=True):
+            each.rewards[name] = own
+        bad = ~values.isfinite()
+        if bad.any():
+            numerics.stop(self.args, self.state.global_step + 1,
+                          f"the reward {name!r} is not finite for {bad.sum()} of {bad.numel()} completions",
+                          [each.record() for each in rolled], [each.prompt for each in rolled],
+                          culprits={each.row.id for each, own in zip(rolled, bad, strict=True) if own.any()},
+                          remedy="repair what that reward is made of")
         return values
 
     @torch.no_grad()
@@ -293,16 +293,16 @@ class GRPOTrainer(PackedTrainer):
         self.meter.add("length", torch.tensor([len(one.token_ids) for one in completions]))
         self.meter.add("truncated", torch.tensor([not one.finished for one in completions]))
 
-    def _write_sample(self, answers: Answers, rewards: dict[str, Tensor], advantage: Tensor) -> None:
+    def _write_sample(self, rolled: Rolled) -> None:
         if not self.is_world_process_zero():
             return
         self.samples.parent.mkdir(parents=True, exist_ok=True)
         with open(self.samples, "a" if self.state.global_step else "w", encoding="utf-8") as file:
-            for i, (text, finished) in enumerate(zip(answers.texts, answers.finished, strict=True)):
+            for i, (text, one) in enumerate(zip(rolled.texts, rolled.completions, strict=True)):
                 file.write(json.dumps({
-                    "step": self.state.global_step + 1, "id": answers.row.id, "text": text, "finished": finished,
-                    "rewards": {name: round(values[i].item(), 4) for name, values in rewards.items()},
-                    "advantage": round(advantage[i].item(), 4)}, ensure_ascii=False) + "\n")
+                    "step": self.state.global_step + 1, "id": rolled.row.id, "text": text, "finished": one.finished,
+                    "rewards": {name: round(values[i].item(), 4) for name, values in rolled.rewards.items()},
+                    "advantage": round(rolled.advantages[i].item(), 4)}, ensure_ascii=False) + "\n")
 
 
 class _Prompts(Dataset):

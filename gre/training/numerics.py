@@ -2,7 +2,7 @@
 import json
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TrainingArguments
 
 from gre.config import UserError
-from gre.models.packing import Prompt
+from gre.models.packing import Group, Prompt
 from gre.rollout.rollout import Completion
 
 FOLDER = "broken_batch"
@@ -19,24 +19,29 @@ LOOK = "lower train.learning_rate, or look into these rows"
 NAMED = 4  # rows named in the message; all are in the file
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rolled:
-    """A step's rows, the texts and tokens of their completions, and the rewards (prompts, G) by name, as far as given.
-    """
+    """A row of a step with its prompt and completions, their texts, and what has become known of them since: rewards
+    (G,) by name, and advantages (G,)."""
 
-    rows: list[Any]
-    texts: list[list[str]]
-    completions: list[list[Completion]]
-    rewards: dict[str, Tensor]
+    row: Any
+    prompt: Prompt
+    completions: list[Completion]
+    texts: list[str]
+    rewards: dict[str, Tensor] = field(default_factory=dict)
+    advantages: Tensor | None = None
 
-    def records(self, ids: Sequence[str]) -> list[dict]:
-        """What the file says of the rows with these ids, in their order."""
-        places = {row.id: place for place, row in enumerate(self.rows)}
-        return [{**fields(self.rows[place]), "completions": [
+    @property
+    def group(self) -> Group:
+        """What is forwarded."""
+        return Group(self.prompt, [one.token_ids for one in self.completions])
+
+    def record(self) -> dict:
+        """What the file says of it."""
+        return {**fields(self.row), "completions": [
             {"text": text, "finished": one.finished, "token_ids": one.token_ids, "log_probs": one.log_probs,
-             "rewards": {name: values[place, i] for name, values in self.rewards.items()}}
-            for i, (text, one) in enumerate(zip(self.texts[place], self.completions[place], strict=True))]}
-            for place in (places[row_id] for row_id in ids)]
+             "rewards": {name: values[i] for name, values in self.rewards.items()}}
+            for i, (text, one) in enumerate(zip(self.texts, self.completions, strict=True))]}
 
 
 def broken(norm: Tensor | float | None) -> bool:

@@ -15,6 +15,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from gre.models.packing import Group
+from gre.training.balance import spread
 from gre.training.resume import ResumableTrainer
 
 
@@ -60,16 +61,6 @@ def fewest_passes(tokens: list[int], budget: int) -> int:
     """How many passes hold groups of so many tokens; one longer than the budget has a pass to itself."""
     return next(passes for passes in count(1) if all(
         len(held) < 2 or sum(tokens[i] for i in held) <= budget for held in spread(tokens, passes)))
-
-
-def spread(tokens: list[int], passes: int) -> list[list[int]]:
-    """Places in `tokens` by pass, of about equal sums: the longest first, each into the pass that holds least."""
-    held, sums = [[] for _ in range(passes)], [0] * passes
-    for place in sorted(range(len(tokens)), key=lambda place: -tokens[place]):
-        least = sums.index(min(sums))
-        held[least].append(place)
-        sums[least] += tokens[place]
-    return [sorted(places) for places in held]
 
 
 def most(accelerator: Accelerator, number: int) -> int:

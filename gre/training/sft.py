@@ -14,7 +14,8 @@ from gre.models.scoring import score
 from gre.models.vlm import encode_response, prompt_length
 from gre.training import numerics
 from gre.training.arguments import check_weights
-from gre.training.passes import PackedTrainer
+from gre.training.balance import balanced
+from gre.training.passes import PackedTrainer, forwarded_tokens
 
 
 class SFTTrainer(PackedTrainer):
@@ -36,11 +37,14 @@ class SFTTrainer(PackedTrainer):
         """The micro-batches of one optimiser step and the number of tokens scored in it, over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         tokens = sum(scored_tokens(group) for batch in batches for group in batch["groups"])
-        self._step = [self._passes(**batch) for batch in batches]
+        pairs = [list(zip(batch["ids"], batch["groups"], strict=True)) for batch in batches]
+        self._step = [self._passes(batch) for batch in balanced(
+            self.accelerator, pairs, lambda pair: forwarded_tokens(pair[1]))]
         return self._step, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
 
-    def _passes(self, ids: list[str], groups: list[Group]) -> list[dict]:
-        return [{"ids": [ids[i] for i in held], "groups": [groups[i] for i in held]} for held in self.cut(groups)]
+    def _passes(self, pairs: list[tuple[str, Group]]) -> list[dict]:
+        return [{"ids": [pairs[i][0] for i in held], "groups": [pairs[i][1] for i in held]}
+                for held in self.cut([group for _, group in pairs])]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Minus the log-probabilities of this pass over the tokens of the step; ranks average."""
