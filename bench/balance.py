@@ -1,10 +1,11 @@
-"""What dealing a step's groups anew to its processes is worth: seconds of its passes, left where they were over dealt.
+"""What dealing a step's groups anew to its processes is worth: cost of its passes, left where they were over dealt.
 
     python -m bench.balance [groups=64] [rounds=3] [--json FILE]
 
-Passes (old policy, reference, update) of unlike groups, pictures of 81 to 324 visual tokens and 8 completions of 30 to
-180 tokens, are timed one group at a time, on one process. Steps of W processes are then drawn from these groups, dealt
-by tokens as the trainer does, and last as their seconds say: under ZeRO, whose passes are meetings of all, the sum over
+measured: passes (old policy, reference, update) of unlike groups, pictures of 81 to 324 visual tokens and 8 completions
+of 30 to 180 tokens, are timed one group at a time, on one process. by_flops_7b: FLOPs of Qwen2.5-VL-7B for pictures of
+324 to 1,280 and completions of 40 to 1,024. Steps of W processes are drawn from these groups, dealt by tokens as the
+trainer does, and cost as their seconds or FLOPs say: under ZeRO, whose passes are meetings of all, the sum over
 micro-batches of the slowest process; under DDP, which meets once, the slowest process's sum. limit: left over what even
 processes would take. Two processes of this machine then exchange groups with pictures of 1,280 visual tokens, for what
 dealing costs: gloo on a CPU, pickling included.
@@ -26,9 +27,10 @@ from tqdm import tqdm
 from bench import measure
 from bench.scaling import BASE
 from bench.sides import Job, Ours
-from bench.workload import make_groups, make_models
+from bench.workload import make_groups, make_models, packed_flops
 from gre.config import option
 from gre.models.packing import Group
+from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED
 from gre.training.balance import deal, exchange
 from gre.training.passes import forwarded_tokens
 
@@ -54,13 +56,14 @@ def run(config: Config) -> None:
     if config.exchange:
         exchange_seconds()
         return
-    tokens, seconds = timed_groups(config)
-    both = {"seconds_and_tokens_correlate": round(float(np.corrcoef(tokens, seconds)[0, 1]), 4),
-            "seconds_a_group": [round(one, 3) for one in seconds], "tokens_a_group": tokens,
-            "exchange": two_processes(), **measure.origin("bench.balance")}
-    results = {name: {**lasting(tokens, seconds, *step), **both} for name, step in STEPS.items()}
-    measure.write(config.json, results)
-    print(json.dumps(results, indent=2))
+    groups = {"measured": timed_groups(config), "by_flops_7b": counted_groups(config)}
+    results = {name: {kind: lasting(*both, *step) for kind, both in groups.items()} for name, step in STEPS.items()}
+    results["groups"] = {kind: {"cost_and_tokens_correlate": round(float(np.corrcoef(tokens, costs)[0, 1]), 3),
+                                "tokens": tokens, "cost": [round(cost, 3) for cost in costs]}
+                         for kind, (tokens, costs) in groups.items()}
+    results["exchange"] = two_processes()
+    measure.write(config.json, {**results, "origin": measure.origin("bench.balance")})
+    print(json.dumps({name: result for name, result in results.items() if name != "groups"}, indent=2))
 
 
 def timed_groups(config: Config) -> tuple[list[int], list[float]]:
@@ -80,16 +83,32 @@ def timed_groups(config: Config) -> tuple[list[int], list[float]]:
     return [forwarded_tokens(group) for group in groups], [statistics.median(measured) for measured in seconds]
 
 
+def counted_groups(config: Config) -> tuple[list[int], list[float]]:
+    """Forwarded tokens of groups at GRE's size, and TFLOP of a pass of Qwen2.5-VL-7B over each."""
+    drawn, shape, tokens, flops = np.random.default_rng(0), PUBLISHED["Qwen/Qwen2.5-VL-7B-Instruct"], [], []
+    for _ in range(config.groups):
+        visual = int(drawn.integers(324, 1281))
+        lengths = ragged(drawn, 330, 40, 1024)
+        tokens.append(visual + 149 + int(lengths.sum()))
+        flops.append(packed_flops(shape, visual * PATCHES_PER_TOKEN, visual + 150, [lengths.tolist()]) / 1e12)
+    return tokens, flops
+
+
+def ragged(drawn: np.random.Generator, median: int, least: int, most: int) -> np.ndarray:
+    """Tokens of a group's completions."""
+    return np.clip(drawn.lognormal(np.log(median), 0.5, BASE.generations), least, most).astype(int)
+
+
 def unlike(model, drawn: np.random.Generator) -> Group:
     """A group with a picture of another shape, and completions of other lengths."""
     height, width = (2 * int(drawn.integers(9, 19)) for _ in range(2))
     prompt = make_groups(replace(BASE, grid=(height, width), groups=1), model)[0].prompt
-    lengths = np.clip(drawn.lognormal(np.log(70), 0.5, BASE.generations), 30, 180).astype(int)
-    return Group(prompt, [torch.from_numpy(drawn.integers(20, BASE.shape.vocab, length)) for length in lengths])
+    return Group(prompt, [torch.from_numpy(drawn.integers(20, BASE.shape.vocab, length))
+                          for length in ragged(drawn, 70, 30, 180)])
 
 
-def lasting(tokens: list[int], seconds: list[float], processes: int, sizes: list[int]) -> dict:
-    """Ratios of left over dealt, and over even, in all drawn steps; tokens decide, seconds count."""
+def lasting(tokens: list[int], costs: list[float], processes: int, sizes: list[int]) -> dict:
+    """Ratios of left over dealt, and over even, in all drawn steps; tokens decide, costs count."""
     n, drawn = sum(sizes), np.random.default_rng(0)
     ends = np.cumsum([0, *sizes])
     left = [[list(range(rank * n + start, rank * n + end)) for rank in range(processes)]
@@ -97,22 +116,22 @@ def lasting(tokens: list[int], seconds: list[float], processes: int, sizes: list
     sums = {"zero": np.zeros(3), "ddp": np.zeros(3)}
     for _ in range(DRAWN):
         held = drawn.integers(0, len(tokens), processes * n)
-        own = [seconds[i] for i in held]
+        own = [costs[i] for i in held]
         dealt = deal([tokens[i] for i in held], sizes, processes)
         for name, lasts in (("zero", by_pass), ("ddp", by_step)):
             sums[name] += [lasts(left, own), lasts(dealt, own), sum(own) / processes]
-    return {f"{name}_{key}": round(value, 3) for name, (left_s, dealt_s, even_s) in sums.items()
-            for key, value in (("left_over_dealt", left_s / dealt_s), ("limit", left_s / even_s))}
+    return {name: {"left_over_dealt": round(before / after, 3), "limit": round(before / even, 3)}
+            for name, (before, after, even) in sums.items()}
 
 
-def by_pass(dealt: Dealt, seconds: list[float]) -> float:
+def by_pass(dealt: Dealt, costs: list[float]) -> float:
     """All processes meet after every micro-batch."""
-    return sum(max(sum(seconds[place] for place in part) for part in batch) for batch in dealt)
+    return sum(max(sum(costs[place] for place in part) for part in batch) for batch in dealt)
 
 
-def by_step(dealt: Dealt, seconds: list[float]) -> float:
+def by_step(dealt: Dealt, costs: list[float]) -> float:
     """All processes meet at the end of the step."""
-    return max(sum(seconds[place] for part in parts for place in part) for parts in zip(*dealt))
+    return max(sum(costs[place] for part in parts for place in part) for parts in zip(*dealt, strict=True))
 
 
 def two_processes() -> dict:

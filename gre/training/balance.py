@@ -32,11 +32,12 @@ def balanced(accelerator: Accelerator, batches: list[list[Item]],
     items, rank = [item for batch in batches for item in batch], accelerator.process_index
     counts = accelerator.gather(torch.tensor([tokens(item) for item in items], device=accelerator.device)).tolist()
     dealt = deal(counts, [len(batch) for batch in batches], accelerator.num_processes)
-    first, n = rank * len(items), len(items)
-    sent = [[items[place - first] for batch in dealt for place in batch[to] if place // n == rank]
-            for to in range(accelerator.num_processes)]
-    arrived = [iter(each) for each in exchange(accelerator, sent)]
-    return [[next(arrived[place // n]) for place in batch[rank]] for batch in dealt]
+    first, n, made = rank * len(items), len(items), []
+    for batch in dealt:  # one exchange each: what travels is held several times meanwhile
+        sent = [[items[place - first] for place in part if place // n == rank] for part in batch]
+        arrived = [iter(each) for each in exchange(accelerator, sent)]
+        made.append([next(arrived[place // n]) for place in batch[rank]])
+    return made
 
 
 def deal(tokens: list[int], sizes: list[int], processes: int) -> list[list[list[int]]]:
