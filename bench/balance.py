@@ -36,7 +36,7 @@ from gre.training.passes import forwarded_tokens
 
 STEPS = {"W8": (8, [1, 1]), "W8_two_a_pass": (8, [2, 2]), "W64": (64, [1, 1]), "W64_two_a_pass": (64, [2, 2])}
 DRAWN = 300  # steps of each
-LARGE = replace(BASE, grid=(64, 80), groups=8)  # groups whose pictures take 24 MiB each as pixels
+LARGE = replace(BASE, grid=(64, 80), groups=8)  # groups whose pictures take 23 MiB each as pixels
 Dealt = list[list[list[int]]]  # [micro-batch][process] -> groups
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+from transformers import AutoConfig
 
 from eval import benchmarks, controls, endpoint, engines, predictions, shards
 from eval.benchmarks import BenchmarkConfig, BenchmarkRow
@@ -35,6 +36,7 @@ from gre.text.answers import parse_answer
 from gre.text.prompts import COT_INSTRUCTION
 
 PICTURES = ("own", "blank", "swapped")
+DTYPES = ("auto", "float32", "bfloat16")
 STAGES = (handoff.BASE, "stage1", "stage2", "stage3")
 
 
@@ -56,8 +58,8 @@ class Config:
     temperature: float = option(0.0, "of the samples; 0 is greedy")
     batch_size: int | None = option(None, "pictures answered at once; null: 64, with vLLM 512")
     shard: str = option("", "i/n, i from 0: answer this part of the rows, into a file beside out; empty: all rows")
-    max_new_tokens: int = option(512, "tokens of an answer; what is longer is cut and counts as unfinished")
-    dtype: str = option("float32", "weights while answering: float32 or bfloat16")
+    max_new_tokens: int = option(2048, "tokens of an answer; what is longer is cut and counts as unfinished")
+    dtype: str = option("auto", "weights while answering: float32, bfloat16, or auto: as they are on disk")
     min_pixels: int | None = option(None, "smallest picture of a plain model; a stage's is in its manifest")
     max_pixels: int | None = option(None, "largest picture of a plain model; a stage's is in its manifest")
     accept_parent: str = option("verified", "verified, or any: take an unfinished or altered checkpoint")
@@ -77,8 +79,8 @@ def run(config: Config) -> list[Prediction]:
     """
     if config.pictures not in PICTURES:
         raise UserError(f"pictures is {config.pictures!r}: write one of {', '.join(PICTURES)}")
-    if config.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"dtype is {config.dtype!r}: write float32 or bfloat16")
+    if config.dtype not in DTYPES:
+        raise UserError(f"dtype is {config.dtype!r}: write one of {', '.join(DTYPES)}")
     decoding = Decoding(config.max_new_tokens, config.samples, config.temperature, config.seed)
     engine = engines.choose(config.engine, config.endpoint.url)
     model = _at_endpoint(config) if engine == "endpoint" else _on_disk(config)
@@ -92,7 +94,7 @@ def run(config: Config) -> list[Prediction]:
     source = {
         "model": model.record, "data_sha256": handoff.file_hash(data), **asked,
         "pictures": config.pictures, "engine": engines.record(engine), "decoding": asdict(decoding),
-        "dtype": config.dtype, "pixel_budget": asdict(model.budget)}
+        "dtype": model.dtype, "pixel_budget": asdict(model.budget)}
     out = Path(config.out)
     if config.shard:
         mine, of = shards.parse(config.shard)
@@ -125,20 +127,30 @@ def run(config: Config) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Model:
-    """Who is asked. record: what the prediction file says of it; plain: without a manifest; folder: None where it is
-    not here."""
+    """Who is asked. record: what the prediction file says of it; plain: without a manifest; folder and dtype: None
+    where it is not here."""
 
     record: dict
     plain: bool
     budget: PixelBudget
     folder: Path | None
+    dtype: str | None
 
 
 def _on_disk(config: Config) -> Model:
     parent = handoff.verify_parent(config.model, STAGES, config.accept_parent)
     budget = handoff.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
     return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == handoff.BASE, budget,
-                 parent.model_dir)
+                 parent.model_dir, stored_dtype(parent.model_dir) if config.dtype == "auto" else config.dtype)
+
+
+def stored_dtype(folder: Path) -> str:
+    """float32 or bfloat16, as the folder's config.json says. Raises UserError for another type, or none."""
+    dtype = str(AutoConfig.from_pretrained(folder).dtype).removeprefix("torch.")
+    if dtype not in DTYPES[1:]:
+        raise UserError(f"the config.json in {folder} says {dtype} for the type of its weights: write dtype=float32 or "
+                        "dtype=bfloat16")
+    return dtype
 
 
 def _at_endpoint(config: Config) -> Model:
@@ -147,7 +159,7 @@ def _at_endpoint(config: Config) -> Model:
         raise UserError(f"how large may pictures be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
                         "decides the number")
     record = {"name": config.model, "endpoint": config.endpoint.url, "fields": config.endpoint.fields}
-    return Model(record, True, PixelBudget(config.min_pixels or 0, config.max_pixels), None)
+    return Model(record, True, PixelBudget(config.min_pixels or 0, config.max_pixels), None, None)
 
 
 def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, dict]:
@@ -208,8 +220,8 @@ def _answerer(model: Model, decoding: Decoding, engine: str, config: Config, bat
     if engine == "vllm":
         from eval.vllm_offline import by_vllm
 
-        return by_vllm(model.folder, model.budget, decoding, config.dtype, instructions)
-    return engines.by_transformers(model.folder, model.budget, decoding, config.dtype, batch_size)
+        return by_vllm(model.folder, model.budget, decoding, model.dtype, instructions)
+    return engines.by_transformers(model.folder, model.budget, decoding, model.dtype, batch_size)
 
 
 def _prediction(row: SeedRow, place: str, root: Path, samples: Sequence[Said]) -> tuple[Prediction, dict]:

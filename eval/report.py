@@ -36,7 +36,7 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "curves": "Thin: what was measured. Thick: its mean over the last tenth of the run.",
     "said": "Of one prompt of the first, the middle and the last step: the completion with the highest advantage and "
             "the one with the lowest.",
-    "profile": "Mean seconds of a step of RL. In the exchange several processes wait for the longest rollout and deal "
+    "profile": "Mean seconds of a step of RL. In the exchange several processes wait for the slowest and deal "
                "groups out evenly; passes are the reference's and the old policy's; the rest is pictures, logging and "
                "saving.",
     "map": "From each picture's place (dot) to the answer, along the globe. The coastlines are drawn by hand, for "

@@ -20,7 +20,7 @@ class Config:
     seed: int = option(0, "the run's seed; deals the swapped pictures, draws the bootstrap and the pictures shown")
     batch_size: int | None = option(None, "pictures answered at once; null: 64, with vLLM 512")
     max_new_tokens: int | None = option(None, "tokens of an answer; null: as in stage 3's rollouts")
-    dtype: str = option("float32", "weights while answering: float32 or bfloat16")
+    dtype: str = option("auto", "weights while answering: float32, bfloat16, or auto: as they are on disk")
 
 
 def plan(config: Config) -> dict[str, list[str]]:

@@ -28,6 +28,9 @@ REQUIRED: Any = "???"  # the default of a key the user must give: omegaconf's MI
 Plan = Callable[[Any], dict[str, list[str]]]
 
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
 class UserError(Exception):
     """Something the user can repair. The message says what, where and how; `main` prints it without a traceback."""
 
@@ -53,6 +56,11 @@ def option(default: Any, help: str) -> Any:
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def shipped(name: str) -> Path:
+    """A file that a config names: the caller's own, or else the one in this checkout, whose configs name it so."""
+    return Path(name) if Path(name).exists() else CHECKOUT / name if (CHECKOUT / name).exists() else Path(name)
 
 
 def options(config_class: type) -> list[Option]:

@@ -6,7 +6,8 @@
 # Prints a table, and writes it to FILE: attention kernels against SDPA, two GRPO steps of a model of random weights in
 # the largest published shape that fits, and vLLM; what is not installed is named and skipped. Exit status 1: something
 # failed, or there is no GPU. commit: what to write where the folder is no git checkout.
-# PYTHON=… checks with that interpreter as it is, not with .venv; torch, torchvision and transformers are enough.
+# PYTHON=… checks with that interpreter as it is, not with .venv; torch, torchvision, transformers and accelerate are
+# enough.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then bash "$root/environment.sh"; fi

@@ -11,7 +11,7 @@ from accelerate import Accelerator, PartialState
 from PIL import Image
 
 from gre.models import attention
-from gre.models.packing import Group
+from gre.models.packing import Group, Prompt
 from gre.tiny.model import build
 from gre.training import grpo, sft
 from gre.training.balance import balanced, exchange
@@ -42,6 +42,8 @@ def step(kind: str, folder: Path, per_pass: int) -> dict:
         dealt = balanced(accelerator, batches, tokens)
         for name, these in (("had", batches), ("forwarded", dealt)):
             found[name] = [[describe(item) for item in batch] for batch in these]
+        kept = {id(item) for batch in batches for item in batch}
+        assert all((prompt_of(item).image is None) != (id(item) in kept) for batch in dealt for item in batch)
         return dealt
 
     module.balanced = watched
@@ -55,6 +57,10 @@ def step(kind: str, folder: Path, per_pass: int) -> dict:
     module.balanced = balanced
     logged = next(log for log in trainer.state.log_history if "loss" in log)
     return {**found, "loss": logged["loss"], "grad_norm": logged["grad_norm"]}
+
+
+def prompt_of(item: tuple[str, Group] | grpo.Rolled) -> Prompt:
+    return item[1].prompt if isinstance(item, tuple) else item.prompt
 
 
 def described_pair(pair: tuple[str, Group]) -> list:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from bench import data, judge, measure, scaling, sft, step, step_sides, update
+from bench import balance, data, judge, measure, scaling, sft, step, step_sides, update
 from bench.sides import SIDES, Job, Plain, same
 from bench.stopwatch import PARTS, Stopwatch
 from bench.workload import Workload, packed_flops, padded_flops
@@ -73,6 +73,16 @@ def test_every_round_starts_from_the_same_weights_and_a_wrong_side_ends_it(monke
     monkeypatch.setattr(Plain, "backward", lambda *inputs: right(*inputs) + 2e-4)
     with pytest.raises(UserError, match="the loss of ours.*no ratio is given"):
         update.compare(config, "tiny")
+
+
+def test_what_a_deal_costs_by_hand():
+    """Two micro-batches on two processes: the slowest of each are 5 and 4; in sum the processes have 6 and 7."""
+    dealt, costs = [[[0], [1]], [[2], [3]]], [5.0, 3.0, 1.0, 4.0]
+    assert (balance.by_pass(dealt, costs), balance.by_step(dealt, costs)) == (9, 7)
+    alike = {"left_over_dealt": 1.0, "limit": 1.0}
+    assert balance.lasting([7, 7], [2.0, 2.0], 4, [1, 2]) == {"zero": alike, "ddp": alike}
+    unlike = balance.lasting([1, 9], [1.0, 9.0], 4, [2, 2])
+    assert all(1.1 < kind["left_over_dealt"] <= kind["limit"] for kind in unlike.values())
 
 
 def test_ratios_are_medians_of_pairs():

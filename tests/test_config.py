@@ -1,10 +1,11 @@
 """dataclass < YAML < key=value, and errors a person can act on."""
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from gre import config
-from gre.config import REQUIRED, ConfigError, UserError, option
+from gre.config import CHECKOUT, REQUIRED, ConfigError, UserError, option, shipped
 
 
 @dataclass
@@ -104,6 +105,16 @@ def test_dry_run_prints_what_would_be_read_and_written(capsys):
     text = capsys.readouterr().out
     assert stopped.value.code == 0 and "learning_rate: 1.0e-06" in text
     assert text.endswith("# reads:\n#   data.json\n# writes:\n#   out\n")
+
+
+def test_a_file_that_a_config_names_is_the_callers_or_the_checkouts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "configs/deepspeed/zero3.json"
+    assert shipped(name) == CHECKOUT / name and shipped(name).exists()
+    assert shipped("none.json") == Path("none.json") and shipped("/none.json") == Path("/none.json")
+    (tmp_path / "configs/deepspeed").mkdir(parents=True)
+    (tmp_path / name).write_text("{}")
+    assert shipped(name) == Path(name)
 
 
 def test_what_is_saved_loads_again(tmp_path):

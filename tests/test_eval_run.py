@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from transformers import AutoModelForImageTextToText
 
 from eval import judged, predict, predictions, report, results
 from eval.engines import Said
@@ -289,6 +291,22 @@ def test_controls_show_other_pictures(folder_of_model, data, tmp_path, monkeypat
 def test_predict_refuses_unknown_settings(folder_of_model, data, tmp_path, keys, message):
     with pytest.raises(UserError, match=message):
         predict.run(config(folder_of_model, data, tmp_path / "p.jsonl", **keys))
+
+
+def test_a_model_answers_in_the_type_its_weights_have_on_disk(folder_of_model, data, tmp_path):
+    """bfloat16 as it was saved, or float32 where that is asked for; the predictions' settings say which."""
+    folder = tmp_path / "low"
+    shutil.copytree(folder_of_model, folder)
+    AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    for keys, wanted in (({}, "bfloat16"), ({"dtype": "float32"}, "float32")):
+        predict.run(config(folder, data, tmp_path / f"{wanted}.jsonl", **keys))
+        assert json.loads((tmp_path / f"{wanted}.json").read_text())["dtype"] == wanted
+    predict.run(config(folder_of_model, data, tmp_path / "stored.jsonl"))
+    assert json.loads((tmp_path / "stored.json").read_text())["dtype"] == "float32"
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "dtype": "float16"}))
+    with pytest.raises(UserError, match="says float16 for the type of its weights: write dtype=float32 or"):
+        predict.run(config(folder, data, tmp_path / "half.jsonl"))
 
 
 def test_places_must_cover_every_picture(data, tmp_path):

@@ -73,6 +73,11 @@ def test_out_is_taken_and_a_dry_run_scores_nothing(stand_in):
     assert done.stdout == "-m|eval.predict|model=m|benchmark.name=GWS15k|out=p.jsonl|--dry-run|\n"
 
 
+def test_a_shard_is_predicted_and_left_for_the_last_command_to_join(stand_in):
+    done = run(stand_in, "scripts/eval/eval_gws15k.sh", "m", "out=p.jsonl", "shard=0/4")
+    assert done.stdout == "-m|eval.predict|model=m|benchmark.name=GWS15k|out=p.jsonl|shard=0/4|\n"
+
+
 def test_help_needs_no_model_and_a_run_does(stand_in):
     assert "--help" in run(stand_in, "scripts/eval/eval_gws15k.sh", "--help").stdout
     done = run(stand_in, "scripts/eval/eval_gws15k.sh")

@@ -87,10 +87,9 @@ def test_processes_share_the_photos_and_keep_pace(photos, tiny_vlm, monkeypatch)
     monkeypatch.setattr(validation, "quality", lambda text, finished, row: (int(row.id[-1]), 0.0))
     seen = []
     for process in range(2):
-        accelerator = SimpleNamespace(process_index=process, num_processes=2, device="cpu",
+        accelerator = SimpleNamespace(process_index=process, num_processes=2, device="cpu", autocast=torch.no_grad,
                                       reduce=lambda sums, reduction: seen.append(sums.tolist()) or sums)
-        trainer = SimpleNamespace(accelerator=accelerator, border=1, model=tiny_vlm[0],
-                                  compute_loss_context_manager=torch.no_grad)
+        trainer = SimpleNamespace(accelerator=accelerator, border=1, model=tiny_vlm[0])
         watcher = Validation(trainer, tiny_vlm[1], ValidationConfig(eval_every=1, max_new_tokens=2, batch_size=1),
                              photos)
         watcher.measure(tiny_vlm[0])

@@ -52,17 +52,18 @@ def job(name, per_process, *keys, kill=None):
 
 
 TWICE, UNTIED = "train.gradient_accumulation_steps=2", "model_name_or_path=untied"
+CHECKPOINTING = "model.gradient_checkpointing=true"  # what is recomputed is gathered twice; numbers stay
 LORA = ["model.lora.r=4", "model.lora.alpha=8"]
 JOBS = [
     job("zero3_stage3", 2, engine("zero3")),
     job("zero2_stage3", 2, engine("zero2")),
     job("zero3_offload_stage3", 2, engine("zero3_offload")),
-    job("zero3_stage2", 1, engine("zero3"), TWICE),
+    job("zero3_stage2", 1, engine("zero3"), TWICE, CHECKPOINTING),
     job("zero2_stage2", 1, engine("zero2"), TWICE),
     job("zero3_judge", 2, engine("zero3")),
     job("zero2_judge", 2, engine("zero2")),
     job("lora_judge", 2, engine("zero2"), *LORA),
-    job("zero3_untied_stage1", 2, engine("zero3"), UNTIED),
+    job("zero3_untied_stage1", 2, engine("zero3"), UNTIED, CHECKPOINTING),
     job("zero2_offload_stage1", 2, engine("zero2_offload")),
     job("bf16_stage1", 2, engine("zero3"), "train.bf16=true"),
     job("lora_untied_stage1", 2, engine("zero2"), UNTIED, *LORA),
@@ -204,6 +205,22 @@ def test_vllm_loads_what_is_handed_on(ran, name):
     answers = [engine(folder, budget, decoding, "float32", last)(*asked) for engine, last in (
         (by_vllm, asked[0]), (by_transformers, 1))]
     assert answers[0] == answers[1] and answers[0][0][0].text
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_positions_stay_exact_where_weights_are_bfloat16(vlm, tmp_path):  # noqa: F811
+    """Split by ZeRO-3 as it is built, in DeepSpeed's engine, and by a config that would round them: refused."""
+    for part in vlm:
+        part.save_pretrained(tmp_path / "base")
+    shipped = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
+    rounding = {name: value for name, value in shipped.items() if name != "data_types"}
+    (tmp_path / "rounding.json").write_text(json.dumps(rounding))
+    done = torchrun("zero_positions", tmp_path / "base", tmp_path, f"{ROOT}/configs/deepspeed/zero3.json",
+                    tmp_path / "rounding.json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("built: exact, in the engine: exact") == 2
+    assert done.stdout.count("refused: DeepSpeed would round the positions to the training type") == 2
 
 
 def test_a_split_model_is_made_whole_by_its_engine_only():

@@ -1,10 +1,11 @@
 """Shared-prefix attention: every completion sees its group's prompt and itself, the prompt is forwarded once.
 
 Registered with transformers under NAME; `install` selects it for the text model. Without a layout, in `generate` for
-instance, it is transformers' SDPA. On CUDA in half precision one call of a variable-length kernel serves a layer, and
-the vision tower's windows too. Elsewhere the vision tower keeps transformers' own, and the text model takes SDPA: on a
-CPU one call a prefix and a tail, without padding; on a GPU two calls a layer, whatever the number of groups: all
-prefixes, and all tails against [their prefix, themselves], padded to the longest.
+instance, it is transformers' SDPA, but for single tokens (`_decode`). On CUDA in half precision one call of a
+variable-length kernel serves a layer, and the vision tower's windows too. Without such a kernel both take SDPA; on a
+CPU the tower keeps transformers' own, and the text model makes one call a prefix and a tail, without padding; on a GPU
+two calls a layer, whatever the number of groups: all prefixes, and all tails against [their prefix, themselves], padded
+to the longest.
 """
 import torch
 from torch import Tensor

@@ -74,7 +74,9 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
     """The model of a folder with shared-prefix attention installed in its text part; whole on this rank, unless it is
     to be trained under ZeRO-3, which splits it over all of them.
 
-    Raises UserError when a weight is missing, unexpected or of another shape: a warning would let it train from noise.
+    Raises UserError when a weight is missing, unexpected or of another shape: a warning would let it train from noise;
+    and when positions are rounded: ZeRO-3 builds a model in the training type, its rotary frequencies too, and in
+    bfloat16 it would learn other positions than it is used with.
     """
     with nullcontext() if to_train else zero.put_away():
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -82,6 +84,9 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
     faults = {fault: sorted(map(str, names)) for fault, names in report.items() if names}
     if faults:
         raise UserError(f"{folder} does not hold the weights its config.json describes: {faults}")
+    if any(name.endswith("inv_freq") and buffer.dtype != torch.float32 for name, buffer in model.named_buffers()):
+        raise UserError('DeepSpeed would round the positions to the training type: write "data_types": '
+                        '{"keep_in_fp32_modules": ["inv_freq"]} into its config, as configs/deepspeed/zero3.json does')
     attention.install(model)
     return model
 

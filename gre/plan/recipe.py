@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gre.config import REQUIRED, UserError, load, option
+from gre.config import REQUIRED, UserError, load, option, shipped
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
 from gre.models.vlm import MAX_PIXELS, SIDE_PIXELS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job
@@ -150,7 +150,7 @@ def read_engine(train: TrainConfig, gpus: int, shape: Shape) -> Engine:
     """How DeepSpeed's config, or Trainer without one, holds the weights. Raises UserError for a missing file."""
     if train.deepspeed is None:
         return Engine(ranks=gpus, bf16=train.bf16)
-    path = Path(train.deepspeed)
+    path = shipped(train.deepspeed)
     try:
         zero = json.loads(path.read_text(encoding="utf-8"))["zero_optimization"]
     except FileNotFoundError:

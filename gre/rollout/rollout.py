@@ -17,8 +17,8 @@ class Completion:
 
 
 class Rollout(Protocol):
-    """engine, version: its name and release, for logs and manifests. exact: it samples with the very weights and
-    arithmetic that are trained, so that the loss needs no importance weights. banned (V,): words never drawn.
+    """engine, version: its name and release, for logs and manifests. exact: it samples with the very weights that are
+    trained, so that the loss takes no importance weights; rounding is not made up for. banned (V,): words never drawn.
     max_new_tokens: limit, end token included. batch_size: completions at a time."""
 
     engine: str

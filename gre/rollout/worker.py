@@ -32,7 +32,7 @@ class Served:
                 "additional_config": self.vllm_config.additional_config}
 
     def gre_load(self, folder: str) -> None:
-        """Load the weights of a folder that `gre.rollout.served` has written."""
+        """Load the weights of a folder that `gre.rollout.transfer` has written."""
         files = sorted(Path(folder).glob("*.safetensors"))
         if not files:
             raise FileNotFoundError(f"the server sees no weights in {folder}")

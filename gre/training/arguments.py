@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from gre.config import UserError, option
+from gre.config import UserError, option, shipped
 from gre.models.vlm import ModelConfig
 
 DDP_TIMEOUT_SECONDS = 4 * 3600  # a rank may wait for rollouts, a judge or a large file
@@ -49,7 +49,7 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     and when one process sees several GPUs.
     """
     if train.deepspeed:
-        check_deepspeed(Path(train.deepspeed))
+        check_deepspeed(shipped(train.deepspeed))
         if "WORLD_SIZE" not in os.environ:
             raise UserError("DeepSpeed needs a launcher, for one process too: start the stage with torchrun "
                             "--nproc_per_node 1, or set train.deepspeed=null")
@@ -63,7 +63,8 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         per_device_train_batch_size=train.per_device_batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps, num_train_epochs=train.num_train_epochs,
         max_steps=train.max_steps, warmup_steps=train.warmup_steps, lr_scheduler_type=train.lr_scheduler_type,
-        weight_decay=train.weight_decay, max_grad_norm=train.max_grad_norm, bf16=train.bf16, deepspeed=train.deepspeed,
+        weight_decay=train.weight_decay, max_grad_norm=train.max_grad_norm, bf16=train.bf16,
+        deepspeed=str(shipped(train.deepspeed)) if train.deepspeed else None,
         logging_steps=train.logging_steps, save_strategy="steps" if train.save_steps else "no",
         save_steps=train.save_steps or 500, save_total_limit=train.save_total_limit,
         dataloader_num_workers=train.dataloader_num_workers, report_to=train.report_to,

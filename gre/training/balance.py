@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor
 from torch.distributed import all_to_all_single
 
@@ -88,9 +89,12 @@ def exchange(accelerator: Accelerator, sent: list[list[Item]]) -> list[list[Item
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles of a tensor what it shows, not all of the storage that it may be a part of."""
+    """Pickles of a tensor what it shows, not all of the storage that it may be a part of, and of a prompt all but the
+    decoded photo: after the rollout only its pixels as the model reads them are needed."""
 
     def reducer_override(self, value):
+        if isinstance(value, Image.Image):
+            return type(None), ()
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
 
 

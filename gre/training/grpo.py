@@ -99,8 +99,6 @@ class GRPOTrainer(PackedTrainer):
     True as False ones.
     """
 
-    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
-
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: Rollout, tokenizer, reference, grpo: GRPOConfig,
                  samples: Path, on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, **kwargs):
@@ -109,7 +107,6 @@ class GRPOTrainer(PackedTrainer):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
         self.samples, self.on_rollout, self.labels, self.meter = Path(samples), on_rollout, labels, Meter()
-        self._step = None
         super().__init__(model=model, args=args, train_dataset=_Prompts(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
@@ -134,7 +131,7 @@ class GRPOTrainer(PackedTrainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return [], None
-        if self._step is None or self.state.global_step % self.grpo.num_iterations == 0:
+        if not self._step[0] or self.state.global_step % self.grpo.num_iterations == 0:
             self._step = self._answer(batches, device)
         return self._step
 
@@ -154,9 +151,9 @@ class GRPOTrainer(PackedTrainer):
                          importance=importance)
         if not (scores.log_probs.isfinite().all() & loss.isfinite()):
             bad = ~scores.log_probs.isfinite()
-            self._stop(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
-                       [batch], {batch.rolled[group].row.id for group in scores.group[bad].tolist()},
-                       log_probs=scores.log_probs)
+            self.halt(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
+                      [inputs], {batch.rolled[group].row.id for group in scores.group[bad].tolist()},
+                      log_probs=scores.log_probs)
         ratio = (scores.log_probs.detach() - old).exp()
         self.meter.add("ratio", ratio)
         self.meter.add("clipped", (ratio - 1).abs() > self.grpo.clip_epsilon)
@@ -166,27 +163,15 @@ class GRPOTrainer(PackedTrainer):
             self.meter.add("kl", kl(scores.log_probs.detach(), batch.reference))
         return loss * self.accelerator.num_processes
 
-    def _get_grad_norm(self, model, grad_norm=None):
-        """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
-        norm = super()._get_grad_norm(model, grad_norm)
-        if numerics.broken(norm):
-            self._stop(f"the norm of the gradient is {float(norm)}",
-                       [each["batch"] for passes in self._step[0] for each in passes])
-        return norm
-
     def log(self, logs, start_time=None):
         """Trainer's numbers and ours."""
         super().log({**logs, **self.meter.flush(self.accelerator)} if "loss" in logs else logs, start_time)
-
-    def floating_point_ops(self, inputs) -> int:
-        """Unknown to Trainer for packed rows: it counts `input_ids`."""
-        return 0
 
     def _answer(self, batches: list[dict], device) -> tuple[list[dict], Tensor]:
         """Rollout, rewards, advantages, old and reference log-probs of all prompts of a step."""
         rows = [row for batch in batches for row in batch["row"]]
         prompts = [prompt for batch in batches for prompt in batch["prompt"]]
-        with self.meter.clock("seconds/rollout"), self.compute_loss_context_manager():
+        with self.meter.clock("seconds/rollout"), self.accelerator.autocast():
             groups = self._generate(prompts, rows)
         rolled = [Rolled(self.rows[row], prompt, group, [self._text(one) for one in group])
                   for row, prompt, group in zip(rows, prompts, groups, strict=True)]
@@ -200,15 +185,15 @@ class GRPOTrainer(PackedTrainer):
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
         for each, values in zip(rolled, advantage, strict=True):
             each.advantages = values
+        with self.meter.clock("seconds/exchange"):  # the first meeting: with the wait for the slowest process
+            own = iter(rolled)
+            dealt = balanced(self.accelerator, [list(islice(own, len(batch["row"]))) for batch in batches],
+                             lambda each: forwarded_tokens(each.group))
         self._measure(groups, rewards, total)
         self._write_sample(rolled[0])
         if self.on_rollout is not None:
             self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
 
-        with self.meter.clock("seconds/exchange"):  # with the wait for the process whose rollout takes longest
-            own = iter(rolled)
-            dealt = balanced(self.accelerator, [list(islice(own, len(batch["row"]))) for batch in batches],
-                             lambda each: forwarded_tokens(each.group))
         with self.meter.clock("seconds/passes"):
             micro_batches = [[{"batch": self._pass([batch[i] for i in held], device)}
                               for held in self.cut([each.group for each in batch])] for batch in dealt]
@@ -227,8 +212,8 @@ class GRPOTrainer(PackedTrainer):
         for name in ("sampled", "old", "reference"):
             values = getattr(made, name)
             if values is not None and not values.isfinite().all():
-                self._stop(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
-                           [made])
+                self.halt(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
+                          [{"batch": made}])
         return made
 
     def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
@@ -240,9 +225,9 @@ class GRPOTrainer(PackedTrainer):
             numerics.stop(self.args, self.state.global_step + 1, str(error),
                           [numerics.fields(self.rows[row]) for row in rows], prompts)
 
-    def _stop(self, what: str, batches: list[PassBatch], culprits: Collection[str] = (),
-              **tensors: Tensor) -> NoReturn:
-        """End the run with these passes on disk; tensors: what else is known about them."""
+    def halt(self, what: str, passes: list[dict], culprits: Collection[str] = (), **tensors: Tensor) -> NoReturn:
+        """See `PackedTrainer`."""
+        batches = [each["batch"] for each in passes]
         for name in ("advantages", "sampled", "old", "reference"):
             if getattr(batches[0], name) is not None:
                 tensors[name] = torch.cat([getattr(batch, name) for batch in batches])
@@ -273,7 +258,7 @@ class GRPOTrainer(PackedTrainer):
     @torch.no_grad()
     def _log_probs(self, model, groups: list[Group]) -> Tensor:
         first = self.one_tower and any(group.prompt.features is None for group in groups)
-        with self.compute_loss_context_manager(), features.kept(model, groups) if first else nullcontext():
+        with self.accelerator.autocast(), features.kept(model, groups) if first else nullcontext():
             return score(model, groups, temperature=self.rollout.temperature, banned=self.rollout.banned).log_probs
 
     def _reference_log_probs(self, groups: list[Group]) -> Tensor | None:

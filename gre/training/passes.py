@@ -5,9 +5,10 @@ half empty. With a budget the groups of a micro-batch are packed into as few pas
 processes make as many passes as the one that needs most, since a forward pass under ZeRO-3 is a meeting of all. A
 micro-batch holds equally many groups on each, so that there is a group for every pass and none is empty.
 """
+from collections.abc import Collection
 from contextlib import nullcontext
 from itertools import count
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +16,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from gre.models.packing import Group
+from gre.training import numerics
 from gre.training.balance import spread
 from gre.training.resume import ResumableTrainer
 
@@ -25,9 +27,18 @@ class PackedTrainer(ResumableTrainer):
     tokens_per_pass: the budget; 0: a micro-batch is one pass.
     """
 
+    loss_is_scaled_for_ga = True  # compute_loss divides by a count over the whole step
+    # What `get_batch_samples` gave last: micro-batches, and that count.
+    _step: tuple[list[list[dict[str, Any]]], Tensor | None] = ([], None)
+
     def __init__(self, *args, tokens_per_pass: int = 0, **kwargs):
         super().__init__(*args, **kwargs)
         self.tokens_per_pass = tokens_per_pass
+
+    def halt(self, what: str, passes: list[dict[str, Any]], culprits: Collection[str] = (),
+             **tensors: Tensor) -> NoReturn:
+        """End the run with these passes on disk. culprits: ids of rows to be named; tensors: what else is known."""
+        raise NotImplementedError
 
     def cut(self, groups: list[Group]) -> list[list[int]]:
         """Which of a micro-batch's groups each of its passes holds, by their places; every process must call it."""
@@ -45,6 +56,18 @@ class PackedTrainer(ResumableTrainer):
             with nullcontext() if last else self._without_exchange(model):
                 losses.append(super().training_step(model, each, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    def floating_point_ops(self, inputs) -> int:
+        """Unknown to Trainer for packed rows: it counts `input_ids`."""
+        return 0
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if numerics.broken(norm):
+            self.halt(f"the norm of the gradient is {float(norm)}",
+                      [each for passes in self._step[0] for each in passes])
+        return norm
 
     def _without_exchange(self, model):
         """DeepSpeed needs to be told nothing but where a step ends."""

@@ -277,3 +277,6 @@ def _lock(folder: Path) -> None:
     except (BlockingIOError, PermissionError):
         raise UserError(f"{folder.parent} is being trained by another process: wait for it to end, or stop "
                         "it") from None
+    except OSError as error:
+        raise UserError(f"{folder / LOCK} cannot be locked ({error.strerror}): write output_dir on a file system with "
+                        "locks (Lustre: mounted with flock)") from error

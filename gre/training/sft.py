@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import torch
 from datasets import Dataset
 from PIL import Image
+from torch import Tensor
 from transformers import TrainingArguments
 
 from gre.config import UserError
@@ -25,11 +26,9 @@ class SFTTrainer(PackedTrainer):
     The mean is over the tokens of all micro-batches and ranks: neither accumulation nor ranks change the gradient.
     """
 
-    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
-
     def __init__(self, model, args: TrainingArguments, rows: Sequence[Any], encode: Callable[[Any], Group], **kwargs):
         check_weights(model, args)
-        self.rows, self._step = rows, []
+        self.rows = rows
         super().__init__(model=model, args=args, train_dataset=lazy_dataset(rows, encode), data_collator=collate,
                          **kwargs)
 
@@ -38,9 +37,10 @@ class SFTTrainer(PackedTrainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         tokens = sum(scored_tokens(group) for batch in batches for group in batch["groups"])
         pairs = [list(zip(batch["ids"], batch["groups"], strict=True)) for batch in batches]
-        self._step = [self._passes(batch) for batch in balanced(
-            self.accelerator, pairs, lambda pair: forwarded_tokens(pair[1]))]
-        return self._step, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
+        passes = [self._passes(batch) for batch in balanced(self.accelerator, pairs,
+                                                            lambda pair: forwarded_tokens(pair[1]))]
+        self._step = passes, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
+        return self._step
 
     def _passes(self, pairs: list[tuple[str, Group]]) -> list[dict]:
         return [{"ids": [pairs[i][0] for i in held], "groups": [pairs[i][1] for i in held]}
@@ -52,31 +52,18 @@ class SFTTrainer(PackedTrainer):
         loss = -scores.log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
         if not torch.isfinite(loss):
             bad = ~scores.log_probs.isfinite()
-            self._stop(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
-                       [inputs], {"log_probs": scores.log_probs},
-                       {inputs["ids"][group] for group in scores.group[bad].tolist()})
+            self.halt(f"the loss is {loss.item()}, and {bad.sum()} of {len(bad)} log-probabilities are not finite",
+                      [inputs], {inputs["ids"][group] for group in scores.group[bad].tolist()},
+                      log_probs=scores.log_probs)
         return loss
 
-    def _get_grad_norm(self, model, grad_norm=None):
-        """Trainer's, before the optimizer's step (DeepSpeed has made it by then); one that is not finite stops."""
-        norm = super()._get_grad_norm(model, grad_norm)
-        if numerics.broken(norm):
-            self._stop(f"the norm of the gradient is {float(norm)}", [each for batch in self._step for each in batch])
-        return norm
-
-    def _stop(self, what: str, passes: list[dict], tensors: dict[str, torch.Tensor] | None = None,
-              culprits: Collection[str] = ()) -> NoReturn:
-        """End the run with these passes on disk."""
+    def halt(self, what: str, passes: list[dict], culprits: Collection[str] = (), **tensors: Tensor) -> NoReturn:
+        """See `PackedTrainer`."""
         rows = {row.id: row for row in self.rows}
         pairs = [pair for each in passes for pair in zip(each["ids"], each["groups"], strict=True)]
         numerics.stop(self.args, self.state.global_step + 1, what,
                       [{**numerics.fields(rows[row_id]), "token_ids": group.completions[0]} for row_id, group in pairs],
                       [group.prompt for _, group in pairs], tensors, culprits)
-
-    def floating_point_ops(self, inputs) -> int:
-        """Unknown to Trainer for packed rows: it counts `input_ids`."""
-        return 0
-
 
 def lazy_dataset(rows: Sequence[Any], encode: Callable[[Any], Group]) -> Dataset:
     """A dataset whose pictures are decoded and encoded when a row is fetched."""

@@ -92,7 +92,7 @@ class Validation(TrainerCallback):
             batch = asked[start:start + self.config.batch_size]
             prompts = [encode_prompt(self.processor, self.rows[i].instruction, load_image(self.rows[i].image))
                        for i in batch]
-            with self.trainer.compute_loss_context_manager():
+            with self.trainer.accelerator.autocast():
                 answers = self.rollout.generate(model, prompts, 1, batch, seed=SLICE_SEED, step=0, greedy=True)
             for i, (answer,) in list(zip(batch, answers, strict=True))[:max(0, len(places) - start)]:
                 text = self.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)

@@ -3,7 +3,7 @@
 #
 #   bash scripts/cluster/submit.sh FOLDER [STAGE …] [-- sbatch option …]
 #
-#   bash scripts/cluster/submit.sh configs/gre7b -- --nodes=1 --gpus-per-node=8 --cpus-per-task=64 --time=24:00:00
+#   bash scripts/cluster/submit.sh configs/gre7b -- --nodes=1 --gpus-per-node=8 --cpus-per-task=64 --mem=0 --time=24:00:00
 #
 # FOLDER holds STAGE.yaml for every STAGE (all four unless named): stage1 → judge → stage2 → stage3. What your cluster
 # wants (partition, account, GPUs, time) goes behind --. Run it where the paths in the configs mean something: that

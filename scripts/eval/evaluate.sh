@@ -10,6 +10,7 @@ evaluate() {
     for argument in "$@"; do
         case $argument in
             --help | -h | --dry-run) scored=; keys+=("$argument") ;;
+            shard=*) scored=; keys+=("$argument") ;;  # the last command, without shard, joins the parts and scores them
             out=*) out=${argument#out=} ;;
             model=*) model=${argument#model=} ;;
             chain.*=*)

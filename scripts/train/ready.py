@@ -22,7 +22,7 @@ def check(stage: str, gpus: int, local: int, gpu_gib: float, argv: list[str]) ->
     module = importlib.import_module(f"stages.{stage}")
     settings = config.load(module.Config, argv)
     check_paths(module.plan(settings)["reads"], settings.data.path)
-    if settings.train.deepspeed and not Path(settings.train.deepspeed).is_file():
+    if settings.train.deepspeed and not config.shipped(settings.train.deepspeed).is_file():
         raise UserError(f"there is no DeepSpeed config {settings.train.deepspeed}: set train.deepspeed to a JSON file")
     if gpu_gib:
         check_memory(stage, gpus, local, gpu_gib, argv)
