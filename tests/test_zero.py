@@ -75,6 +75,7 @@ JOBS = [
     job("cut_stage1", 2, "train.tokens_per_pass=102"),
 ]
 KILLED = job("killed_stage3", 2, engine("zero3"))
+POSITIONS = ["positions", ["base", "out/positions", f"{ROOT}/configs/deepspeed/zero3.json", "rounding.json"]]
 
 
 def write_data(vlm, untied):  # noqa: F811
@@ -111,7 +112,10 @@ def ran(vlm, tmp_path_factory):  # noqa: F811
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("zero"))
         write_data(vlm, untied)
-        done = torchrun("zero_ranks", json.dumps(JOBS))
+        shipped = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
+        Path("rounding.json").write_text(json.dumps({k: value for k, value in shipped.items() if k != "data_types"}))
+        done = torchrun("zero_ranks", json.dumps([POSITIONS, *JOBS]))
+        Path("said.txt").write_text(done.stdout)
         assert done.returncode == 0, done.stderr[-5000:]
         assert "going on from out/lora_stopped_stage3/checkpoints/checkpoint-2" in done.stdout
         killed = torchrun("zero_ranks", json.dumps([[*KILLED[:2], [1, 3, "SIGKILL"]]]))
@@ -209,18 +213,11 @@ def test_vllm_loads_what_is_handed_on(ran, name):
 
 @pytest.mark.slow
 @needs_compiler
-def test_positions_stay_exact_where_weights_are_bfloat16(vlm, tmp_path):  # noqa: F811
-    """Split by ZeRO-3 as it is built, in DeepSpeed's engine, and by a config that would round them: refused."""
-    for part in vlm:
-        part.save_pretrained(tmp_path / "base")
-    shipped = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
-    rounding = {name: value for name, value in shipped.items() if name != "data_types"}
-    (tmp_path / "rounding.json").write_text(json.dumps(rounding))
-    done = torchrun("zero_positions", tmp_path / "base", tmp_path, f"{ROOT}/configs/deepspeed/zero3.json",
-                    tmp_path / "rounding.json")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("built: exact, in the engine: exact") == 2
-    assert done.stdout.count("refused: DeepSpeed would round the positions to the training type") == 2
+def test_positions_stay_exact_where_weights_are_bfloat16(ran):
+    """Split by ZeRO-3 as the model is built, in DeepSpeed's engine, and by a config that would round them: refused."""
+    said = (ran / "said.txt").read_text()
+    assert said.count("built: exact, in the engine: exact") == 2
+    assert said.count("refused: DeepSpeed would round the positions to the training type") == 2
 
 
 def test_a_split_model_is_made_whole_by_its_engine_only():

@@ -19,6 +19,7 @@ from gre.rollout.transformers import TransformersRollout
 from gre.training import rl
 from gre.training.stopping import STATUS
 from stages import stage2
+from tests import zero_positions
 from tests.two_ranks import leave
 
 RANK = os.environ.get("RANK", "0")
@@ -53,7 +54,9 @@ def recording(folder: Path, kill: list | None):
 
 
 def run(stage: str, keys: list[str], kill: list | None = None) -> None:
-    """Run a stage as its command does, in this process, to its end or until it is told to stop."""
+    """Run a stage as its command does, in this process, to its end or until it is told to stop; or zero_positions."""
+    if stage == "positions":
+        return zero_positions.run(*keys)
     module = importlib.import_module(f"stages.{stage}")
     config = load(module.Config, keys)
     own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate)
