@@ -53,7 +53,8 @@ class Noting(GRPOTrainer):
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        write(self.samples.parent / f"learned-{RANK}.jsonl", [self.state.global_step + 1, inputs["batch"].ids])
+        write(self.samples.parent / f"learned-{RANK}.jsonl", [
+            self.state.global_step + 1, [each.row.id for each in inputs["batch"].rolled]])
         return loss
 
 
