@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gre.rollout.rollout import Completion
+from tests.test_grpo import rows, trainer_of  # noqa: F401 rows is a fixture
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -84,3 +85,12 @@ def test_a_killed_rank_that_is_outlived_shows(tmp_path, monkeypatch):
     finally:
         left.kill()
         left.wait()
+
+
+def test_the_rows_of_every_pass_are_written_down(tiny_vlm, rows, tmp_path):  # noqa: F811
+    trainer = trainer_of(tiny_vlm, rows, tmp_path)
+    trainer.__class__ = zero_rank.Noting
+    trainer.train()
+    steps = [json.loads(line) for line in (tmp_path / "learned-0.jsonl").read_text().splitlines()]
+    assert [step for step, _ in steps] == [1, 1] and [len(ids) for _, ids in steps] == [2, 2]
+    assert sorted(name for _, ids in steps for name in ids) == [row.id for row in rows]
