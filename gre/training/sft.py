@@ -65,6 +65,7 @@ class SFTTrainer(PackedTrainer):
                       [{**numerics.fields(rows[row_id]), "token_ids": group.completions[0]} for row_id, group in pairs],
                       [group.prompt for _, group in pairs], tensors, culprits)
 
+
 def lazy_dataset(rows: Sequence[Any], encode: Callable[[Any], Group]) -> Dataset:
     """A dataset whose pictures are decoded and encoded when a row is fetched."""
 
