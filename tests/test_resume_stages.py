@@ -77,19 +77,21 @@ def test_killed_in_a_save_and_in_the_hand_over(data, monkeypatch, capsys, stage)
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_and_one_that_is_told_to_stop(data):
-    """kill -9, then SIGTERM, of real processes; the third comes to the end."""
+    """kill -9, then SIGTERM, of real processes that others prepare pictures for, sent to their group as torchrun does;
+    the third comes to the end."""
     keys = ["train.max_steps=40"]
     run("stage1", "whole/x", *keys)
-    command = [sys.executable, "-m", "stages.stage1", *COMMANDS["stage1"][1], "output_dir=killed/x", *keys]
+    command = [sys.executable, "-m", "stages.stage1", *COMMANDS["stage1"][1], "output_dir=killed/x", *keys,
+               "train.dataloader_num_workers=2"]
 
     def stopped(number, step):
         with open("log", "a") as log:
-            child = subprocess.Popen(command, stdout=log, stderr=log,
+            child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True,
                                      env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"})
         while not (done := checkpoints.in_order(Path("killed/x/checkpoints"))) or checkpoints.step_of(done[-1]) < step:
             assert child.poll() is None, Path("log").read_text()
             time.sleep(0.002)
-        child.send_signal(number)
+        os.killpg(child.pid, number)
         return child.wait()
 
     assert stopped(signal.SIGKILL, 6) == -signal.SIGKILL

@@ -186,6 +186,16 @@ def test_whole_models_are_handed_on(ran, name):
 
 @pytest.mark.slow
 @needs_compiler
+def test_only_those_who_must_hold_a_copy_of_the_model_to_save_it(ran):
+    """Under ZeRO-2 every process has all weights, and one writes them, in checkpoints and at the end."""
+    assert {name: len(list((ran / "out" / name).glob("gathered-*"))) for name in (
+        "zero3_stage3", "zero2_stage3", "zero2_judge", "cut_stage1")} == {
+        "zero3_stage3": 2, "zero2_stage3": 1, "zero2_judge": 1, "cut_stage1": 1}
+    assert (ran / "out/zero2_stage3/gathered-0").exists()
+
+
+@pytest.mark.slow
+@needs_compiler
 @pytest.mark.parametrize(("cut", "whole"), [("killed", "zero3"), ("lora_stopped", "lora")])
 def test_a_run_that_was_cut_goes_on_to_the_same_weights(ran, cut, whole):
     """One of two processes is killed before the third rollout, or told to stop in the second step: no row is lost, none

@@ -2,7 +2,8 @@
 
 Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not; stage 2's judge
 is asked about some of them, more on one process than on another. Every completion's tokens are written to
-OUTPUT/tokens-RANK.jsonl. kill: null, or [rank, call, signal], sent to that rank before its so manieth rollout.
+OUTPUT/tokens-RANK.jsonl, and OUTPUT/gathered-RANK says that it took part in gathering weights. kill: null, or [rank,
+call, signal], sent to that rank before its so manieth rollout.
 """
 import gc
 import importlib
@@ -12,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from gre.config import load
@@ -53,21 +55,32 @@ def recording(folder: Path, kill: list | None):
     return record
 
 
+def noting(folder: Path):
+    """An Accelerator.get_state_dict that leaves a file."""
+    gather = Accelerator.get_state_dict
+
+    def note(self, *args, **kwargs):
+        (folder / f"gathered-{RANK}").touch()
+        return gather(self, *args, **kwargs)
+    return note
+
+
 def run(stage: str, keys: list[str], kill: list | None = None) -> None:
     """Run a stage as its command does, in this process, to its end or until it is told to stop; or zero_positions."""
     if stage == "positions":
         return zero_positions.run(*keys)
     module = importlib.import_module(f"stages.{stage}")
     config = load(module.Config, keys)
-    own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate)
+    own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate, Accelerator.get_state_dict)
     rl.format_rewards, stage2.judge_rewards = lengths, judged
     TransformersRollout.generate = recording(Path(config.output_dir), kill)
+    Accelerator.get_state_dict = noting(Path(config.output_dir))
     try:
         module.run(config)
     except SystemExit as stopped:
         assert kill and stopped.code == STATUS
     finally:
-        rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate = own
+        rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate, Accelerator.get_state_dict = own
         gc.collect()
 
 

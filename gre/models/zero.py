@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from torch import nn
+from transformers import Trainer
 from transformers.integrations import deepspeed as integration
 
 
@@ -23,6 +24,11 @@ def put_away() -> Iterator[None]:
     finally:
         if config is not None:
             integration.set_hf_deepspeed_config(config)
+
+
+def meets_to_save(trainer: Trainer) -> bool:
+    """Whether this process has a part in gathering a trainer's weights: under ZeRO-3 all have, else the first alone."""
+    return integration.is_deepspeed_zero3_enabled() or trainer.is_world_process_zero()
 
 
 @contextmanager

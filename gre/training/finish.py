@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import Trainer
 
 from gre import handoff
-from gre.models import lora
+from gre.models import lora, zero
 
 
 def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
@@ -16,6 +16,8 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
     """
     if lora.adapted(trainer.model):
         lora.merge(trainer.model)
+    if not zero.meets_to_save(trainer):
+        return
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         folder, model = Path(output_dir) / "model", trainer.accelerator.unwrap_model(trainer.model)

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,9 +24,9 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from gre import handoff
 from gre.config import UserError, save
-from gre.models import lora
+from gre.models import lora, zero
 from gre.models.vlm import load_model
-from gre.training import checkpoints
+from gre.training import checkpoints, workers
 from gre.training.stopping import STATUS, StopSignal
 
 LOCK = "lock"
@@ -86,6 +87,17 @@ class ResumableTrainer(Trainer):
         self._checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         self._rng_is_due, self._started = resume_from_checkpoint is not None, time.perf_counter()
         return super().train(resume_from_checkpoint and str(resume_from_checkpoint), **kwargs)
+
+    def get_train_dataloader(self):
+        loader = super().get_train_dataloader()
+        loader.worker_init_fn = partial(workers.begin, loader.worker_init_fn)
+        return loader
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Trainer's, by those that have a part in it: below ZeRO-3 it copies the model in every process's memory, and
+        only the first one writes."""
+        if zero.meets_to_save(self):
+            super().save_model(output_dir, _internal_call)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The micro-batches of a step. In a resumed run the random numbers are restored right after the first ones are
