@@ -149,7 +149,7 @@ def train_ours(config: Config, photos: list[Path], folder: Path, cache_gib: floa
     rows = [SimpleNamespace(id=path.stem, image=path, instruction="Where is this?") for path in photos]
     steps = config.photos // config.prompts
     args = training_arguments(TrainConfig(max_steps=EPOCHS * steps, per_device_batch_size=config.prompts),
-                              folder / "stage3", 0)
+                              folder / "stage3", 0, on_cpu=True)
     load = picture_loader(processor, TrainingData(cache_gib=cache_gib), folder / "stage3")
     rollout = TransformersRollout.of(processor.tokenizer, model.config.text_config.vocab_size, NEW_TOKENS)
     with counted(processor) as counter:

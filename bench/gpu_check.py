@@ -2,8 +2,8 @@
 
     python bench/gpu_check.py [out=FILE] [commit=HASH]
 
-A kernel passes when its outputs and gradients in bfloat16 are at most twice as far from SDPA's in float32 as SDPA's own
-in bfloat16 are: flash-attn's own criterion.
+A kernel passes when its outputs in bfloat16 are at most twice, its gradients three times, as far from SDPA's in float32
+as SDPA's own in bfloat16 are: flash-attn's own criterion.
 """
 import datetime
 import importlib.util
@@ -54,10 +54,11 @@ def attention_rows(kernels: dict[str, varlen.Kernel | str], shape: Shape, device
     towards = torch.randn(1, tokens, shape.heads, width, generator=generator).to(device)
     exact, _ = _outcome(attention.padded, states, towards, layout, torch.float32, device)
     coarse, sdpa_seconds = _outcome(attention.padded, states, towards, layout, torch.bfloat16, device)
-    allowed = [2 * _distance(ours, reference) + 1e-5 for ours, reference in zip(coarse, exact, strict=True)]
+    own = [_distance(ours, reference) for ours, reference in zip(coarse, exact, strict=True)]
+    allowed = [times * distance + 1e-5 for times, distance in zip((2, 3, 3, 3), own, strict=True)]
     title = f"attention, heads of {width}:"
-    rows = [Row(f"{title} SDPA", "ok" if all(bound <= 2 * SDPA_BOUND for bound in allowed) else "FAILED",
-                f"bfloat16 from float32: {_shown([bound / 2 for bound in allowed])}; {1000 * sdpa_seconds:.1f} ms")]
+    rows = [Row(f"{title} SDPA", "ok" if all(distance <= SDPA_BOUND for distance in own) else "FAILED",
+                f"bfloat16 from float32: {_shown(own)}; {1000 * sdpa_seconds:.1f} ms")]
     for name, kernel in kernels.items():
         if isinstance(kernel, str):
             rows.append(Row(f"{title} {name}", "skipped", kernel))
@@ -156,11 +157,14 @@ def check(name: str) -> list[Row]:
                 kernels[provider] = find()
             except ImportError as error:
                 kernels[provider] = str(error)
+            if torch.cuda.get_device_capability() < varlen.OLDEST_GPU:
+                kernels[provider] = "this GPU is older than Ampere: training uses SDPA"
         layout = some_layout(300, [[512, 0, 700, 31], [1, 256, 256, 256]])
         vision = replace(THREE, hidden=THREE.vision_hidden, kv_heads=THREE.heads)  # heads as wide as its tower's
         return [row for shape in (THREE, vision) for row in attention_rows(kernels, shape, "cuda", layout)]
     if name == "grpo":
-        return grpo_rows(torch.cuda.mem_get_info()[0], SHAPES, _taken)
+        free = torch.cuda.mem_get_info()[0]
+        return grpo_rows(free, SHAPES, lambda: free - torch.cuda.mem_get_info()[0])  # torch keeps what it once took
     return vllm_rows()
 
 
@@ -189,7 +193,10 @@ def table(rows: list[Row], facts: dict[str, str]) -> str:
 def facts(revision: str | None, seconds: float) -> dict[str, str]:
     """Where and with what the table was made."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0]
+    try:
+        driver = subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0]
+    except FileNotFoundError:
+        driver = "not asked (no nvidia-smi)"
     gpu = torch.cuda.get_device_properties(0)
     return {"GPU": f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB, driver {driver}, CUDA {torch.version.cuda}",
             "date": f"{datetime.date.today()}, {seconds:.0f} s", "commit": revision or commit(),
@@ -243,12 +250,6 @@ def _distance(ours: Tensor, reference: Tensor) -> float:
 
 def _shown(distances: list[float]) -> str:
     return f"output {distances[0]:.1e}, gradients {max(distances[1:]):.1e}"
-
-
-def _taken() -> float:
-    """Bytes of the GPU that are in use, by CUDA's own count; torch keeps what it once took."""
-    free, total = torch.cuda.mem_get_info()
-    return total - free
 
 
 if __name__ == "__main__":

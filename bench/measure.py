@@ -1,4 +1,5 @@
 """Seconds of sides that take turns, memory of a side in a process of its own, and where a result came from."""
+import gc
 import json
 import os
 import shlex
@@ -17,6 +18,8 @@ from gre import config, provenance
 from gre.config import UserError
 
 TOLERANCE = 1e-4
+TOLERANCE_BF16 = 2e-2  # its numbers have 8 binary digits
+DEVICE = "cpu, or cuda: a published model's proportions, in bfloat16 once the sides agreed in float32"
 
 
 def clock(device: str, threads: int) -> Callable[[], float]:
@@ -28,13 +31,15 @@ def clock(device: str, threads: int) -> Callable[[], float]:
 
 def interleave(sides: dict[str, Callable[[], object]], rounds: int, now: Callable[[], float],
                between: Callable[[str], None] = lambda name: None,
-               after_round: Callable[[dict[str, object]], None] = lambda results: None) -> dict[str, list[float]]:
+               after_round: Callable[[dict[str, object]], None] = lambda results: None,
+               cold: int = 0) -> dict[str, list[float]]:
     """Seconds of every side in every round; a round begins with another side than the one before.
 
     between: called before a side's turn, with its name, and not timed. after_round: given what the sides returned.
+    cold: rounds before those, in which a GPU's kernels are built and its memory is taken; not in the seconds.
     """
     names, seconds = list(sides), {name: [] for name in sides}
-    for number in range(rounds):
+    for number in range(cold + rounds):
         results = {}
         for name in names[number % len(names):] + names[:number % len(names)]:
             between(name)
@@ -43,7 +48,27 @@ def interleave(sides: dict[str, Callable[[], object]], rounds: int, now: Callabl
             seconds[name].append(now() - start)
         after_round(results)
         print(f"round {number + 1}: " + ", ".join(f"{name} {seconds[name][-1]:.2f} s" for name in names), flush=True)
-    return seconds
+    return {name: values[cold:] for name, values in seconds.items()}
+
+
+def compared(device: str, rounds: int, compare: Callable[[bool, int], dict]) -> dict:
+    """compare(bf16, rounds) of a device: on CUDA in bfloat16, after a round in float32, where the sides must agree as
+    closely as on a CPU."""
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"device is {device}: write cpu or cuda")
+    if device == "cuda":
+        compare(False, 1)
+        release()
+    result = compare(device == "cuda", rounds)
+    release()
+    return result
+
+
+def release() -> None:
+    """Give memory back that nobody uses: trainers are in cycles, and torch keeps what it took of a GPU."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def ratio(peer: list[float], ours: list[float]) -> dict[str, float]:
@@ -52,10 +77,11 @@ def ratio(peer: list[float], ours: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(pairs), 3), "min": round(min(pairs), 3), "max": round(max(pairs), 3)}
 
 
-def check_equal(what: str, ours: float, peer: float, name: str) -> None:
+def check_equal(what: str, ours: float, peer: float, name: str, bf16: bool = False) -> None:
     """Raise UserError when two sides did not compute the same: a ratio of their seconds would mean nothing."""
-    if not abs(ours - peer) <= TOLERANCE:  # not "> TOLERANCE": NaN must stop too
-        raise UserError(f"{what} is {ours:.6f} on our side and {peer:.6f} by {name}, further apart than {TOLERANCE}: "
+    tolerance = TOLERANCE_BF16 if bf16 else TOLERANCE
+    if not abs(ours - peer) <= tolerance:  # not "> tolerance": NaN must stop too
+        raise UserError(f"{what} is {ours:.6f} on our side and {peer:.6f} by {name}, further apart than {tolerance}: "
                         "the sides do not compute the same, so no ratio is given")
 
 
@@ -93,12 +119,12 @@ class Peak:
 
 
 @cache
-def origin(module: str) -> dict[str, object]:
+def origin(module: str, device: str = "cpu") -> dict[str, object]:
     """The command, commit, versions and machine behind a result. Asked once: a result written over an older one makes
     the checkout differ from its commit."""
     return {"command": shlex.join(["python", "-m", module, *(text for text in sys.argv[1:])]),
             "commit": provenance.commit(), "versions": provenance.versions(), "threads": torch.get_num_threads(),
-            "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()}
+            "processor": torch.cuda.get_device_name() if device == "cuda" else _processor()}
 
 
 def write(path: str, results: dict) -> None:

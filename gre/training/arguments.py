@@ -42,8 +42,9 @@ class TrainConfig:
 
 
 def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
-                       gradient_checkpointing: bool = False) -> TrainingArguments:
-    """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`.
+                       gradient_checkpointing: bool = False, on_cpu: bool = False) -> TrainingArguments:
+    """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`. on_cpu: even where
+    there is a GPU.
 
     Raises UserError when the DeepSpeed config is missing or would save no weights or there is no launcher,
     and when one process sees several GPUs.
@@ -70,7 +71,7 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         dataloader_num_workers=train.dataloader_num_workers, report_to=train.report_to,
         gradient_checkpointing=gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,
-        use_cpu=not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
+        use_cpu=on_cpu or not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
         ddp_timeout=DDP_TIMEOUT_SECONDS, disable_tqdm=False)
     if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
         raise UserError(f"one process sees {arguments.n_gpu} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start "
