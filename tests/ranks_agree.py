@@ -1,19 +1,25 @@
-"""Run by torchrun on two processes (tests/test_ranks_agree.py): half of the groups on each, the
-numbers of all on both."""
+"""Run by torchrun on two processes (tests/test_ranks_agree.py): half of the groups or rows on each, the numbers of all
+on both."""
 import json
 import sys
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from PIL import Image
 
+from gre.data.records import JudgeRow
 from gre.geo.point import LatLon
+from gre.models.vlm import load_processor
+from gre.rollout.rollout import Completion
 from gre.training.curriculum import Curriculum, CurriculumConfig
 from gre.training.grpo import Answers
 from gre.training.meter import Meter
+from gre.training.verdict import Exam
 from gre.training.watch import Watch
 from stages import stage3
 from tests.test_sft import Row
+from tests.test_tiny_base import BASE
 from tests.two_ranks import leave
 
 
@@ -37,8 +43,33 @@ def numbers(mine: list[tuple[Answers, list[float]]]) -> dict:
     return {"watch": Watch({})(answers, p_true), "sums": list(vars(sums).values()), "theta_km": curriculum.theta_km}
 
 
+class Answering:
+    """A rollout that says of row 0 True, of row 1 False, of row 2 something else, and so on; asked: the rows."""
+
+    batch_size = 2
+
+    def __init__(self, tokenizer):
+        self.words, self.asked = [tokenizer(word).input_ids for word in ("True", "False", "Where")], []
+
+    def generate(self, model, prompts, num_generations, keys, **_) -> list[list[Completion]]:
+        self.asked.append(list(keys))
+        return [[Completion(torch.tensor(self.words[key % 3]), True, torch.zeros(1))] * num_generations for key in keys]
+
+
+def exam(folder: Path) -> dict:
+    """What an exam of five rows finds, and which rows this process asks about, call by call."""
+    processor = load_processor(BASE)
+    image = folder / f"photo-{PartialState().process_index}.png"
+    Image.new("RGB", (56, 56), (1, 2, 3)).save(image)
+    rows = [JudgeRow(f"judge:{i}", image, "", "a chain", f"{i}, 2", True, LatLon(0.0, 0.0)) for i in range(5)]
+    rollout = Answering(processor.tokenizer)
+    found = Exam(processor, rollout, rows, num_generations=2, seed=0).sit(None)
+    return {"found": {way: shares.tolist() for way, shares in found.items()}, "asked": rollout.asked}
+
+
 if __name__ == "__main__":
     state = PartialState(cpu=True)
     share = groups()[2 * state.process_index:2 * state.process_index + 2]
-    Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(numbers(share)))
+    said = {"numbers": numbers(share), "exam": exam(Path(sys.argv[1]))}
+    Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(said))
     leave()

@@ -19,6 +19,7 @@ from gre.models.vlm import encode_prompt
 from gre.rewards.format import format_reward
 from gre.rollout.transformers import TransformersRollout
 from gre.text.answers import parse_answer
+from gre.training.ranks import turns
 from gre.training.resume import ResumableTrainer
 
 SLICE_SEED = 0  # every run is asked about the same photos, whatever its seed
@@ -84,17 +85,15 @@ class Validation(TrainerCallback):
     def measure(self, model) -> dict[str, float]:
         """Means over all photos; processes share them, and make the same number of model calls."""
         accelerator = self.trainer.accelerator
-        places = list(range(accelerator.process_index, len(self.rows), accelerator.num_processes))
-        per_process = -(-len(self.rows) // accelerator.num_processes)
-        asked = places + [0] * (per_process - len(places))  # asked again to keep pace, and not counted
+        asked, own = turns(accelerator, len(self.rows))
         sums = torch.zeros(4, device=accelerator.device)
-        for start in range(0, per_process, self.config.batch_size):
+        for start in range(0, len(asked), self.config.batch_size):
             batch = asked[start:start + self.config.batch_size]
             prompts = [encode_prompt(self.processor, self.rows[i].instruction, load_image(self.rows[i].image))
                        for i in batch]
             with self.trainer.accelerator.autocast():
                 answers = self.rollout.generate(model, prompts, 1, batch, seed=SLICE_SEED, step=0, greedy=True)
-            for i, (answer,) in list(zip(batch, answers, strict=True))[:max(0, len(places) - start)]:
+            for i, (answer,) in list(zip(batch, answers, strict=True))[:max(0, own - start)]:
                 text = self.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
                 sums += torch.tensor([*quality(text, answer.finished, self.rows[i]), not answer.finished, 1.0],
                                      device=accelerator.device)

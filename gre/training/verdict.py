@@ -30,6 +30,7 @@ from gre.training.alarms import ring
 from gre.training.grpo import Answers
 from gre.training.meter import Meter
 from gre.training.pictures import Loader
+from gre.training.ranks import turns
 
 COLUMNS = {False: 0, True: 1, None: 2}
 MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longer judges but repeats one word
@@ -119,7 +120,8 @@ class Exam:
     seed: int
 
     def sit(self, model) -> dict[str, Tensor]:
-        """{"greedy": …, "sampled": …}: of each row the shares (n, 3) of answers False, True and unreadable."""
+        """{"greedy": …, "sampled": …}: of each row the shares (n, 3) of answers False, True and unreadable. Processes
+        share the rows, and each must call it."""
         return {"greedy": self._shares(model, 1, greedy=True), "sampled": self._shares(model, self.num_generations)}
 
     def check(self, parent: dict[str, Tensor], name: str) -> None:
@@ -140,18 +142,19 @@ class Exam:
         return found
 
     def _shares(self, model, num_generations: int, greedy: bool = False) -> Tensor:
+        asked, own = turns(PartialState(), len(self.rows))
         shares, tokenizer = torch.zeros(len(self.rows), 3), self.processor.tokenizer
         at_once = max(1, self.rollout.batch_size // num_generations)  # pictures in memory
-        for start in range(0, len(self.rows), at_once):
-            asked = list(range(len(self.rows)))[start:start + at_once]
-            prompts = [encode(self.processor, self.rows[i]) for i in asked]
-            groups = self.rollout.generate(model, prompts, num_generations, asked, seed=self.seed, step=0,
+        for start in range(0, len(asked), at_once):
+            batch = asked[start:start + at_once]
+            prompts = [encode(self.processor, self.rows[i]) for i in batch]
+            groups = self.rollout.generate(model, prompts, num_generations, batch, seed=self.seed, step=0,
                                            greedy=greedy)
-            for i, group in zip(asked, groups, strict=True):
+            for i, group in list(zip(batch, groups, strict=True))[:max(0, own - start)]:
                 for one in group:
                     text = tokenizer.decode(one.token_ids, skip_special_tokens=True)
                     shares[i, COLUMNS[read_verdict(text, one.finished)]] += 1 / num_generations
-        return shares
+        return gather(shares[None].to(PartialState().device)).sum(0).cpu()
 
     def _counts(self, shares: Tensor) -> Tensor:
         labels = torch.tensor([row.label for row in self.rows])
