@@ -78,7 +78,8 @@ def run3(*keys):
 def test_one_stage_hands_on_to_the_next(workplace):
     run2()
     assert {path.name for path in (workplace / "run/stage2").iterdir()} == {
-        "config.yaml", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "checkpoints", "model", "manifest.json"}
+        "config.yaml", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "checkpoints", "model", "manifest.json",
+        "made_of.json"}
     manifest = handoff.verify_parent("run/stage2", {"stage2"}).manifest
     assert manifest["parent"]["stage"] == "stage1" and manifest["metrics"]["judge"]["auc_on_policy"] == 0.8
     run3()
@@ -148,8 +149,8 @@ def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
     (workplace / "run/judge" / PHOTOS).unlink()
     with pytest.raises(UserError, match=r"\(no photos.json\).*judge.accept_seen_photos=true"):
         run2()
-    run2("judge.accept_seen_photos=true")
-    assert handoff.read_manifest(workplace / "run/stage2")["metrics"]["rows"] == 4
+    run2("judge.accept_seen_photos=true", "output_dir=run/all")
+    assert handoff.read_manifest(workplace / "run/all")["metrics"]["rows"] == 4
 
 
 def test_rollouts_are_watched_and_the_curriculum_steps_down(workplace, monkeypatch, capsys):

@@ -38,7 +38,7 @@ def test_stage1_trains_and_hands_on(workplace):
     run("model.freeze_vision=true", "train.bf16=true", "model.max_pixels=12544")
     folder = workplace / "run" / "stage1"
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "model",
-                                                        "manifest.json"}
+                                                        "manifest.json", "made_of.json"}
     parent = handoff.verify_parent("run/stage1", {"stage1"})
     assert parent.manifest["metrics"]["rows"] == 4 and parent.manifest["metrics"]["steps"] == 2
     assert parent.pixel_budget.max_pixels == 12544
@@ -49,6 +49,18 @@ def test_stage1_trains_and_hands_on(workplace):
     completions = sample(folder / "model")
     assert [len(row) for row in completions] == [3, 3]
     assert completions == sample(folder / "model")
+
+
+def test_a_finished_stage_is_not_trained_away(workplace, capsys):
+    run()
+    manifest = (workplace / "run/stage1/manifest.json").read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run("train.save_steps=1")  # changes no weight
+    assert ended.value.code == 0 and "finished: nothing is left to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"finished stage of other settings: seed \(0 there, 1 here\). Write another"):
+        run("seed=1")
+    assert (workplace / "run/stage1/manifest.json").read_text() == manifest
 
 
 def sample(model_dir):

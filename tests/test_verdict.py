@@ -190,14 +190,14 @@ def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
 
 
 def test_stage_3_starts_from_it(workplace):
-    run2("train.max_steps=1")
+    run2("train.max_steps=1", "output_dir=run/short")
     (workplace / "seed.jsonl").write_text("".join(json.dumps(
         {"image": f"imgs/{i}.png", "instructions": "Where?", "gt_lat": 48.9, "gt_lon": 2.3}) + "\n" for i in range(4)))
-    stage3.run(load(stage3.Config, ["output_dir=run/stage3", "model_name_or_path=run/stage2", "data.path=seed.jsonl",
+    stage3.run(load(stage3.Config, ["output_dir=run/stage3", "model_name_or_path=run/short", "data.path=seed.jsonl",
                                     "data.image_root=judge", "train.max_steps=1", "train.per_device_batch_size=2",
                                     "grpo.num_generations=2", "rollout.max_new_tokens=6"]))
     manifest = handoff.verify_parent("run/stage3", {"stage3"}).manifest
-    assert manifest["parent"]["sha256"] == handoff.verify_parent("run/stage2", {"stage2"}).sha256
+    assert manifest["parent"]["sha256"] == handoff.verify_parent("run/short", {"stage2"}).sha256
 
 
 def test_one_word_for_everything_rings_the_alarm(workplace, capsys):

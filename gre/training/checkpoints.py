@@ -98,13 +98,17 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 
 def _check_same_run(folder: Path, run: dict) -> None:
-    before = json.loads((folder / MARKER).read_text(encoding="utf-8"))["run"]
-    now = json.loads(json.dumps(run))
-    changed = [f"{key} ({_shown(before.get(key))} there, {_shown(now.get(key))} here)"
-               for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = changes(json.loads((folder / MARKER).read_text(encoding="utf-8"))["run"], run)
     if changed:
         raise UserError(f"{folder} belongs to a run with other settings: {', '.join(changed)}. Set them back to go on "
                         f"with it; or write another output_dir, or remove {folder.parent}, to start over")
+
+
+def changes(before: dict, run: dict) -> list[str]:
+    """What differs between what two runs are made of, as text."""
+    now = json.loads(json.dumps(run))
+    return [f"{key} ({_shown(before.get(key))} there, {_shown(now.get(key))} here)"
+            for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
 
 
 def _shown(value: Any) -> str:

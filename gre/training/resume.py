@@ -26,10 +26,12 @@ from gre import handoff
 from gre.config import UserError, save
 from gre.models import lora, zero
 from gre.models.vlm import load_model
+from gre.provenance import write_atomically
 from gre.training import checkpoints, workers
 from gre.training.stopping import STATUS, StopSignal
 
 LOCK = "lock"
+MADE_OF = "made_of.json"  # of a stage that was handed on: what its checkpoints said of the run
 MODEL_FILES = ("config.json", "generation_config.json", "adapter_config.json")
 
 
@@ -215,17 +217,36 @@ def begin(config: Any, args: TrainingArguments, parent: handoff.Parent, **made_o
     """Open the stage's folder and write its config. Every process must call it.
 
     config: with output_dir and data. made_of: sha256 of what else the weights come from, such as a judge.
-    Raises UserError when another process trains there, or a checkpoint there belongs to another run.
+    Raises UserError when another process trains there, or a checkpoint or a finished stage there belongs to another
+    run, and SystemExit(0) when this very run is finished: a stage that was handed on is never trained away.
     """
     folder = Path(config.output_dir)
     run = {**checkpoints.settings_of(config), "parent": parent.sha256, "data": handoff.file_hash(config.data.path),
            "processes": args.world_size, **made_of}
+    if finished(folder, run):
+        raise SystemExit(0)
     found: list[Path | None] = [None]
     if args.process_index == 0:
         _lock(folder / "checkpoints")
         found[0] = checkpoints.newest(folder / "checkpoints", run)
         save(config, handoff.begin(folder) / "config.yaml")
     return Run(folder, run, broadcast_object_list(found)[0])
+
+
+def finished(folder: Path, run: dict[str, Any]) -> bool:
+    """Whether the stage in `folder` was handed on by this very run, on however many processes. Raises UserError when it
+    was by another one."""
+    if not (folder / handoff.MANIFEST).exists() or not (folder / MADE_OF).exists():
+        return False
+    before = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
+    changed = checkpoints.changes({**before, "processes": 0}, {**run, "processes": 0})
+    if changed:
+        raise UserError(f"{folder} holds a finished stage of other settings: {', '.join(changed)}. Write another "
+                        "output_dir, or remove that folder to train it anew")
+    if PartialState().is_main_process:
+        print(f"{folder} holds this very stage, finished: nothing is left to do (remove the folder to train it anew)",
+              flush=True)
+    return True
 
 
 def train(trainer: ResumableTrainer, run: Run) -> None:
@@ -246,6 +267,7 @@ def end(run: Run, processor, best_step: int | None = None) -> None:
     that the next stage needs. Of the best one on validation, if there is one, the model stays, with its processor."""
     if not PartialState().is_main_process:
         return
+    write_atomically(run.folder / MADE_OF, json.dumps(run.made_of, indent=1) + "\n")
     for folder in checkpoints.in_order(run.folder / "checkpoints"):
         if checkpoints.step_of(folder) != best_step:
             checkpoints.remove(folder)
