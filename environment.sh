@@ -11,7 +11,7 @@
 # `cuda` looks at the driver first; CHECK_DRIVER=no installs under an older one (with NVIDIA's cuda-compat, say). Given
 # by name it also builds flash-attn, last (scripts/flash_attn.sh): the environment is ready before and works without.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd -P "$(dirname "${BASH_SOURCE[0]}")"  # -P: a checkout reached through a link is the same one
 
 if [ -L .venv ]; then  # linked from another checkout: used as it is, never changed
     [ -x .venv/bin/python ] && exit 0

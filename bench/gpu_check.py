@@ -8,7 +8,6 @@ as SDPA's own in bfloat16 are: flash-attn's own criterion.
 import datetime
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -123,15 +122,13 @@ def vllm_rows() -> list[Row]:
     """The tiny base in vLLM: it starts, and reads the prompt as the trainer does."""
     if importlib.util.find_spec("vllm") is None:
         return [Row("vLLM", "skipped", "not installed")]
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # it ends with this process
-
     from PIL import Image
-    from vllm import LLM, SamplingParams
 
     from gre.models.vlm import encode_prompt, load_processor
+    from gre.rollout.start import import_vllm
 
-    started = time.perf_counter()
-    llm = LLM(str(BASE), dtype="bfloat16", max_model_len=512, max_num_seqs=64, gpu_memory_utilization=0.3,
+    started, vllm = time.perf_counter(), import_vllm()
+    llm = vllm.LLM(str(BASE), dtype="bfloat16", max_model_len=512, max_num_seqs=64, gpu_memory_utilization=0.3,
               enforce_eager=True, limit_mm_per_prompt={"image": 1, "video": 0})
     up = time.perf_counter() - started
     processor, image = load_processor(BASE), Image.new("RGB", (112, 112), (90, 120, 200))
@@ -139,7 +136,7 @@ def vllm_rows() -> list[Row]:
     text = processor.apply_chat_template(turn, add_generation_prompt=True)
     request = {"prompt": text, "multi_modal_data": {"image": image}}
     started = time.perf_counter()
-    outputs = llm.generate([request] * 64, SamplingParams(temperature=1.0, max_tokens=64, ignore_eos=True, seed=0))
+    outputs = llm.generate([request] * 64, vllm.SamplingParams(temperature=1.0, max_tokens=64, ignore_eos=True, seed=0))
     seconds = time.perf_counter() - started
     same = outputs[0].prompt_token_ids == encode_prompt(processor, "Where is this?", image).input_ids.tolist()
     drawn = sum(len(output.outputs[0].token_ids) for output in outputs)

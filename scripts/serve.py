@@ -25,6 +25,7 @@ from stages import stage2
 
 ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1",       # the paths by which weights are loaded and caches reset
                "VLLM_USE_V2_MODEL_RUNNER": "0",   # the one that CPU and CUDA share, and banned.py is for
+               "VLLM_USE_FLASHINFER_SAMPLER": "0",  # it is compiled at the start, by an nvcc that many machines lack
                "VLLM_NO_USAGE_STATS": "1"}        # nothing is sent anywhere
 
 

@@ -11,4 +11,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/environment.sh"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}  # vLLM's own processes load files of ours by name
-exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/serve.py" "$@"
+exec env PYTHONSAFEPATH=1 PATH="$root/.venv/bin:$PATH" "$root/.venv/bin/python" "$root/scripts/serve.py" "$@"

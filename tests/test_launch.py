@@ -132,6 +132,16 @@ def test_gpus_without_a_driver_are_refused(house):
     assert result.returncode == 2 and "names 2 GPUs and nvidia-smi sees none" in result.stderr and called() == []
 
 
+def test_memory_is_that_of_the_gpus_that_are_shown(house, tmp_path):
+    """A card of 24 GiB beside a small one for the screen."""
+    gpus(tmp_path, 2)
+    stub = tmp_path / "bin/nvidia-smi"
+    stub.write_text(stub.read_text().replace("case $1 in", "case $1 in -i) [ $2 = 1 ] && echo 24576 ;;"))
+    Path("not_ready").touch()
+    start(house, "a.yaml", CUDA_VISIBLE_DEVICES="1")
+    assert called()[0].startswith(f"ready {house}/scripts/train/ready.py stage3 1 1 24.0 ")
+
+
 def test_nothing_starts_when_the_look_ahead_refuses(house, tmp_path):
     gpus(tmp_path, 2)
     Path("not_ready").touch()

@@ -1,6 +1,9 @@
 """DeepSpeed on two processes: the numbers of one, whole models handed on, and a killed run that goes on."""
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -249,14 +252,25 @@ def test_a_tied_weight_is_written_once(tiny_vlm, tmp_path):
     assert handoff.check_model(tmp_path / "model")
 
 
-def test_what_deepspeed_would_do_silently_is_refused(tmp_path, monkeypatch):
+@pytest.mark.slow
+@needs_compiler
+def test_one_process_needs_no_launcher(ran):
+    """As stage.sh starts the stage on one GPU."""
+    environment = {name: text for name, text in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    done = subprocess.run([sys.executable, "-m", "stages.stage1", *job("alone_stage1", 4, engine("zero2"))[1]],
+                          capture_output=True, text=True, env={**environment, "PYTHONPATH": str(ROOT),
+                                                               "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = alone(ran, "stage1")
+    assert steps(ran / "out/alone_stage1") == pytest.approx(steps(one), rel=1e-5, abs=1e-5)
+
+
+def test_what_deepspeed_would_do_silently_is_refused(tmp_path):
     def arguments(content):
         (tmp_path / "ds.json").write_text(content)
         training_arguments(TrainConfig(deepspeed=str(tmp_path / "ds.json")), tmp_path, seed=0)
 
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
     for content, message in (('{"zero_optimization": {"stage": 3}}', "no weights would be saved"),
-                             ('{"zero_optimization": {"stage": 2}}', "DeepSpeed needs a launcher"),
                              ("{}", "no DeepSpeed config with zero_optimization.stage"), ("[", "no DeepSpeed config")):
         with pytest.raises(UserError, match=message):
             arguments(content)

@@ -39,6 +39,7 @@ def import_vllm():
     """vLLM, which reads its settings from the environment when it is imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"        # the one that CPU and CUDA share, and banned.py is for
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # is compiled at the start, by an nvcc that many lack
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
     import vllm

@@ -1,7 +1,9 @@
 """The optimiser's settings and what becomes of them: transformers' TrainingArguments."""
 import json
 import os
+import socket
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -46,17 +48,18 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`. on_cpu: even where
     there is a GPU.
 
-    Raises UserError when the DeepSpeed config is missing or would save no weights or there is no launcher,
-    and when one process sees several GPUs.
+    Raises UserError when the DeepSpeed config is missing or would save no weights, and when one process sees several
+    GPUs.
     """
     if train.deepspeed:
         check_deepspeed(shipped(train.deepspeed))
         if "WORLD_SIZE" not in os.environ:
-            raise UserError("DeepSpeed needs a launcher, for one process too: start the stage with torchrun "
-                            "--nproc_per_node 1, or set train.deepspeed=null")
+            os.environ.update(alone())
     if train.save_total_limit < 1:
         raise UserError(f"train.save_total_limit is {train.save_total_limit}: keep at least one checkpoint; "
                         "train.save_steps=0 writes none")
+    if train.report_to == "wandb" and find_spec("wandb") is None:
+        raise UserError("train.report_to=wandb, and wandb is not installed: .venv/bin/python -m uv pip install wandb")
     if train.report_to == "tensorboard":
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(output_dir) / "tensorboard"))
     arguments = TrainingArguments(
@@ -81,6 +84,14 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
 
         init_distributed("gloo")  # accelerate does it on GPUs only; ZeRO-3, not told, would count one process
     return arguments
+
+
+def alone() -> dict[str, str]:
+    """What a launcher would tell the one process of a run, which DeepSpeed asks for."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def check_deepspeed(path: Path) -> None:

@@ -56,4 +56,4 @@ evaluate() {
 
 # The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a folder of his that is called
 # `eval` from hiding ours.
-in_environment() { PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$@"; }
+in_environment() { PYTHONSAFEPATH=1 PATH="$root/.venv/bin:$PATH" "$root/.venv/bin/python" "$@"; }

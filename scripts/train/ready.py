@@ -34,7 +34,8 @@ def check_paths(reads: list[str], data: str) -> None:
         if Path(path).exists() or path in PUBLISHED:
             continue
         if path == data or Path(path).suffix in (".json", ".jsonl"):
-            raise UserError(f"there is no data file {path}: put it there or set data.path")
+            key = "data.path" if path == data else "the key that names it (--help lists them)"
+            raise UserError(f"there is no data file {path}: put it there or set {key}")
         raise UserError(f"there is no model folder {path}: train that stage first or name another one "
                         f"(a finished stage holds {MANIFEST})")
 

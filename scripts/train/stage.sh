@@ -6,6 +6,7 @@
 # SIGTERM and SIGUSR1 reach every training process; they have STOP_SECONDS (600) to write a checkpoint.
 # CHECK_MEMORY=no starts what the planner says does not fit.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+export PATH="$root/.venv/bin:$PATH"  # DeepSpeed and vLLM look for ninja there when they compile
 
 # The environment's Python. The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a
 # folder of his that is called `eval` or `stages` from hiding ours.
@@ -98,10 +99,11 @@ starts the others"
 
 # One process looks before many start: each would print the same error.
 check_ready() {
-    local name=$1 gib=0
+    local name=$1 gib=0 shown=()
     shift
+    case ${CUDA_VISIBLE_DEVICES:-} in "" | MIG-*) ;; *) shown=(-i "$CUDA_VISIBLE_DEVICES") ;; esac
     if [ "$gpus" -gt 0 ] && [ "${CHECK_MEMORY:-yes}" != no ]; then
-        gib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | sort -n |
+        gib=$(nvidia-smi ${shown+"${shown[@]}"} --query-gpu=memory.total --format=csv,noheader,nounits | sort -n |
             awk 'NR == 1 { printf "%.1f", $1 / 1024 }')
     fi
     in_environment "$root/scripts/train/ready.py" "$name" "$((processes * nodes))" "$processes" "$gib" "$@"
