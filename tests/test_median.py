@@ -1,7 +1,7 @@
 """The geometric median on the sphere: worked by hand, at the poles and the date line, and its properties."""
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gre.geo.median import geometric_median
@@ -9,6 +9,8 @@ from gre.geo.point import LatLon, distance_km
 
 POINTS = st.builds(LatLon, st.floats(-89, 89), st.floats(-180, 180))
 NEAR = st.builds(LatLon, st.floats(-25, 25), st.floats(-25, 25))  # within a hemisphere: one minimum
+
+CROSS = [LatLon(0.0, 1.0), LatLon(0.0, -3.0), LatLon(2.0, 0.0), LatLon(-2.0, 0.0)]
 
 
 def total(point: LatLon, points: list[LatLon]) -> float:
@@ -59,6 +61,8 @@ def test_never_worse_than_any_of_its_points(points):
 
 @settings(max_examples=60)
 @given(st.lists(NEAR, min_size=3, max_size=9, unique=True), NEAR)
+@example([*CROSS, LatLon(1e-9, -3.0)], LatLon(0.0, 0.0))  # two answers 0.1 mm apart, and 1 cm
+@example([*CROSS, LatLon(1e-7, -3.0)], LatLon(0.0, 0.0))
 def test_no_other_place_is_nearer_to_all_within_a_hemisphere(points, other):
     assert total(geometric_median(points), points) <= total(other, points) * (1 + 1e-6) + 1e-6
 

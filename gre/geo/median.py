@@ -14,15 +14,16 @@ from gre.geo.nearest import unit_vectors
 from gre.geo.point import LatLon
 
 STEPS = 200
-SAME_RAD = 1e-12  # nearer is the same point
-DONE_RAD = 1e-9  # 6 mm
+SAME_RAD = 1e-9  # 6 mm; nearer is the same point
+DONE_RAD = 1e-12  # far below it: next to a point a step is as short as the way to it, and is no end
 
 
 def geometric_median(points: Sequence[LatLon]) -> LatLon:
     """The geometric median of (n,) points in degrees; of one or two points, or of antipodes, the first given.
 
     Started from the point whose distances to the others add up to the least, so that it is never worse than any of
-    them; points spread over more than a hemisphere may have several local minima, of which this is the one found.
+    them, and from the mean direction; points spread over more than a hemisphere may have several local minima, of which
+    this is the better one found.
     Raises ValueError without points, and for a point off the globe.
     """
     if not len(points):
@@ -32,23 +33,33 @@ def geometric_median(points: Sequence[LatLon]) -> LatLon:
     best_at = int(np.argmin(np.round(totals, 12)))  # equal but for rounding: the first
     if len(points) < 3:
         return LatLon.checked(*points[best_at])
-    best, least = vectors[best_at], totals[best_at]
-    estimate = best
+    best, least = _descended(vectors[best_at], vectors)
+    middle = vectors.sum(axis=0)
+    if np.linalg.norm(middle) > SAME_RAD:  # next to other points the way out of one is long, and from here it is not
+        found, total = _descended(middle / np.linalg.norm(middle), vectors)
+        if total < least * (1 - SAME_RAD):
+            best = found
+    if np.array_equal(best, vectors[best_at]):
+        return LatLon.checked(*points[best_at])  # the point as given, without rounding
+    return LatLon.checked(float(np.degrees(np.arcsin(np.clip(best[2], -1, 1)))),
+                          float(np.degrees(np.arctan2(best[1], best[0]))))
+
+
+def _descended(start: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, float]:
+    """Where the iteration comes to from a start (3,), and its total in radians."""
+    best, least = start, _distances(start, vectors).sum()
     for _ in range(STEPS):
-        step = _step(estimate, vectors)
+        step = _step(best, vectors)
         length = float(np.linalg.norm(step))
         if length < DONE_RAD:
             break
-        estimate = np.cos(length) * estimate + np.sin(length) * step / length
+        estimate = np.cos(length) * best + np.sin(length) * step / length
         estimate /= np.linalg.norm(estimate)
         total = _distances(estimate, vectors).sum()
         if total >= least:
             break  # at the limit of rounding, or uphill on the far side of the globe
         best, least = estimate, total
-    if best is vectors[best_at] or np.array_equal(best, vectors[best_at]):
-        return LatLon.checked(*points[best_at])  # the point as given, without rounding
-    return LatLon.checked(float(np.degrees(np.arcsin(np.clip(best[2], -1, 1)))),
-                          float(np.degrees(np.arctan2(best[1], best[0]))))
+    return best, least
 
 
 def _distances(vector: np.ndarray, vectors: np.ndarray) -> np.ndarray:
