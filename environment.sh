@@ -102,7 +102,8 @@ echo "$setup" > .venv/setup
 echo "environment.sh: installing the $setup set-up into .venv"
 started=$SECONDS
 .venv/bin/python -m pip install --quiet "uv==$uv_version"
-# Compiled now: where Python may not write (PYTHONDONTWRITEBYTECODE, a folder shared read-only) each start would compile anew.
+# Compiled now: where Python may not write (PYTHONDONTWRITEBYTECODE, a folder shared read-only) every process would
+# compile anew.
 .venv/bin/python -m uv pip install --python .venv/bin/python --compile-bytecode \
     --constraint "constraints/$setup.txt" --override constraints/override.txt --editable ".[$extras]"
 .venv/bin/python -c 'import torch, torchvision, transformers, gre' || {

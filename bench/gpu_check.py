@@ -122,6 +122,7 @@ def vllm_rows() -> list[Row]:
     """The tiny base in vLLM: it starts, and reads the prompt as the trainer does."""
     if importlib.util.find_spec("vllm") is None:
         return [Row("vLLM", "skipped", "not installed")]
+
     from PIL import Image
 
     from gre.models.vlm import encode_prompt, load_processor
@@ -129,7 +130,7 @@ def vllm_rows() -> list[Row]:
 
     started, vllm = time.perf_counter(), import_vllm()
     llm = vllm.LLM(str(BASE), dtype="bfloat16", max_model_len=512, max_num_seqs=64, gpu_memory_utilization=0.3,
-              enforce_eager=True, limit_mm_per_prompt={"image": 1, "video": 0})
+                   enforce_eager=True, limit_mm_per_prompt={"image": 1, "video": 0})
     up = time.perf_counter() - started
     processor, image = load_processor(BASE), Image.new("RGB", (112, 112), (90, 120, 200))
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where is this?"}]}]

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: no network, one thread, a random tiny model built once."""
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,6 +20,15 @@ def tiny_vlm():
     corpus = ["<think>The sign is French. latitude longitude True False</think><answer>48.86, 2.35</answer> " * 10] * 50
     model, processor = build(corpus, hidden=64, layers=2, vocabulary=400)
     return model.eval(), processor
+
+
+@pytest.fixture(scope="module")
+def plain_model(tmp_path_factory, tiny_vlm) -> Path:
+    """A folder of the tiny model, as a download would be."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in tiny_vlm:
+        part.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -15,22 +15,14 @@ from gre.config import UserError
 from tests.test_eval_run import PLACES, data  # noqa: F401 data is a fixture
 
 
-@pytest.fixture(scope="module")
-def folder_of_model(tmp_path_factory, tiny_vlm) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    for part in tiny_vlm:
-        part.save_pretrained(folder)
-    return folder
-
-
 def config(model: Path, data: Path, out: Path, **keys) -> predict.Config:
     return predict.Config(model=str(model), data=str(data / "test/test.jsonl"), out=str(out), max_new_tokens=4,
                           batch_size=4, places=str(data / "truth.jsonl"), max_pixels=56 * 56, **keys)
 
 
-def test_predict_answers_every_row_and_goes_on_where_it_stopped(folder_of_model, data, tmp_path):
+def test_predict_answers_every_row_and_goes_on_where_it_stopped(plain_model, data, tmp_path):
     out = tmp_path / "p" / "base.jsonl"
-    rows = predict.run(config(folder_of_model, data, out))
+    rows = predict.run(config(plain_model, data, out))
     assert [row.id for row in rows] == [f"test:{number}" for number in range(1, 7)]
     assert [row.place for row in rows] == [*PLACES, *PLACES]
     assert rows[0].image == "imgs/0.png" and (rows[0].gt_lat, rows[0].gt_lon) == (48.86, 2.35)
@@ -40,18 +32,18 @@ def test_predict_answers_every_row_and_goes_on_where_it_stopped(folder_of_model,
     kept = whole.splitlines(keepends=True)
     kept[0] = kept[0].replace('"text": "', '"text": "kept ')
     out.write_text("".join(kept[:2]) + kept[2][:20])
-    assert predict.run(config(folder_of_model, data, out))[0].text.startswith("kept ")
+    assert predict.run(config(plain_model, data, out))[0].text.startswith("kept ")
     assert out.read_text().splitlines(keepends=True)[1:] == whole.splitlines(keepends=True)[1:]
 
 
-def test_predict_does_not_mix_settings_in_one_file(folder_of_model, data, tmp_path):
+def test_predict_does_not_mix_settings_in_one_file(plain_model, data, tmp_path):
     out = tmp_path / "p.jsonl"
-    predict.run(config(folder_of_model, data, out))
+    predict.run(config(plain_model, data, out))
     with pytest.raises(UserError, match="predicted with another pictures"):
-        predict.run(config(folder_of_model, data, out, pictures="blank"))
+        predict.run(config(plain_model, data, out, pictures="blank"))
 
 
-def test_controls_show_other_pictures(folder_of_model, data, tmp_path, monkeypatch):
+def test_controls_show_other_pictures(plain_model, data, tmp_path, monkeypatch):
     shown = {}
 
     def answer(instructions, images, keys):
@@ -60,7 +52,7 @@ def test_controls_show_other_pictures(folder_of_model, data, tmp_path, monkeypat
 
     monkeypatch.setattr(predict, "_answerer", lambda *_: answer)
     for pictures in predict.PICTURES:
-        predict.run(config(folder_of_model, data, tmp_path / f"{pictures}.jsonl", pictures=pictures))
+        predict.run(config(plain_model, data, tmp_path / f"{pictures}.jsonl", pictures=pictures))
     own = [(40 * number, 0, 90) for number in range(6)]
     assert shown["own"] == own and shown["blank"] == [(128, 128, 128)] * 6
     assert sorted(shown["swapped"]) == own
@@ -69,20 +61,20 @@ def test_controls_show_other_pictures(folder_of_model, data, tmp_path, monkeypat
 
 @pytest.mark.parametrize("keys, message", [
     ({"pictures": "none"}, "own, blank, swapped"), ({"dtype": "int8"}, "bfloat16")])
-def test_predict_refuses_unknown_settings(folder_of_model, data, tmp_path, keys, message):
+def test_predict_refuses_unknown_settings(plain_model, data, tmp_path, keys, message):
     with pytest.raises(UserError, match=message):
-        predict.run(config(folder_of_model, data, tmp_path / "p.jsonl", **keys))
+        predict.run(config(plain_model, data, tmp_path / "p.jsonl", **keys))
 
 
-def test_a_model_answers_in_the_type_its_weights_have_on_disk(folder_of_model, data, tmp_path):
+def test_a_model_answers_in_the_type_its_weights_have_on_disk(plain_model, data, tmp_path):
     """bfloat16 as it was saved, or float32 where that is asked for; the predictions' settings say which."""
     folder = tmp_path / "low"
-    shutil.copytree(folder_of_model, folder)
+    shutil.copytree(plain_model, folder)
     AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
     for keys, wanted in (({}, "bfloat16"), ({"dtype": "float32"}, "float32")):
         predict.run(config(folder, data, tmp_path / f"{wanted}.jsonl", **keys))
         assert json.loads((tmp_path / f"{wanted}.json").read_text())["dtype"] == wanted
-    predict.run(config(folder_of_model, data, tmp_path / "stored.jsonl"))
+    predict.run(config(plain_model, data, tmp_path / "stored.jsonl"))
     assert json.loads((tmp_path / "stored.json").read_text())["dtype"] == "float32"
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "dtype": "float16"}))
@@ -107,12 +99,12 @@ def company(*_):
 
 
 @pytest.mark.parametrize("answerer", [None, company], ids=["model", "company"])
-def test_resume_and_shards_write_what_one_run_writes(folder_of_model, data, tmp_path, monkeypatch, answerer):
+def test_resume_and_shards_write_what_one_run_writes(plain_model, data, tmp_path, monkeypatch, answerer):
     if answerer:
         monkeypatch.setattr(predict, "_answerer", answerer)
 
     def run(name: str, **keys) -> Path:
-        predict.run(replace(config(folder_of_model, data, tmp_path / f"{name}.jsonl"), batch_size=4, **keys))
+        predict.run(replace(config(plain_model, data, tmp_path / f"{name}.jsonl"), batch_size=4, **keys))
         return tmp_path / f"{name}.jsonl"
 
     one = run("one").read_bytes()
@@ -143,9 +135,9 @@ def test_resume_and_shards_write_what_one_run_writes(folder_of_model, data, tmp_
     (lambda folder: (folder / "p.0of3.jsonl").write_text(""), "shared out in more than one way"),
     (lambda folder: (folder / "p.0of2.json").write_text("{}"), "p.0of2.jsonl was predicted with another model"),
 ])
-def test_shards_that_make_no_whole_are_not_joined(folder_of_model, data, tmp_path, monkeypatch, break_it, message):
+def test_shards_that_make_no_whole_are_not_joined(plain_model, data, tmp_path, monkeypatch, break_it, message):
     monkeypatch.setattr(predict, "_answerer", company)
-    settings = config(folder_of_model, data, tmp_path / "p.jsonl")
+    settings = config(plain_model, data, tmp_path / "p.jsonl")
     for mine in (0, 1):
         predict.run(replace(settings, shard=f"{mine}/2"))
     break_it(tmp_path)
@@ -155,14 +147,14 @@ def test_shards_that_make_no_whole_are_not_joined(folder_of_model, data, tmp_pat
 
 
 @pytest.mark.parametrize("shard", ["2/2", "1", "a/b", "-1/2", "0/0"])
-def test_a_shard_is_one_of_n(folder_of_model, data, tmp_path, shard):
+def test_a_shard_is_one_of_n(plain_model, data, tmp_path, shard):
     with pytest.raises(UserError, match="write i/n with i from 0"):
-        predict.run(config(folder_of_model, data, tmp_path / "p.jsonl", shard=shard))
+        predict.run(config(plain_model, data, tmp_path / "p.jsonl", shard=shard))
 
 
-def test_shards_of_different_batch_sizes_do_not_mix(folder_of_model, data, tmp_path, monkeypatch):
+def test_shards_of_different_batch_sizes_do_not_mix(plain_model, data, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "_answerer", company)
-    settings = config(folder_of_model, data, tmp_path / "p.jsonl", shard="0/2")
+    settings = config(plain_model, data, tmp_path / "p.jsonl", shard="0/2")
     predict.run(settings)
     with pytest.raises(UserError, match="predicted with another batch_size"):
         predict.run(replace(settings, batch_size=2))

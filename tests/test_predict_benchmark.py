@@ -11,14 +11,6 @@ from gre.config import UserError
 
 
 @pytest.fixture(scope="module")
-def plain_model(tmp_path_factory, tiny_vlm) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    for part in tiny_vlm:
-        part.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def bench(tmp_path_factory) -> Path:
     """Three photos in upstream's tree, with authors and countries."""
     folder = tmp_path_factory.mktemp("bench")

@@ -63,9 +63,10 @@ def test_a_signal_to_the_group_is_noted_and_pictures_go_on_coming():
     assert stock.returncode != 0 and "RuntimeError: DataLoader worker" in stock.stderr
 
 
-def test_they_are_seeded_as_trainer_seeds_them_and_leave_the_group(monkeypatch):
-    called, seeded = [], []
-    monkeypatch.setattr(os, "setsid", lambda: called.append("setsid"))
-    monkeypatch.setattr(workers.ForkingPickler, "register", lambda kind, how: called.append(kind))
-    workers.begin(seeded.append, 3)
-    assert called == ["setsid", torch.Tensor] and seeded == [3]
+def test_they_are_seeded_as_trainer_seeds_them_and_leave_the_group(tmp_path):
+    def seed(worker_id: int) -> None:
+        (tmp_path / str(worker_id)).write_text(str(os.getpgrp()))
+
+    loaded(partial(workers.begin, seed))
+    groups = {(tmp_path / str(worker_id)).read_text() for worker_id in range(2)} | {str(os.getpgrp())}
+    assert len(groups) == 3  # each has its own

@@ -26,7 +26,7 @@ def put_away() -> Iterator[None]:
             integration.set_hf_deepspeed_config(config)
 
 
-def meets_to_save(trainer: Trainer) -> bool:
+def takes_part_in_saving(trainer: Trainer) -> bool:
     """Whether this process has a part in gathering a trainer's weights: under ZeRO-3 all have, else the first alone."""
     return integration.is_deepspeed_zero3_enabled() or trainer.is_world_process_zero()
 

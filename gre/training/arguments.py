@@ -48,13 +48,13 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     """TrainingArguments for a run in `output_dir`, whose checkpoints go to `output_dir/checkpoints`. on_cpu: even where
     there is a GPU.
 
-    Raises UserError when the DeepSpeed config is missing or would save no weights, and when one process sees several
-    GPUs.
+    Raises UserError when the DeepSpeed config is missing or would save no weights, when one process sees several GPUs,
+    and when wandb is asked for and not installed.
     """
     if train.deepspeed:
         check_deepspeed(shipped(train.deepspeed))
         if "WORLD_SIZE" not in os.environ:
-            os.environ.update(alone())
+            os.environ.update(launcher_environment())
     if train.save_total_limit < 1:
         raise UserError(f"train.save_total_limit is {train.save_total_limit}: keep at least one checkpoint; "
                         "train.save_steps=0 writes none")
@@ -86,7 +86,7 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     return arguments
 
 
-def alone() -> dict[str, str]:
+def launcher_environment() -> dict[str, str]:
     """What a launcher would tell the one process of a run, which DeepSpeed asks for."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

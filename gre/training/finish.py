@@ -16,7 +16,7 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
     """
     if lora.adapted(trainer.model):
         lora.merge(trainer.model)
-    if not zero.meets_to_save(trainer):
+    if not zero.takes_part_in_saving(trainer):
         return
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():

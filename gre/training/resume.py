@@ -98,7 +98,7 @@ class ResumableTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Trainer's, by those that have a part in it: below ZeRO-3 it copies the model in every process's memory, and
         only the first one writes."""
-        if zero.meets_to_save(self):
+        if zero.takes_part_in_saving(self):
             super().save_model(output_dir, _internal_call)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):

@@ -85,15 +85,13 @@ class Validation(TrainerCallback):
     def measure(self, model) -> dict[str, float]:
         """Means over all photos; processes share them, and make the same number of model calls."""
         accelerator = self.trainer.accelerator
-        asked, own = turns(accelerator, len(self.rows))
         sums = torch.zeros(4, device=accelerator.device)
-        for start in range(0, len(asked), self.config.batch_size):
-            batch = asked[start:start + self.config.batch_size]
+        for batch, counted in turns(accelerator, len(self.rows), self.config.batch_size):
             prompts = [encode_prompt(self.processor, self.rows[i].instruction, load_image(self.rows[i].image))
                        for i in batch]
             with self.trainer.accelerator.autocast():
                 answers = self.rollout.generate(model, prompts, 1, batch, seed=SLICE_SEED, step=0, greedy=True)
-            for i, (answer,) in list(zip(batch, answers, strict=True))[:max(0, own - start)]:
+            for i, (answer,) in list(zip(batch, answers, strict=True))[:counted]:
                 text = self.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
                 sums += torch.tensor([*quality(text, answer.finished, self.rows[i]), not answer.finished, 1.0],
                                      device=accelerator.device)

@@ -142,15 +142,13 @@ class Exam:
         return found
 
     def _shares(self, model, num_generations: int, greedy: bool = False) -> Tensor:
-        asked, own = turns(PartialState(), len(self.rows))
         shares, tokenizer = torch.zeros(len(self.rows), 3), self.processor.tokenizer
         at_once = max(1, self.rollout.batch_size // num_generations)  # pictures in memory
-        for start in range(0, len(asked), at_once):
-            batch = asked[start:start + at_once]
+        for batch, counted in turns(PartialState(), len(self.rows), at_once):
             prompts = [encode(self.processor, self.rows[i]) for i in batch]
             groups = self.rollout.generate(model, prompts, num_generations, batch, seed=self.seed, step=0,
                                            greedy=greedy)
-            for i, group in list(zip(batch, groups, strict=True))[:max(0, own - start)]:
+            for i, group in list(zip(batch, groups, strict=True))[:counted]:
                 for one in group:
                     text = tokenizer.decode(one.token_ids, skip_special_tokens=True)
                     shares[i, COLUMNS[read_verdict(text, one.finished)]] += 1 / num_generations
