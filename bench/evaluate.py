@@ -25,7 +25,7 @@ from eval import engines
 from eval.endpoint import EndpointConfig, by_endpoint
 from eval.engines import Answer, Decoding
 from eval.vllm_offline import by_vllm
-from gre import handoff, provenance
+from gre import manifest, provenance
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, read_seed
@@ -51,7 +51,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Measure, print and write the table. Raises RuntimeError when the server does not come up."""
-    parent = handoff.verify_parent(config.model, ("base", "stage1", "stage2", "stage3"))
+    parent = manifest.verify_parent(config.model, ("base", "stage1", "stage2", "stage3"))
     rows = read_seed(DataConfig(path=config.data))[:config.rows]
     asked = [row.instruction for row in rows], [load_image(row.image) for row in rows], list(range(len(rows)))
     decoding = Decoding(config.max_new_tokens, 1, 0.0, 0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gre import handoff, provenance
+from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import CoTRow, DataConfig, SeedRow, read_seed, write_cot
 from gre.geo.point import distance_km
@@ -46,7 +46,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Sample, choose, write. Raises UserError for samples made otherwise and when no photo gives a row."""
-    parent = handoff.verify_parent(config.model, {"stage1", "stage2", "stage3"}, config.accept_parent)
+    parent = manifest.verify_parent(config.model, {"stage1", "stage2", "stage3"}, config.accept_parent)
     rows = read_seed(config.data)
     if config.num_photos is not None and config.num_photos > len(rows):
         raise UserError(f"num_photos={config.num_photos} and {config.data.path} has {len(rows)} rows: ask for fewer")
@@ -89,7 +89,7 @@ def read_samples(samples: Path) -> dict[str, list[tuple[str, bool]]]:
     return {line["id"]: [tuple(pair) for pair in line["completions"]] for line in lines}
 
 
-def sample(config: Config, parent: handoff.Parent, rows: Mapping[int, SeedRow],
+def sample(config: Config, parent: manifest.Parent, rows: Mapping[int, SeedRow],
            samples: Path) -> dict[str, list[tuple[str, bool]]]:
     """Completions of the rows, given by their place in the data file: those in `samples` and, added to it, the rest.
 
@@ -97,7 +97,7 @@ def sample(config: Config, parent: handoff.Parent, rows: Mapping[int, SeedRow],
     would have.
     """
     said = read_samples(samples)
-    budget = handoff.child_budget(parent, None, None, config.accept_parent)
+    budget = manifest.child_budget(parent, None, None, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     model = load_model(parent.model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
     rollout = make_rollout(config.rollout, parent, processor, config.max_length, torch.float32, samples.parent)

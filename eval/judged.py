@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from eval.predictions import Prediction
-from gre import handoff
+from gre import manifest, provenance
 from gre.models import vlm
 from gre.models.judge import Judge, completion_text
 from gre.training.judging import ask
@@ -24,13 +24,13 @@ def write(folder: Path, answers: Mapping[str, Sequence[Prediction]], pictures: P
 
     pictures: the folder the rows' images are relative to. Raises UserError for an unfinished or altered judge.
     """
-    parent = handoff.verify_parent(folder / "judge", {"judge"})
+    parent = manifest.verify_parent(folder / "judge", {"judge"})
     budget = parent.pixel_budget
     processor = vlm.load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     judge = Judge(vlm.load_model(parent.model_dir).to(device).eval(), processor)
     values = rewards(judge, answers, pictures)
-    handoff.write_atomically(folder / "predictions" / "judge_rewards.json", json.dumps(values, indent=1) + "\n")
+    provenance.write_atomically(folder / "predictions" / "judge_rewards.json", json.dumps(values, indent=1) + "\n")
 
 
 def rewards(judge: Judge, answers: Mapping[str, Sequence[Prediction]], pictures: Path) -> dict[str, dict[str, float]]:

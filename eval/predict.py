@@ -25,7 +25,7 @@ from eval.benchmarks import BenchmarkConfig, BenchmarkRow
 from eval.endpoint import EndpointConfig
 from eval.engines import Answer, Decoding, Said
 from eval.predictions import Prediction
-from gre import handoff
+from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, SeedRow, read_seed
@@ -37,7 +37,7 @@ from gre.text.prompts import COT_INSTRUCTION
 
 PICTURES = ("own", "blank", "swapped")
 DTYPES = ("auto", "float32", "bfloat16")
-STAGES = (handoff.BASE, "stage1", "stage2", "stage3")
+STAGES = (manifest.BASE, "stage1", "stage2", "stage3")
 
 
 @dataclass
@@ -92,7 +92,7 @@ def run(config: Config) -> list[Prediction]:
     batch_size = config.batch_size or engines.BATCH[engine]
     batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     source = {
-        "model": model.record, "data_sha256": handoff.file_hash(data), **asked,
+        "model": model.record, "data_sha256": provenance.file_hash(data), **asked,
         "pictures": config.pictures, "engine": engines.record(engine), "decoding": asdict(decoding),
         "dtype": model.dtype, "pixel_budget": asdict(model.budget)}
     out = Path(config.out)
@@ -138,9 +138,9 @@ class Model:
 
 
 def _on_disk(config: Config) -> Model:
-    parent = handoff.verify_parent(config.model, STAGES, config.accept_parent)
-    budget = handoff.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
-    return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == handoff.BASE, budget,
+    parent = manifest.verify_parent(config.model, STAGES, config.accept_parent)
+    budget = manifest.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
+    return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == manifest.BASE, budget,
                  parent.model_dir, stored_dtype(parent.model_dir) if config.dtype == "auto" else config.dtype)
 
 
@@ -254,7 +254,7 @@ def _kept(out: Path, source: dict) -> set[str]:
     beside = out.with_suffix(".json")
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        handoff.write_atomically(beside, json.dumps(source, indent=2) + "\n")
+        provenance.write_atomically(beside, json.dumps(source, indent=2) + "\n")
         return set()
     predictions.check_settings(out, source)
     predictions.drop_torn_line(out)

@@ -14,7 +14,7 @@ from pathlib import Path
 from eval import charts, cues, heat, photos, results, tables, worldmap
 from eval.predictions import Prediction
 from eval.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
-from gre import handoff
+from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_seed
 
@@ -70,7 +70,7 @@ def run(config: Config) -> None:
     scores = read_json(folder / "scores.json", "eval.results writes it")
     ids = [row.id for row in read_seed(DataConfig(path=str(data / DATA["test"])))]
     answers = {name: load(folder, name, ids) for name in CHECKPOINTS}
-    handoff.write_atomically(folder / "report.html", page(
+    provenance.write_atomically(folder / "report.html", page(
         folder.resolve().name, made, scores, answers, (data / DATA["test"]).parent,
         planted=planted_errors(data / "truth.jsonl"), curves=curves(folder),
         said="".join(said_in_training(folder, stage) for stage in ("stage2", "stage3")),

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from eval import controls, predictions, score
 from eval.predictions import Prediction
-from gre import handoff
+from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_cot, read_judge, read_seed
 
@@ -49,7 +49,7 @@ def run(config: Config) -> None:
 def write(folder: Path, results: dict, scores: dict) -> None:
     """Write both files; numbers that are not finite are refused."""
     for name, content in (("results.json", results), ("scores.json", scores)):
-        handoff.write_atomically(folder / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        provenance.write_atomically(folder / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def assemble(folder: Path, data: Path, seed: int, seconds: dict[str, float]) -> tuple[dict, dict]:
@@ -74,7 +74,7 @@ def assemble(folder: Path, data: Path, seed: int, seconds: dict[str, float]) -> 
         gains["stage2_over_stage1"]["judge_reward"] = score.gain(judged["stage2"], judged["stage1"], test_places, seed)
 
     results = {
-        "commit": handoff.commit(), "seed": seed, "rows": {split: len(rows[split]) for split in DATA},
+        "commit": provenance.commit(), "seed": seed, "rows": {split: len(rows[split]) for split in DATA},
         "rollout": rollout(folder),
         "checkpoints": {name: score.summary(files[name], thetas_km) for name in CHECKPOINTS},
         "controls": {name: score.summary(files[name], thetas_km) for name in CONTROLS},
@@ -138,11 +138,11 @@ def judge_block(folder: Path) -> dict:
 def metric(folder: Path, stage: str, *names: str):
     """One value of a stage's manifest, by the names that lead to it. UserError when the stage is unfinished or never
     measured it."""
-    value = handoff.read_manifest(folder / stage)
+    value = manifest.read_manifest(folder / stage)
     for name in names:
         value = value.get(name)
         if value is None:
-            raise UserError(f"{folder / stage / handoff.MANIFEST} has no {'.'.join(names)}: it was not measured; train "
+            raise UserError(f"{folder / stage / manifest.MANIFEST} has no {'.'.join(names)}: it was not measured; train "
                             f"{stage} again")
     return value
 

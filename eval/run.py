@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eval import clock, judged, predict, report, results
 from gre.config import REQUIRED, main, option
-from gre.handoff import read_manifest
+from gre.manifest import read_manifest
 
 
 @dataclass

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval import predict, predictions, results, score
-from gre import config, handoff
+from gre import config, manifest, provenance
 from gre.config import UserError, option
 from gre.data.records import DataConfig, JudgeRow, read_judge, write_judge
 
@@ -110,7 +110,7 @@ def length_rows(rows: list[JudgeRow], seed: int) -> list[JudgeRow]:
 
 def train(folder: Path, commands: list[list[str]]) -> None:
     """Run commands, the last of which trains into `folder`, unless its manifest is there."""
-    if not (folder / handoff.MANIFEST).exists():
+    if not (folder / manifest.MANIFEST).exists():
         for command in commands:
             subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
 
@@ -129,7 +129,7 @@ def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
                 (folder / "ablation" / "gamed" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         logs = [log for log in logs if "p_true" in log]
         alarms = (folder / "ablation" / "gamed" / "alarms.jsonl").read_text(encoding="utf-8").splitlines()
-        judge = handoff.read_manifest(folder / "ablation" / "gamed_judge")["metrics"]
+        judge = manifest.read_manifest(folder / "ablation" / "gamed_judge")["metrics"]
         kept.write_text(json.dumps({
             "stopped": ended.returncode != 0 and "min_rank_correlation" in ended.stderr, "status": ended.returncode,
             "alarms": [json.loads(line) for line in alarms],
@@ -147,7 +147,7 @@ def measure(folder: Path, seed: int) -> dict:
         answers[name] = predict.run(predict.Config(
             model=str(ours / name), data=str(data / results.DATA["test"]), places=str(data / "truth.jsonl"),
             out=str(ours / f"{name}.jsonl"), max_new_tokens=stage3.rollout.max_new_tokens))
-    metrics = {name: handoff.read_manifest((folder if name in results.CHECKPOINTS else ours) / name)["metrics"]
+    metrics = {name: manifest.read_manifest((folder if name in results.CHECKPOINTS else ours) / name)["metrics"]
                for name in answers}
     logs = [json.loads(line) for line in (ours / "curriculum" / "metrics.jsonl").read_text("utf-8").splitlines()]
     return {
@@ -176,9 +176,10 @@ def run(settings: Config) -> None:
         gamed = game(folder, commands["gamed"], settings.seed)
     if settings.arm:
         return
-    made = {"commit": handoff.commit(), "command": f"bash scripts/ablation.sh run={settings.run} seed={settings.seed}",
+    made = {"commit": provenance.commit(),
+            "command": f"bash scripts/ablation.sh run={settings.run} seed={settings.seed}",
             **measure(folder, settings.seed), "gamed": gamed}
-    handoff.write_atomically(Path(settings.out) if settings.out else folder / "ablation" / "results.json",
+    provenance.write_atomically(Path(settings.out) if settings.out else folder / "ablation" / "results.json",
                              json.dumps(made, indent=1) + "\n")
     for name, arm in made["arms"].items():
         print(f"{name:>14}: GeoScore {arm['mean_geoscore']:5.0f}, within 750 km {arm['within_km']['750']:6.1%}, "

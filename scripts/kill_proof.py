@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gre import config, handoff
+from gre import config, manifest, provenance
 from gre.config import UserError, option
 from gre.training.checkpoints import MARKER, in_order
 from gre.training.stopping import STATUS
@@ -70,7 +70,7 @@ def finished(child: subprocess.Popen, folder: Path) -> tuple[str, list]:
         raise UserError(f"the stage ended with status {child.returncode}: see {folder.with_suffix('.log')}")
     logs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [[log["step"], log["loss"]] for log in logs if "loss" in log]
-    return handoff.read_manifest(folder)["model_sha256"], losses
+    return manifest.read_manifest(folder)["model_sha256"], losses
 
 
 def unfinished(folder: Path) -> set[str]:
@@ -134,7 +134,7 @@ def run(settings: Config) -> None:
         subprocess.run([sys.executable, "-m", "gre.tiny.world", f"out={out}/data", *WORLD], check=True,
                        env={**os.environ, "PYTHONPATH": str(ROOT)})
     file, lines = Path(settings.out) if settings.out else out / "results.json", commands(folder, out / "data")
-    made = {"commit": handoff.commit(), "stages": {}}
+    made = {"commit": provenance.commit(), "stages": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["commit"] == made["commit"]:
         made["stages"] = before["stages"]
     for stage in [settings.stage] if settings.stage else STAGES:
@@ -142,7 +142,7 @@ def run(settings: Config) -> None:
             made["stages"][stage] = prove(stage, lines[stage], out, settings.kills,
                                           random.Random(f"{settings.seed}{stage}"))
         made["command"] = f"bash scripts/kill_proof.sh run={settings.run} kills={settings.kills} seed={settings.seed}"
-        handoff.write_atomically(file, json.dumps(made, indent=1) + "\n")
+        provenance.write_atomically(file, json.dumps(made, indent=1) + "\n")
     for stage, proof in made["stages"].items():
         in_save = sum(note["saving"] for note in proof["kills"])
         polite = sum(note["signal"] == "SIGTERM" for note in proof["kills"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval import predict, predictions, results, score
-from gre import config, handoff
+from gre import config, manifest, provenance
 from gre.config import UserError, option
 from gre.data.records import DataConfig, read_seed, write_seed
 from scripts.ablation import train
@@ -53,8 +53,8 @@ def run(settings: Config) -> None:
     train(null / "shuffled", [stage("stage3", null / "shuffled", f"model_name_or_path={folder}/stage2",
                                     f"data.path={dealt}", f"guards.places={data}/places.csv", f"seed={seed}")])
 
-    first = handoff.read_manifest(folder / "stage1")["metrics"]
-    seconds = sum(handoff.read_manifest(folder / stage)["metrics"]["train_seconds"] for stage in ("stage2", "stage3"))
+    first = manifest.read_manifest(folder / "stage1")["metrics"]
+    seconds = sum(manifest.read_manifest(folder / stage)["metrics"]["train_seconds"] for stage in ("stage2", "stage3"))
     steps = round(seconds * first["steps"] / first["train_seconds"])
     train(null / "longer", [stage("stage1", null / "longer", f"model_name_or_path={folder}/stage1", "accept_parent=any",
                                   f"data.path={data / results.DATA['cot']}", f"train.max_steps={steps}",
@@ -71,12 +71,12 @@ def run(settings: Config) -> None:
              for name in ("stage2", "stage3", "shuffled", "longer")}
     gains |= {f"{name}_over_{other}": score.geoscore_gain(answers[name], answers[other], (name, other), seed)
               for name, other in (("shuffled", "stage2"), ("stage3", "longer"))}
-    report = {"commit": handoff.commit(), "command": f"bash scripts/null_controls.sh run={settings.run} seed={seed}",
+    report = {"commit": provenance.commit(), "command": f"bash scripts/null_controls.sh run={settings.run} seed={seed}",
               "longer": {"steps": steps, "seconds": seconds},
               "checkpoints": {name: score.summary(rows, thetas_km) for name, rows in answers.items()},
               "geoscore_gain": gains}
     out = Path(settings.out) if settings.out else null / "results.json"
-    handoff.write_atomically(out, json.dumps(report, indent=2) + "\n")
+    provenance.write_atomically(out, json.dumps(report, indent=2) + "\n")
     for name, gain in gains.items():
         print(f"{name}: {gain['mean']:+.0f} [{gain['low']:+.0f}, {gain['high']:+.0f}]")
 

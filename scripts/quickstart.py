@@ -21,7 +21,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gre import config, handoff
+from gre import config, provenance
 from gre.config import ConfigError, UserError, option
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,13 +123,13 @@ class Progress:
         return {phase: entry["seconds"] for phase, entry in self.done.items() if "seconds" in entry}
 
     def _write(self) -> None:
-        handoff.write_atomically(self.file, json.dumps(self.done, indent=2) + "\n")
+        provenance.write_atomically(self.file, json.dumps(self.done, indent=2) + "\n")
 
 
 def fingerprint(command: list[str], before: str) -> str:
     """Hash of a command, its config file, the code's commit and the phase before."""
     files = [Path(text).read_bytes() for text in command if text.endswith(".yaml")]
-    return hashlib.sha256(b"\0".join([before.encode(), handoff.commit().encode(), *map(str.encode, command), *files])
+    return hashlib.sha256(b"\0".join([before.encode(), provenance.commit().encode(), *map(str.encode, command), *files])
                           ).hexdigest()
 
 
@@ -183,7 +183,7 @@ def finish(folder: Path, seconds: dict[str, float]) -> None:
     """Put the seconds of the phases into results.json and say where everything is."""
     path = folder / "results.json"
     results = {**json.loads(path.read_text(encoding="utf-8")), "seconds": seconds}
-    handoff.write_atomically(path, json.dumps(results, indent=2) + "\n")
+    provenance.write_atomically(path, json.dumps(results, indent=2) + "\n")
     print(f"{sum(seconds.values()):.0f} s in all; see {folder.resolve()}/report.html and results.json")
 
 

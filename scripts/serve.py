@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from gre import config, handoff
+from gre import config, manifest
 from gre.config import UserError
 from gre.models.server import Server
 from gre.models.vlm import load_processor
@@ -50,13 +50,13 @@ def command(what: str, argv: list[str]) -> list[str]:
             raise UserError("a judge is served where judge.model_name_or_path and judge.url name it and its address, "
                             "such as judge.url=http://127.0.0.1:8001")
         url = settings.judge.url
-        parent = handoff.verify_parent(settings.judge.model_name_or_path, {"judge"}, settings.accept_parent)
+        parent = manifest.verify_parent(settings.judge.model_name_or_path, {"judge"}, settings.accept_parent)
         arguments = rollouts.judge_server(parent, load_processor(parent.model_dir), settings.model.max_length,
                                           weight_dtype(settings.train, settings.model))
     elif what == "rollouts":
         url = settings.rollout.url
-        parent = handoff.verify_parent(settings.model_name_or_path, {"stage1", "stage2"}, settings.accept_parent)
-        budget = handoff.child_budget(parent, settings.model.min_pixels, settings.model.max_pixels,
+        parent = manifest.verify_parent(settings.model_name_or_path, {"stage1", "stage2"}, settings.accept_parent)
+        budget = manifest.child_budget(parent, settings.model.min_pixels, settings.model.max_pixels,
                                       settings.accept_parent)
         processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
         dtype = torch.bfloat16 if settings.train.bf16 else torch.float32

@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gre import config, handoff
+from gre import config, manifest, provenance
 from gre.config import UserError, option
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +90,7 @@ def numbers(folder: Path) -> dict:
             "sampled": sum(line["sampled"] for line in sampled if line["step"] == 0),
             "learned": [sorted(name for step, names in lines(folder, "learned-*.jsonl") if step == number
                                for name in names) for number in range(1, STEPS + 1)],
-            "sha256": handoff.read_manifest(folder)["model_sha256"]}
+            "sha256": manifest.read_manifest(folder)["model_sha256"]}
 
 
 def compared(one: dict, other: dict) -> dict:
@@ -139,7 +139,7 @@ def prove(stage: str, run: Path, out: Path) -> dict:
     made = {}
     for name in ("one", "zero2", "zero3"):
         folder = out / name
-        if not (folder / handoff.MANIFEST).exists():
+        if not (folder / manifest.MANIFEST).exists():
             shutil.rmtree(folder, ignore_errors=True)
             finish(command(stage, run, folder), folder)
         made[name] = numbers(folder)
@@ -172,13 +172,13 @@ def run(settings: Config) -> None:
     out = folder / "zero_proof"
     file = Path(settings.out) if settings.out else out / "results.json"
     command = f"bash scripts/zero_proof.sh run={settings.run}" + (f" stage={settings.stage}" if settings.stage else "")
-    made = {"commit": handoff.commit(), "command": command, "stages": {}}
+    made = {"commit": provenance.commit(), "command": command, "stages": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["commit"] == made["commit"]:
         made["stages"] = before["stages"]
     for stage in [settings.stage] if settings.stage else STAGES:
         if stage not in made["stages"]:
             made["stages"][stage] = prove(stage, folder, out / made["commit"][:12] / stage)
-        handoff.write_atomically(file, json.dumps(made, indent=1) + "\n")
+        provenance.write_atomically(file, json.dumps(made, indent=1) + "\n")
     for stage, proof in made["stages"].items():
         for name in ("zero2", "zero3"):
             part = proof[name]

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from gre import handoff
+from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_judge, read_seed
 from gre.models.judge import Judge
@@ -68,8 +68,8 @@ class Config:
 def run(config: Config) -> None:
     """Train, measure and hand on `output_dir`."""
     args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
-    parent = handoff.verify_parent(config.model_name_or_path, {handoff.BASE, "stage1"}, config.accept_parent)
-    budget = handoff.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
+    parent = manifest.verify_parent(config.model_name_or_path, {manifest.BASE, "stage1"}, config.accept_parent)
+    budget = manifest.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
     policy = policy_parent(config)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     rows = fitting_rows(read_judge(config.data), partial(judging.length, processor), config.model.max_length,
@@ -97,19 +97,19 @@ def run(config: Config) -> None:
         metrics |= measure(config, folder, held_out, policy, seeds, args.device)
         metrics["photos_sha256"] = write_photos(folder, {row.image for row in rows})
         data = [config.data.path, *([config.policy.data.path] if policy else [])]
-        handoff.finish(folder, stage=STAGE, parent=parent, data=data, metrics=metrics)
+        manifest.finish(folder, stage=STAGE, parent=parent, data=data, metrics=metrics)
         resume.end(begun, processor)
     PartialState().wait_for_everyone()
 
 
-def policy_parent(config: Config) -> handoff.Parent | None:
+def policy_parent(config: Config) -> manifest.Parent | None:
     """The policy to measure on, verified, or None when none is named."""
     if config.policy.model_name_or_path is None:
         return None
-    return handoff.verify_parent(config.policy.model_name_or_path, {"stage1"}, config.accept_parent)
+    return manifest.verify_parent(config.policy.model_name_or_path, {"stage1"}, config.accept_parent)
 
 
-def measure(config: Config, folder: Path, held_out: list, policy: handoff.Parent | None, seeds: list,
+def measure(config: Config, folder: Path, held_out: list, policy: manifest.Parent | None, seeds: list,
             device: torch.device) -> dict:
     """The quality of the saved judge, on this rank alone."""
     model = load_model(folder / "model", weight_dtype(config.train, config.model)).to(device)
@@ -126,7 +126,7 @@ def measure(config: Config, folder: Path, held_out: list, policy: handoff.Parent
     return metrics
 
 
-def completions_of(config: Config, policy: handoff.Parent, seeds: list, device: torch.device) -> list[list[str]]:
+def completions_of(config: Config, policy: manifest.Parent, seeds: list, device: torch.device) -> list[list[str]]:
     """What the policy answers to the seed rows."""
     processor = load_processor(policy.model_dir)
     model = load_model(policy.model_dir, weight_dtype(config.train, config.model)).to(device)

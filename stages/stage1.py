@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gre import handoff
+from gre import manifest
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import CoTRow, read_cot
@@ -42,8 +42,8 @@ class Config:
 def run(config: Config) -> None:
     """Train and hand on `output_dir`."""
     args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
-    parent = handoff.verify_parent(config.model_name_or_path, {handoff.BASE}, config.accept_parent)
-    budget = handoff.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
+    parent = manifest.verify_parent(config.model_name_or_path, {manifest.BASE}, config.accept_parent)
+    budget = manifest.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     rows = fitting_rows(read_cot(config.data), partial(response_length, processor), config.model.max_length,
                         drop=config.data.on_bad_row == "drop")

@@ -19,7 +19,7 @@ from pathlib import Path
 from accelerate import PartialState
 from torch import Tensor
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, main, option
 from gre.data.images import load_image
 from gre.models.judge import Judge, ServedJudge, completion_text
@@ -113,12 +113,12 @@ def run_verdict(config: Config) -> None:
              labels=[row.label for row in policy.rows])
 
 
-def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge | ServedJudge, handoff.Parent, dict]:
+def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge | ServedJudge, manifest.Parent, dict]:
     """(the judge, its folder's record, its quality): on held-out rows as its manifest says, and on this policy's own
     completions, measured here unless the manifest holds that of this very policy."""
     if config.judge.model_name_or_path is None:
         raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
-    parent = handoff.verify_parent(config.judge.model_name_or_path, {"judge"}, config.accept_parent)
+    parent = manifest.verify_parent(config.judge.model_name_or_path, {"judge"}, config.accept_parent)
     if not config.judge.accept_seen_photos:
         policy.rows = unseen_rows(policy.rows, judged_photos(parent), drop=config.data.on_bad_row == "drop")
     metrics = parent.manifest["metrics"] if parent.manifest else {}
@@ -131,7 +131,7 @@ def start_judge(config: Config, policy: rl.Policy) -> tuple[Judge | ServedJudge,
     return judge, parent, {name: metrics[name] for name in names if metrics.get(name) is not None}
 
 
-def serve_judge(config: Config, parent: handoff.Parent) -> ServedJudge:
+def serve_judge(config: Config, parent: manifest.Parent) -> ServedJudge:
     """The judge at judge.url. UserError unless it serves this very folder with what this run needs."""
     if config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed pictures, and a served judge processes pictures itself: write "

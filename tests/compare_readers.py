@@ -64,7 +64,7 @@ def markdown(rows: list[tuple]) -> str:
 
 
 def main() -> int:
-    from gre.handoff import commit, write_atomically  # loads torch, which the tests of this file can do without
+    from gre.manifest import commit, write_atomically  # loads torch, which the tests of this file can do without
 
     text = f"""# The reader of answers beside upstream's parser
 `python -m tests.compare_readers`, commit {commit()}.

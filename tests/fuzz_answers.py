@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hypothesis import seed, settings
 
-from gre.handoff import commit, write_atomically
+from gre.provenance import commit, write_atomically
 from gre.text.answers import parse_answer
 from tests import test_answer_properties
 

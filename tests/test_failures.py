@@ -11,7 +11,7 @@ from eval import predict
 from gre.config import UserError
 from gre.models.vlm import banned_tokens
 from tests.test_grpo import rows, trainer_of  # noqa: F401 rows is a fixture
-from tests.test_handoff import stage1  # noqa: F401 a fixture
+from tests.test_manifest import stage1  # noqa: F401 a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED = sorted(set(re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", (ROOT / "docs/failures.md").read_text())))

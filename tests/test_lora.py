@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError
 from gre.models import attention, lora
 from gre.models.packing import Group
@@ -109,7 +109,7 @@ def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeyp
     assert all("lora" in name for name in load_file(saved / "adapter_model.safetensors"))
     assert not (saved / "model.safetensors").exists()
     run1(*steps, "output_dir=run/again")
-    sha256 = [handoff.read_manifest(cot / "run" / name)["model_sha256"] for name in ("stage1", "again")]
+    sha256 = [manifest.read_manifest(cot / "run" / name)["model_sha256"] for name in ("stage1", "again")]
     assert sha256[0] == sha256[1]
     assert lines(cot / "run/again/metrics.jsonl") == lines(cot / "run/stage1/metrics.jsonl")
 
@@ -136,5 +136,5 @@ def test_in_rl_the_reference_is_the_policy_without_its_adapter(workplace, vlm, m
     run3(*LORA, "train.max_steps=3", "train.warmup_steps=0")
     logs = lines(workplace / "run/stage3/metrics.jsonl")
     assert loaded == [] and logs[0]["kl"] == 0 and logs[1]["kl"] > 0 and logs[0]["grad_norm"] > 0
-    child = handoff.verify_parent("run/stage3", {"stage3"})
+    child = manifest.verify_parent("run/stage3", {"stage3"})
     assert load_model(child.model_dir).state_dict().keys() == load_model("base").state_dict().keys()

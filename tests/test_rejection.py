@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from data_prep import rejection
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, load, save
 from gre.data.records import DataConfig, SeedRow, read_cot
 from gre.geo.point import LatLon
@@ -36,11 +36,11 @@ def workplace(tiny_vlm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in tiny_vlm:
         part.save_pretrained("base")
-    folder = handoff.begin("run/stage1")
+    folder = manifest.begin("run/stage1")
     save(stage1.Config(output_dir=str(folder), model_name_or_path="base"), folder / "config.yaml")
     for part in tiny_vlm:
         part.save_pretrained(folder / "model")
-    handoff.finish(folder, stage="stage1", parent=handoff.verify_parent("base", {handoff.BASE}), data=[], metrics={})
+    manifest.finish(folder, stage="stage1", parent=manifest.verify_parent("base", {manifest.BASE}), data=[], metrics={})
     (tmp_path / "seed" / "imgs").mkdir(parents=True)
     with open("seed/seed.jsonl", "w") as lines:
         for i in range(3):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gre import handoff
+from gre import manifest
 from gre.training.checkpoints import MARKER, in_order, step_of
 from tests.shell import end_left, write
 from tests.test_resume import lines
@@ -74,7 +74,7 @@ def told(job: subprocess.Popen, folder: Path, number: signal.Signals, after_step
     job.send_signal(number)
     status = job.wait()
     whole = [path for path in in_order(folder / "checkpoints") if (path / MARKER).exists()]
-    assert not (folder / handoff.MANIFEST).exists() and steps(folder) == step_of(whole[-1])
+    assert not (folder / manifest.MANIFEST).exists() and steps(folder) == step_of(whole[-1])
     return status, step_of(whole[-1])
 
 
@@ -90,5 +90,5 @@ def test_a_job_that_is_put_back_ends_as_one_left_alone(house):
     assert start(house, cut).wait() == 0
     assert lines(cut / "metrics.jsonl") == lines(whole / "metrics.jsonl")
     assert (cut / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
-    sha256 = [handoff.read_manifest(folder)["model_sha256"] for folder in (whole, cut, Path("run/stage2"))]
+    sha256 = [manifest.read_manifest(folder)["model_sha256"] for folder in (whole, cut, Path("run/stage2"))]
     assert sha256[0] == sha256[1] != sha256[2]

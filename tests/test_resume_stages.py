@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, load
 from gre.training import checkpoints, finish
 from stages import judge, stage1, stage2, stage3
@@ -68,7 +68,7 @@ def test_killed_in_a_save_and_in_the_hand_over(data, monkeypatch, capsys, stage)
         run(stage, "killed/x", "train.learning_rate=2e-3")
     run(stage, "killed/x")
     assert "going on from killed/x/checkpoints/checkpoint-5" in capsys.readouterr().out
-    whole, resumed = (handoff.read_manifest(Path(name, "x")) for name in ("whole", "killed"))
+    whole, resumed = (manifest.read_manifest(Path(name, "x")) for name in ("whole", "killed"))
     assert resumed["model_sha256"] == whole["model_sha256"]
     for name in ("steps", "train_loss", "last_loss"):
         assert resumed["metrics"][name] == whole["metrics"][name]
@@ -98,7 +98,7 @@ def test_a_process_that_is_killed_and_one_that_is_told_to_stop(data):
     assert stopped(signal.SIGTERM, 12) == 143
     assert "the same command goes on from there" in Path("log").read_text()
     run("stage1", "killed/x", *keys)
-    assert (handoff.read_manifest(Path("killed/x"))["model_sha256"]
-            == handoff.read_manifest(Path("whole/x"))["model_sha256"])
+    assert (manifest.read_manifest(Path("killed/x"))["model_sha256"]
+            == manifest.read_manifest(Path("whole/x"))["model_sha256"])
     logged = [json.loads(line)["step"] for line in Path("killed/x/metrics.jsonl").read_text().splitlines()]
     assert logged == [*range(1, 41), 40]

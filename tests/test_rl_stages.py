@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gre import handoff
+from gre import manifest
 from gre.config import ConfigError, UserError, load, save
 from gre.geo.point import LatLon
 from gre.rewards.judge import judge_rewards
@@ -29,17 +29,17 @@ def vlm():
 
 def write_stage(vlm, stage, metrics):
     """A finished stage folder holding the tiny model."""
-    folder = handoff.begin(f"run/{stage}")
+    folder = manifest.begin(f"run/{stage}")
     save(stage3.Config(output_dir=str(folder), model_name_or_path="base"), folder / "config.yaml")
     for part in vlm:
         part.save_pretrained(folder / "model")
-    parent = handoff.verify_parent("base", {handoff.BASE})
-    return handoff.finish(folder, stage=stage, parent=parent, data=[], metrics=metrics)
+    parent = manifest.verify_parent("base", {manifest.BASE})
+    return manifest.finish(folder, stage=stage, parent=parent, data=[], metrics=metrics)
 
 
 def write_judge(vlm, policy_sha256, saw="seed/imgs/judged.png"):
     """A finished judge that was measured on that policy and saw one photo."""
-    photos = write_photos(handoff.begin("run/judge"), [saw])
+    photos = write_photos(manifest.begin("run/judge"), [saw])
     write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": policy_sha256,
                                "photos_sha256": photos})
 
@@ -80,11 +80,11 @@ def test_one_stage_hands_on_to_the_next(workplace):
     assert {path.name for path in (workplace / "run/stage2").iterdir()} == {
         "config.yaml", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "checkpoints", "model", "manifest.json",
         "made_of.json"}
-    manifest = handoff.verify_parent("run/stage2", {"stage2"}).manifest
-    assert manifest["parent"]["stage"] == "stage1" and manifest["metrics"]["judge"]["auc_on_policy"] == 0.8
+    record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
+    assert record["parent"]["stage"] == "stage1" and record["metrics"]["judge"]["auc_on_policy"] == 0.8
     run3()
-    manifest = handoff.verify_parent("run/stage3", {"stage3"}).manifest
-    assert manifest["parent"]["sha256"] == handoff.verify_parent("run/stage2", {"stage2"}).sha256
+    record = manifest.verify_parent("run/stage3", {"stage3"}).manifest
+    assert record["parent"]["sha256"] == manifest.verify_parent("run/stage2", {"stage2"}).sha256
     lines = [json.loads(line) for line in (workplace / "run/stage3/metrics.jsonl").read_text().splitlines()]
     assert {"reward", "reward/format", "reward/gps", "kl"} <= lines[0].keys()
     assert lines[0]["kl"] == 0  # the reference is the parent
@@ -93,10 +93,10 @@ def test_one_stage_hands_on_to_the_next(workplace):
 
 def test_the_same_seed_gives_the_same_policy(workplace):
     run2()
-    first = handoff.verify_parent("run/stage2", {"stage2"}).sha256
+    first = manifest.verify_parent("run/stage2", {"stage2"}).sha256
     torch.manual_seed(123)
     run2("output_dir=run/again")
-    assert handoff.verify_parent("run/again", {"stage2"}).sha256 == first
+    assert manifest.verify_parent("run/again", {"stage2"}).sha256 == first
 
 
 def test_kept_pictures_give_the_same_policy(workplace):
@@ -104,7 +104,7 @@ def test_kept_pictures_give_the_same_policy(workplace):
     run2()
     for stage in ("first", "second"):
         run2(f"output_dir=run/{stage}", "data.cache_gib=0.1")
-    shas = [handoff.verify_parent(f"run/{stage}", {"stage2"}).sha256 for stage in ("stage2", "first", "second")]
+    shas = [manifest.verify_parent(f"run/{stage}", {"stage2"}).sha256 for stage in ("stage2", "first", "second")]
     assert shas[1:] == shas[:1] * 2
     assert len(list((workplace / "run" / "pictures").glob("*.npz"))) == 4
 
@@ -135,14 +135,14 @@ def test_a_judge_of_another_policy_is_measured_on_this_one(workplace, vlm):
 
 
 def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
-    sha256 = handoff.verify_parent("run/stage1", {"stage1"}).sha256
+    sha256 = manifest.verify_parent("run/stage1", {"stage1"}).sha256
     shutil.copy("seed/imgs/2.png", "renamed.png")  # a photo is its content
     write_judge(vlm, sha256, saw="renamed.png")
     with pytest.raises(UserError, match=r"photo of row seed:3 \(2.png\); it has seen those of 1 of 4 rows"):
         run2()
     run2("data.on_bad_row=drop")
     assert "dropped 1 of 4 rows whose photo the judge has seen: seed:3" in capsys.readouterr().err
-    assert handoff.read_manifest(workplace / "run/stage2")["metrics"]["rows"] == 3
+    assert manifest.read_manifest(workplace / "run/stage2")["metrics"]["rows"] == 3
     (workplace / "run/judge" / PHOTOS).write_text("[]\n")
     with pytest.raises(UserError, match="photos.json of the judge run/judge is not the one of its manifest"):
         run2()
@@ -150,7 +150,7 @@ def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
     with pytest.raises(UserError, match=r"\(no photos.json\).*judge.accept_seen_photos=true"):
         run2()
     run2("judge.accept_seen_photos=true", "output_dir=run/all")
-    assert handoff.read_manifest(workplace / "run/all")["metrics"]["rows"] == 4
+    assert manifest.read_manifest(workplace / "run/all")["metrics"]["rows"] == 4
 
 
 def test_rollouts_are_watched_and_the_curriculum_steps_down(workplace, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, load
 from gre.models.vlm import load_processor
 from gre.training import rollouts
@@ -21,7 +21,7 @@ def test_a_policy_s_command_holds_what_the_trainer_compares(workplace):  # noqa:
     keys = [*KEYS, "model_name_or_path=run/stage1", "output_dir=run/stage2", "rollout.url=http://127.0.0.1:8123",
             "model.max_length=256", "rollout.batch_size=16"]
     line = serve.command("rollouts", keys)
-    parent = handoff.verify_parent("run/stage1", {"stage1"})
+    parent = manifest.verify_parent("run/stage1", {"stage1"})
     assert option(line, "--model") == str((workplace / "run/stage1/model").absolute())
     assert (option(line, "--host"), option(line, "--port"), option(line, "--dtype")) == ("127.0.0.1", "8123", "float32")
     wanted = rollouts.rollout_server(parent, load_processor(parent.model_dir), 256, torch.float32)
@@ -40,14 +40,14 @@ def test_a_judge_s_command(workplace):  # noqa: F811
     assert (option(line, "--host"), option(line, "--port")) == ("node7", "8001")
     assert option(line, "--logprobs-mode") == "raw_logprobs" and option(line, "--max-model-len") == "8192"
     assert json.loads(option(line, "--additional-config")) == {
-        "banned": [], "model_sha256": handoff.verify_parent("run/judge", {"judge"}).sha256}
+        "banned": [], "model_sha256": manifest.verify_parent("run/judge", {"judge"}).sha256}
     with pytest.raises(UserError, match="judge.model_name_or_path and judge.url"):
         serve.command("judge", keys)
     with pytest.raises(UserError, match="write rollouts or judge"):
         serve.command("policy", keys)
     cached = load(stage2.Config, [*keys, "judge.url=http://node7:8001", "data.cache_gib=1"])
     with pytest.raises(UserError, match="data.cache_gib"):
-        stage2.serve_judge(cached, handoff.verify_parent("run/judge", {"judge"}))
+        stage2.serve_judge(cached, manifest.verify_parent("run/judge", {"judge"}))
 
 
 def test_which_servers_a_stage_asks(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, load
 from gre.models.vlm import load_model
 from gre.training import judging
@@ -39,7 +39,7 @@ def test_stage1_trains_and_hands_on(workplace):
     folder = workplace / "run" / "stage1"
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "model",
                                                         "manifest.json", "made_of.json"}
-    parent = handoff.verify_parent("run/stage1", {"stage1"})
+    parent = manifest.verify_parent("run/stage1", {"stage1"})
     assert parent.manifest["metrics"]["rows"] == 4 and parent.manifest["metrics"]["steps"] == 2
     assert parent.pixel_budget.max_pixels == 12544
     assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
@@ -68,7 +68,7 @@ def sample(model_dir):
     config = judge.Config(output_dir="run/judge", model_name_or_path="base")
     config.policy.max_new_tokens, config.policy.num_generations = 8, 3
     rows = stage1.read_cot(stage1.TrainingData("cot/cot.json"))[:2]
-    parent = handoff.verify_parent(model_dir.parent, {"stage1"})
+    parent = manifest.verify_parent(model_dir.parent, {"stage1"})
     return judge.completions_of(config, parent, rows, torch.device("cpu"))
 
 

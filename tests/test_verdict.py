@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gre import handoff
+from gre import manifest
 from gre.config import ConfigError, UserError, load
 from gre.data.records import CoTRow, DataConfig, JudgeRow, read_cot, write_cot
 from gre.geo.point import LatLon
@@ -174,11 +174,11 @@ def run2(*keys):
 
 def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
     run2("train.max_steps=25", "train.learning_rate=3e-3")
-    manifest = handoff.verify_parent("run/stage2", {"stage2"}).manifest
-    assert manifest["parent"]["stage"] == "stage1" and manifest["metrics"]["mode"] == "verdict"
-    measured = manifest["metrics"]["verdict"]
+    record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
+    assert record["parent"]["stage"] == "stage1" and record["metrics"]["mode"] == "verdict"
+    measured = record["metrics"]["verdict"]
     print(measured)
-    assert measured["n"] == measured["photos"] == 24 and manifest["metrics"]["rows"] == 72
+    assert measured["n"] == measured["photos"] == 24 and record["metrics"]["rows"] == 72
     for way in ("greedy", "sampled"):
         before, after, gain = (measured[way][name] for name in ("parent", "trained", "gain"))
         assert gain["mean"] == pytest.approx(after["balanced_accuracy"] - before["balanced_accuracy"], abs=1e-6)
@@ -196,8 +196,8 @@ def test_stage_3_starts_from_it(workplace):
     stage3.run(load(stage3.Config, ["output_dir=run/stage3", "model_name_or_path=run/short", "data.path=seed.jsonl",
                                     "data.image_root=judge", "train.max_steps=1", "train.per_device_batch_size=2",
                                     "grpo.num_generations=2", "rollout.max_new_tokens=6"]))
-    manifest = handoff.verify_parent("run/stage3", {"stage3"}).manifest
-    assert manifest["parent"]["sha256"] == handoff.verify_parent("run/short", {"stage2"}).sha256
+    record = manifest.verify_parent("run/stage3", {"stage3"}).manifest
+    assert record["parent"]["sha256"] == manifest.verify_parent("run/short", {"stage2"}).sha256
 
 
 def test_one_word_for_everything_rings_the_alarm(workplace, capsys):

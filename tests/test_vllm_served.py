@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gre import handoff, http
+from gre import http, manifest
 from gre.config import UserError, load
 from gre.models import weights
 from gre.models.judge import Judge
@@ -168,7 +168,7 @@ def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, serve
     assert "going on from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
     assert [log["step"] for log in logs] == [1, 2, 3] and len({log["loss"] for log in logs}) == 3
     assert all(0 <= log["sampling_gap"] < 1e-5 and abs(log["importance"] - 1) < 1e-5 for log in logs)
-    assert handoff.read_manifest(Path("run/stage3"))["metrics"]["rollout"]["engine"] == "served"
+    assert manifest.read_manifest(Path("run/stage3"))["metrics"]["rollout"]["engine"] == "served"
     samples = [json.loads(line) for line in Path("run/stage3/samples.jsonl").read_text().splitlines()]
     run3(place, server, "run/whole")  # never interrupted
     whole = [json.loads(line) for line in Path("run/whole/samples.jsonl").read_text().splitlines()]
@@ -249,7 +249,7 @@ def test_another_server_than_the_one_that_is_needed_is_refused(place, server, ke
 def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
     serving = served_at["judge"]
     config = load(stage2.Config, [*judged(place), f"judge.url={serving.url}", "rollout.engine=transformers"])
-    by_server = stage2.serve_judge(config, handoff.verify_parent("run/judge", {"judge"}))
+    by_server = stage2.serve_judge(config, manifest.verify_parent("run/judge", {"judge"}))
     processor = load_processor("run/judge/model")
     own = Judge(load_model("run/judge/model"), processor)
     prompts = [own.prompt(Image.new("RGB", (56, 84), colour)) for colour in ("red", "blue")]

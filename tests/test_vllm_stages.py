@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError
 from gre.tiny.model import build
 from gre.training import rollouts
@@ -47,10 +47,10 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(workplace, vlm):  # noqa: 
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     models = json.loads(done.stdout.splitlines()[-1])
-    assert models["whole"] == models["resumed"] != handoff.read_manifest(Path("run/stage2"))["model_sha256"]
+    assert models["whole"] == models["resumed"] != manifest.read_manifest(Path("run/stage2"))["model_sha256"]
     assert done.stdout.count("rollouts: vLLM") == 1
     assert "going on from run/resumed/checkpoints/checkpoint-1" in done.stdout
-    rollout = handoff.read_manifest(Path("run/stage3"))["metrics"]["rollout"]
+    rollout = manifest.read_manifest(Path("run/stage3"))["metrics"]["rollout"]
     assert rollout["engine"] == "vllm" and rollout["version"]
     logs = [json.loads(line) for line in Path("run/stage3/metrics.jsonl").read_text().splitlines()][:3]
     assert all(0 <= log["sampling_gap"] < 1e-4 and abs(log["importance"] - 1) < 1e-4 for log in logs)

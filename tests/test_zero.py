@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 
 from eval.engines import Decoding, by_transformers
 from eval.vllm_offline import by_vllm
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, load
 from gre.models import lora, zero
 from gre.models.vlm import PixelBudget
@@ -184,7 +184,7 @@ def test_whole_models_are_handed_on(ran, name):
     tied = model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
     assert tied == ("untied" not in name)
     assert AutoProcessor.from_pretrained(folder).chat_template and GenerationConfig.from_pretrained(folder).eos_token_id
-    assert handoff.check_model(folder) and not list(folder.glob("*.bin")) and not list(folder.glob("adapter*"))
+    assert manifest.check_model(folder) and not list(folder.glob("*.bin")) and not list(folder.glob("adapter*"))
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_weights(ran, cut, whole):
     assert lines(cut / "metrics.jsonl") == lines(whole / "metrics.jsonl")
     assert (cut / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
     assert [tokens(cut, call) for call in range(3)] == [tokens(whole, call) for call in range(3)]
-    assert handoff.read_manifest(cut)["model_sha256"] == handoff.read_manifest(whole)["model_sha256"]
+    assert manifest.read_manifest(cut)["model_sha256"] == manifest.read_manifest(whole)["model_sha256"]
 
 
 @pytest.mark.slow
@@ -249,7 +249,7 @@ def test_a_tied_weight_is_written_once(tiny_vlm, tmp_path):
         SimpleNamespace(get_state_dict=lambda _: copies, unwrap_model=lambda model: model)))
     save_model(trainer, processor, tmp_path)
     assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "lm_head" in name]
-    assert handoff.check_model(tmp_path / "model")
+    assert manifest.check_model(tmp_path / "model")
 
 
 @pytest.mark.slow

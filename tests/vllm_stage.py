@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from gre import handoff
+from gre import manifest
 from gre.config import load
 from gre.training import checkpoints, rl
 from stages import stage3
@@ -20,7 +20,7 @@ class Killed(Exception):
 
 def run(folder: str) -> str:
     stage3.run(load(stage3.Config, [*sys.argv[1:], f"output_dir={folder}"]))
-    return handoff.read_manifest(Path(folder))["model_sha256"]
+    return manifest.read_manifest(Path(folder))["model_sha256"]
 
 
 def main() -> None:

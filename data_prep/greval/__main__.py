@@ -30,8 +30,8 @@ from gre.config import REQUIRED, UserError, main, option
 from gre.data import annotations
 from gre.data.annotations import Indicator
 from gre.data.records import BenchRow, CoTRow, DataConfig, read_cot, write_bench
-from gre.handoff import model_hash
 from gre.llm import Client, LLMConfig
+from gre.manifest import model_hash
 from gre.models.clip import Clip
 from gre.text.chains import chain_of
 

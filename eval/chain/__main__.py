@@ -27,8 +27,8 @@ from eval.score import DRAWS, arguments
 from gre import provenance
 from gre.config import REQUIRED, main, option
 from gre.geo.bootstrap import paired_bootstrap
-from gre.handoff import model_hash
 from gre.llm import Client, LLMConfig
+from gre.manifest import model_hash
 from gre.models.clip import Clip
 from gre.text.chains import INDICATORS, chain_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gre.config import UserError
-from gre.handoff import file_hash, write_atomically
+from gre.provenance import file_hash, write_atomically
 
 MARKER = "complete.json"
 # Keys that leave the weights as they are: where things lie, what is printed, what happens after training. Parent and

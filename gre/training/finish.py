@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import Trainer
 
-from gre import handoff
+from gre import manifest
 from gre.models import lora, zero
 
 
@@ -27,13 +27,13 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
         processor.save_pretrained(folder)
 
 
-def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,
+def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: manifest.Parent,
             data: Iterable[str | Path], metrics: dict) -> None:
     """Write `output_dir/model` and its manifest; every rank must call it. UserError when the saved model is not whole.
     """
     save_model(trainer, processor, output_dir)
     if trainer.is_world_process_zero():
-        handoff.finish(output_dir, stage=stage, parent=parent, data=data, metrics=metrics)
+        manifest.finish(output_dir, stage=stage, parent=parent, data=data, metrics=metrics)
     trainer.accelerator.wait_for_everyone()
 
 

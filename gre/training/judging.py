@@ -10,10 +10,10 @@ from gre.config import UserError
 from gre.data.images import load_image
 from gre.data.records import JudgeRow, SeedRow
 from gre.geo.point import distance_km
-from gre.handoff import file_hash
 from gre.models.judge import Judge, Verdicts, completion_text, judge_group, judge_prompt, judge_text
 from gre.models.packing import Group
 from gre.models.vlm import encode_prompt, encode_text, prompt_length
+from gre.provenance import file_hash
 from gre.rollout.rollout import Rollout
 from gre.text.answers import parse_answer
 from gre.text.prompts import JUDGE_INSTRUCTION

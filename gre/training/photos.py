@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gre.config import UserError
-from gre.handoff import Parent, file_hash, write_atomically
+from gre.manifest import Parent
+from gre.provenance import file_hash, write_atomically
 
 PHOTOS = "photos.json"
 

@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from gre import handoff
+from gre import manifest, provenance
 from gre.config import UserError, save
 from gre.models import lora, zero
 from gre.models.vlm import load_model
@@ -213,7 +213,7 @@ class Run:
     checkpoint: Path | None
 
 
-def begin(config: Any, args: TrainingArguments, parent: handoff.Parent, **made_of: str) -> Run:
+def begin(config: Any, args: TrainingArguments, parent: manifest.Parent, **made_of: str) -> Run:
     """Open the stage's folder and write its config. Every process must call it.
 
     config: with output_dir and data. made_of: sha256 of what else the weights come from, such as a judge.
@@ -221,7 +221,7 @@ def begin(config: Any, args: TrainingArguments, parent: handoff.Parent, **made_o
     run, and SystemExit(0) when this very run is finished: a stage that was handed on is never trained away.
     """
     folder = Path(config.output_dir)
-    run = {**checkpoints.settings_of(config), "parent": parent.sha256, "data": handoff.file_hash(config.data.path),
+    run = {**checkpoints.settings_of(config), "parent": parent.sha256, "data": provenance.file_hash(config.data.path),
            "processes": args.world_size, **made_of}
     if finished(folder, run):
         raise SystemExit(0)
@@ -229,14 +229,14 @@ def begin(config: Any, args: TrainingArguments, parent: handoff.Parent, **made_o
     if args.process_index == 0:
         _lock(folder / "checkpoints")
         found[0] = checkpoints.newest(folder / "checkpoints", run)
-        save(config, handoff.begin(folder) / "config.yaml")
+        save(config, manifest.begin(folder) / "config.yaml")
     return Run(folder, run, broadcast_object_list(found)[0])
 
 
 def finished(folder: Path, run: dict[str, Any]) -> bool:
     """Whether the stage in `folder` was handed on by this very run, on however many processes. Raises UserError when it
     was by another one."""
-    if not (folder / handoff.MANIFEST).exists() or not (folder / MADE_OF).exists():
+    if not (folder / manifest.MANIFEST).exists() or not (folder / MADE_OF).exists():
         return False
     before = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
     changed = checkpoints.changes({**before, "processes": 0}, {**run, "processes": 0})

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from gre import handoff
+from gre import manifest
 from gre.config import REQUIRED, UserError, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, JudgeRow, SeedRow, read_seed
@@ -53,7 +53,7 @@ class Policy:
     is watched on, and what samples its answers."""
 
     args: TrainingArguments
-    parent: handoff.Parent
+    parent: manifest.Parent
     processor: object
     rows: list[SeedRow] | list[JudgeRow]
     validation: list[SeedRow]
@@ -67,8 +67,8 @@ def start(config: RLConfig, parent_stages: set[str], read: Callable[[DataConfig]
     read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
     """
     args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
-    parent = handoff.verify_parent(config.model_name_or_path, parent_stages, config.accept_parent)
-    budget = handoff.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
+    parent = manifest.verify_parent(config.model_name_or_path, parent_stages, config.accept_parent)
+    budget = manifest.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     rows = fitting_rows(read(config.data),
                         lambda row: prompt_length(processor, row) + config.rollout.max_new_tokens,

@@ -8,7 +8,7 @@ from accelerate import PartialState
 from PIL import Image
 from transformers import AutoConfig
 
-from gre import handoff
+from gre import manifest
 from gre.config import UserError, option
 from gre.models.server import Asked, Server, together
 from gre.models.vlm import banned_tokens, encode_prompt, end_token_id, pixel_budget
@@ -49,7 +49,7 @@ class RolloutConfig:
             raise ValueError(f"rollout.transfer is {self.transfer!r}: write {' or '.join(TRANSFERS)}")
 
 
-def make_rollout(config: RolloutConfig, parent: handoff.Parent, processor, max_length: int, dtype: torch.dtype,
+def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype,
                  output_dir: str | Path) -> Rollout:
     """A rollout that never draws control tokens, nor words the tokenizer lacks; one a process, since vLLM starts only
     once there. Every process must call it.
@@ -86,13 +86,13 @@ def make_transfer(config: RolloutConfig, output_dir: str | Path) -> ByFolder | B
     return ByFolder(Path(config.weights_dir or output_dir) / "rollout_weights")
 
 
-def rollout_server(parent: handoff.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
+def rollout_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
     """The settings of a server that samples a policy: what it is started with, and what it is compared with."""
     return {**_served(parent, settings(pixel_budget(processor), banned_words(parent, processor.tokenizer),
                                        max_length=max_length, dtype=dtype)), "logprobs_mode": "processed_logprobs"}
 
 
-def judge_server(parent: handoff.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
+def judge_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
     """The settings of a server that is asked for verdicts: no word is banned, and log-probabilities are the model's.
 
     max_length: of a policy's prompt and completion. As plain text, behind the judge's own instruction, they are a bit
@@ -103,7 +103,7 @@ def judge_server(parent: handoff.Parent, processor, max_length: int, dtype: torc
             "logprobs_mode": "raw_logprobs"}
 
 
-def banned_words(parent: handoff.Parent, tokenizer) -> torch.Tensor:
+def banned_words(parent: manifest.Parent, tokenizer) -> torch.Tensor:
     """True (V,) where a policy may never sample."""
     return banned_tokens(tokenizer, AutoConfig.from_pretrained(parent.model_dir).text_config.vocab_size)
 
@@ -119,7 +119,7 @@ def choose_engine(engine: str) -> str:
     return engine
 
 
-def _served(parent: handoff.Parent, common: dict) -> dict:
+def _served(parent: manifest.Parent, common: dict) -> dict:
     """Settings with the model's hash, which a server repeats when it is asked."""
     return {**common, "additional_config": {**common["additional_config"], "model_sha256": parent.sha256}}
 

@@ -20,9 +20,9 @@ from gre.data.images import load_image
 from gre.data.raw import DataError
 from gre.data.records import DataConfig, JudgeRow, read_judge
 from gre.geo.bootstrap import Interval, paired_bootstrap
-from gre.handoff import file_hash
 from gre.models.judge import judge_text, verdict_prompt
 from gre.models.packing import Prompt
+from gre.provenance import file_hash
 from gre.rewards.verdict import read_verdict, verdict_reward
 from gre.rollout.rollout import Rollout
 from gre.training import judging

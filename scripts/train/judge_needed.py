@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gre import config
 from gre.config import UserError
-from gre.handoff import MANIFEST
+from gre.manifest import MANIFEST
 from stages import stage2
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gre import config
 from gre.config import UserError
-from gre.handoff import MANIFEST
+from gre.manifest import MANIFEST
 from gre.models.shapes import PUBLISHED
 from gre.plan import recipe as recipes
 from gre.plan.memory import GIB, host_bytes, peak

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from gre import handoff
+from gre import manifest, provenance
 from gre.config import UserError
 from gre.models.vlm import load_processor
 
@@ -20,11 +20,11 @@ def stage1(tiny_vlm, tmp_path, monkeypatch):
     """A finished stage 1 whose parent is a plain folder."""
     monkeypatch.chdir(tmp_path)
     save(tiny_vlm, tmp_path / "base")
-    folder = handoff.begin("run/stage1")
+    folder = manifest.begin("run/stage1")
     save(tiny_vlm, folder / "model")
     (folder / "config.yaml").write_text("seed: 0\n")
     (tmp_path / "rows.json").write_text("[]")
-    handoff.finish(folder, stage="stage1", parent=handoff.verify_parent("base", {"base"}), data=["rows.json"],
+    manifest.finish(folder, stage="stage1", parent=manifest.verify_parent("base", {"base"}), data=["rows.json"],
                    metrics={"loss": 1.5})
     return folder
 
@@ -33,8 +33,8 @@ def test_the_manifest_tells_where_the_model_comes_from(stage1, tmp_path):
     manifest = json.loads((stage1 / "manifest.json").read_text())
     assert manifest["stage"] == "stage1" and manifest["metrics"] == {"loss": 1.5}
     assert manifest["parent"] == {"path": "base", "stage": "base", "verified": True,
-                                  "sha256": handoff.model_hash(tmp_path / "base")}
-    assert manifest["data"] == [{"path": "rows.json", "sha256": handoff.file_hash("rows.json")}]
+                                  "sha256": manifest.model_hash(tmp_path / "base")}
+    assert manifest["data"] == [{"path": "rows.json", "sha256": provenance.file_hash("rows.json")}]
     assert manifest["pixel_budget"] == {"min_pixels": 784, "max_pixels": 12544}
     assert {"torch", "transformers", "python"} <= set(manifest["versions"]) and manifest["gre"] and manifest["commit"]
     assert str(tmp_path) not in json.dumps(manifest)
@@ -43,16 +43,16 @@ def test_the_manifest_tells_where_the_model_comes_from(stage1, tmp_path):
 
 @pytest.mark.parametrize("path", ["run/stage1", "run/stage1/model"])
 def test_a_finished_parent_is_taken(stage1, path):
-    parent = handoff.verify_parent(path, {"stage1"})
+    parent = manifest.verify_parent(path, {"stage1"})
     assert parent.stage == "stage1" and parent.verified and parent.model_dir == (stage1 / "model").absolute()
-    assert handoff.child_budget(parent, None, None) == parent.pixel_budget
+    assert manifest.child_budget(parent, None, None) == parent.pixel_budget
 
 
 def test_refused_parents_and_the_key_that_takes_them(stage1):
     def refused(path, stages, message):
         with pytest.raises(UserError, match=message):
-            handoff.verify_parent(path, stages)
-        parent = handoff.verify_parent(path, stages, accept="any")
+            manifest.verify_parent(path, stages)
+        parent = manifest.verify_parent(path, stages, accept="any")
         assert not parent.verified and parent.record()["verified"] is False
 
     refused("run/stage1", {"stage2"}, "is a stage1 checkpoint.*starts from stage2.*accept_parent=any")
@@ -69,21 +69,21 @@ def test_refused_parents_and_the_key_that_takes_them(stage1):
 
 def test_a_missing_parent_is_one_message(tmp_path):
     with pytest.raises(UserError, match="no model folder"):
-        handoff.verify_parent(tmp_path / "nowhere", {"base"})
+        manifest.verify_parent(tmp_path / "nowhere", {"base"})
     with pytest.raises(UserError, match="holds no model"):
-        handoff.verify_parent(tmp_path, {"base"})
+        manifest.verify_parent(tmp_path, {"base"})
 
 
 def test_another_pixel_budget_than_the_parents_is_refused(stage1):
-    parent = handoff.verify_parent("run/stage1", {"stage1"})
+    parent = manifest.verify_parent("run/stage1", {"stage1"})
     with pytest.raises(UserError, match="max_pixels=12544"):
-        handoff.child_budget(parent, None, 99999)
-    assert handoff.child_budget(parent, None, 99999, accept="any").max_pixels == 99999
-    assert handoff.child_budget(handoff.verify_parent("base", {"base"}), None, 99999).max_pixels == 99999
+        manifest.child_budget(parent, None, 99999)
+    assert manifest.child_budget(parent, None, 99999, accept="any").max_pixels == 99999
+    assert manifest.child_budget(manifest.verify_parent("base", {"base"}), None, 99999).max_pixels == 99999
 
 
 def test_starting_again_marks_the_stage_unfinished(stage1, capsys):
-    handoff.begin(stage1)
+    manifest.begin(stage1)
     assert "replaces" in capsys.readouterr().out and not (stage1 / "manifest.json").exists()
 
 
@@ -92,7 +92,7 @@ def test_starting_again_marks_the_stage_unfinished(stage1, capsys):
 def test_an_incomplete_model_is_never_handed_on(stage1, missing):
     (stage1 / "model" / missing).unlink()
     with pytest.raises(UserError):
-        handoff.check_model(stage1 / "model")
+        manifest.check_model(stage1 / "model")
 
 
 def test_a_lost_weight_is_never_handed_on(stage1):
@@ -102,10 +102,10 @@ def test_a_lost_weight_is_never_handed_on(stage1):
     weights.pop(next(name for name in weights if "mlp" in name))
     save_file(weights, stage1 / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="missing_keys"):
-        handoff.check_model(stage1 / "model")
+        manifest.check_model(stage1 / "model")
 
 
 def test_a_metric_that_is_not_finite_is_never_handed_on(stage1):
-    parent = handoff.verify_parent("base", {"base"})
+    parent = manifest.verify_parent("base", {"base"})
     with pytest.raises(UserError, match="metrics.auc"):
-        handoff.finish(stage1, stage="stage1", parent=parent, data=[], metrics={"auc": float("nan")})
+        manifest.finish(stage1, stage="stage1", parent=parent, data=[], metrics={"auc": float("nan")})
