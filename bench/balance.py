@@ -31,8 +31,8 @@ from bench.workload import make_groups, make_models, packed_flops
 from gre.config import option
 from gre.models.packing import Group
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED
-from gre.training.balance import deal, exchange
-from gre.training.passes import forwarded_tokens
+from gre.training.trainer.balance import deal, exchange
+from gre.training.trainer.passes import forwarded_tokens
 
 STEPS = {"W8": (8, [1, 1]), "W8_two_a_pass": (8, [2, 2]), "W64": (64, [1, 1]), "W64_two_a_pass": (64, [2, 2])}
 DRAWN = 300  # steps of each

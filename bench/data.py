@@ -23,13 +23,13 @@ from transformers import TrainerCallback
 from bench import measure
 from bench.plan_memory import BASE, TINY, random_model
 from gre.config import option
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.vlm import SIDE_PIXELS, load_processor
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.generate import TransformersRollout
 from gre.training import rl
 from gre.training.arguments import TrainConfig, training_arguments
+from gre.training.data import TrainingData, picture_loader
 from gre.training.grpo import GRPOConfig, GRPOTrainer
-from gre.training.pictures import TrainingData, picture_loader
 
 EPOCHS = 2
 NEW_TOKENS = 4
@@ -145,7 +145,7 @@ def summary(config: Config, epochs: list[dict[str, float]]) -> list[dict[str, fl
 def train_ours(config: Config, photos: list[Path], folder: Path, cache_gib: float) -> list[dict[str, float]]:
     """Two epochs of gre's GRPOTrainer."""
     processor, model = make_processor(config), random_model(TINY)
-    attention.install(model)
+    shared_prefix.install(model)
     rows = [SimpleNamespace(id=path.stem, image=path, instruction="Where is this?") for path in photos]
     steps = config.photos // config.prompts
     args = training_arguments(TrainConfig(max_steps=EPOCHS * steps, per_device_batch_size=config.prompts),

@@ -30,7 +30,7 @@ from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, read_seed
 from gre.models import vlm
-from gre.rollout.start import LEAST_BATCHED_TOKENS
+from gre.rollout.vllm.start import LEAST_BATCHED_TOKENS
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 16  # GLOBE's

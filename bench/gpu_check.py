@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bench.plan_memory import BASE, Case, job, train
-from gre.models import attention, varlen
+from gre.models.attention import shared_prefix, varlen
 from gre.models.packing import Group, Layout, Prompt, pack
 from gre.models.shapes import PUBLISHED, Shape
 from gre.plan.memory import GIB, peak
@@ -51,8 +51,8 @@ def attention_rows(kernels: dict[str, varlen.Kernel | str], shape: Shape, device
     states = [torch.randn(1, heads, tokens, width, generator=generator).bfloat16()
               for heads in (shape.heads, shape.kv_heads, shape.kv_heads)]
     towards = torch.randn(1, tokens, shape.heads, width, generator=generator).to(device)
-    exact, _ = _outcome(attention.padded, states, towards, layout, torch.float32, device)
-    coarse, sdpa_seconds = _outcome(attention.padded, states, towards, layout, torch.bfloat16, device)
+    exact, _ = _outcome(shared_prefix.padded, states, towards, layout, torch.float32, device)
+    coarse, sdpa_seconds = _outcome(shared_prefix.padded, states, towards, layout, torch.bfloat16, device)
     own = [_distance(ours, reference) for ours, reference in zip(coarse, exact, strict=True)]
     allowed = [times * distance + 1e-5 for times, distance in zip((2, 3, 3, 3), own, strict=True)]
     title = f"attention, heads of {width}:"
@@ -62,7 +62,7 @@ def attention_rows(kernels: dict[str, varlen.Kernel | str], shape: Shape, device
         if isinstance(kernel, str):
             rows.append(Row(f"{title} {name}", "skipped", kernel))
             continue
-        attend = partial(attention.by_segments, kernel=kernel)
+        attend = partial(shared_prefix.by_segments, kernel=kernel)
         found, seconds = _outcome(attend, states, towards, layout, torch.bfloat16, device)
         far = [_distance(ours, reference) for ours, reference in zip(found, exact, strict=True)]
         right = all(distance <= bound for distance, bound in zip(far, allowed, strict=True))
@@ -126,7 +126,7 @@ def vllm_rows() -> list[Row]:
     from PIL import Image
 
     from gre.models.vlm import encode_prompt, load_processor
-    from gre.rollout.start import import_vllm
+    from gre.rollout.vllm.start import import_vllm
 
     started, vllm = time.perf_counter(), import_vllm()
     llm = vllm.LLM(str(BASE), dtype="bfloat16", max_model_len=512, max_num_seqs=64, gpu_memory_utilization=0.3,

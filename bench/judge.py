@@ -2,7 +2,7 @@
 
     python -m bench.judge [generations=8] [rounds=5] [--json FILE] [key=value …]
 
-Ours is gre.models.judge.Judge.p_true, its tokenizing included; the peer's rows are ready before the clock starts. One
+Ours is gre.judge.model.Judge.p_true, its tokenizing included; the peer's rows are ready before the clock starts. One
 picture is forwarded at a time on both sides. When P(True) differs by more than 1e-4 no ratio is printed. device=cuda:
 Qwen2.5-VL-3B in bfloat16.
 """
@@ -21,8 +21,8 @@ from bench.plan_memory import BASE, random_model
 from bench.sides import padded_attention
 from bench.workload import SMALL, THREE, packed_flops, padded_flops
 from gre.config import option
-from gre.models import attention
-from gre.models.judge import Judge, Prompt, judge_group, judge_text
+from gre.judge.model import Judge, Prompt, judge_group, judge_text
+from gre.models.attention import shared_prefix
 from gre.models.shapes import PATCHES_PER_TOKEN, Shape
 from gre.models.vlm import SIDE_PIXELS, load_processor
 
@@ -113,7 +113,7 @@ def _compare(config: Config, shape: Shape, bf16: bool, rounds: int) -> dict:
     texts = [[judge_text(" ".join(generator.choice(WORDS, count)), "Lyon, France 45.76, 4.84") for count in row]
              for row in counts]
     rows = Rows(judge, prompts, texts)
-    names = {"ours": attention.NAME, "plain": padded_attention(config.device, bf16)}
+    names = {"ours": shared_prefix.NAME, "plain": padded_attention(config.device, bf16)}
 
     def select(side: str) -> None:
         judge.model.set_attn_implementation({"text_config": names[side]})

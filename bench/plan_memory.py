@@ -94,7 +94,7 @@ def train(case: Case, folder: str) -> tuple[int, int, list[dict]]:
 
     from gre.models.packing import Group
     from gre.models.vlm import banned_tokens, encode_prompt, end_token_id, freeze_vision, load_processor
-    from gre.rollout.transformers import TransformersRollout
+    from gre.rollout.generate import TransformersRollout
     from gre.training.arguments import TrainConfig, training_arguments
 
     processor = load_processor(BASE, 28 * 28, 28 * 28 * 1280)
@@ -132,7 +132,7 @@ def random_model(shape: Shape, device: str = "cpu"):
     import torch
     from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
-    from gre.models import attention
+    from gre.models.attention import shared_prefix
 
     config = AutoConfig.from_pretrained(BASE, attn_implementation="sdpa")
     text, vision = config.text_config, config.vision_config
@@ -150,7 +150,7 @@ def random_model(shape: Shape, device: str = "cpu"):
     with torch.device(device):
         model = Qwen2_5_VLForConditionalGeneration(config).float()
     assert sum(weight.numel() for weight in model.parameters()) == shape.parameters
-    attention.install(model)
+    shared_prefix.install(model)
     return model
 
 

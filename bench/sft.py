@@ -27,7 +27,7 @@ from bench.plan_memory import random_model
 from bench.sides import padded_attention
 from bench.workload import NARROW, THREE, Workload, make_groups, packed_flops, padded_flops
 from gre.config import UserError, option
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.sft import SFTTrainer
@@ -96,12 +96,12 @@ class Side:
 class Packed(Side):
     """gre's SFTTrainer."""
 
-    attention = attention.NAME
+    attention = shared_prefix.NAME
 
     def __init__(self, model, optimizer, batches, folder, bf16):
         super().__init__(model, optimizer, batches, folder, bf16)
         args = training_arguments(TrainConfig(max_steps=1, bf16=bf16), folder, 0, on_cpu=model.device.type == "cpu")
-        attention.install(model)
+        shared_prefix.install(model)
         self.trainer = SFTTrainer(model, args, [SimpleNamespace(id=str(i)) for i in range(ROWS)], encode=None)
 
     def loss(self, number):

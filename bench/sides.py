@@ -18,12 +18,13 @@ from transformers.utils import is_flash_attn_2_available
 from bench import measure
 from bench.plan_memory import BASE
 from bench.workload import BETA, Workload, make_advantages, make_groups, make_models
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group
 from gre.models.vlm import load_processor
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.generate import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.grpo import GRPOConfig, GRPOTrainer, PassBatch
+from gre.training.groups import PassBatch
+from gre.training.grpo import GRPOConfig, GRPOTrainer
 
 LEARNING_RATE = 1e-6
 CLIP_EPSILON = 0.2
@@ -98,7 +99,7 @@ class Ours(Side):
     """gre's GRPOTrainer: its own passes and its own compute_loss."""
 
     name = "ours"
-    attention = attention.NAME
+    attention = shared_prefix.NAME
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -106,8 +107,8 @@ class Ours(Side):
         args = training_arguments(TrainConfig(max_steps=1, per_device_batch_size=1,
                                               gradient_accumulation_steps=work.groups, bf16=job.bf16),
                                   job.folder / "ours", 0, job.checkpointing, on_cpu=job.device == "cpu")
-        attention.install(job.policy)
-        attention.install(job.reference)
+        shared_prefix.install(job.policy)
+        shared_prefix.install(job.reference)
         self.trainer = GRPOTrainer(
             job.policy, args, rows=[SimpleNamespace(id=str(i)) for i in range(work.groups)], encode=None, rewards={},
             rollout=TransformersRollout(1, 0, torch.zeros(work.shape.vocab, dtype=torch.bool), 2 * work.length),

@@ -16,17 +16,18 @@ from bench.stopwatch import Stopwatch
 from bench.workload import BETA, NOISE, SMALL, THREE
 from gre.config import UserError
 from gre.geo.point import LatLon
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.shapes import Shape
 from gre.models.vlm import SIDE_PIXELS, banned_tokens, end_token_id, load_model, load_processor, pixel_budget
+from gre.rewards.answers import Answers
 from gre.rewards.format import format_reward
-from gre.rollout.rollout import Completion, Rollout
-from gre.rollout.transformers import TransformersRollout
-from gre.rollout.vllm import Engine, VLLMRollout
+from gre.rollout.completion import Completion, Rollout
+from gre.rollout.generate import TransformersRollout
+from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.tiny import world
 from gre.training import rl
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer
+from gre.training.grpo import GRPOConfig, GRPOTrainer
 from stages import stage3
 
 THETAS_KM = stage3.GPSConfig().thetas_km
@@ -194,7 +195,7 @@ class Side:
 class Ours(Side):
     """gre's GRPOTrainer as stage 3 builds it."""
 
-    attention = attention.NAME
+    attention = shared_prefix.NAME
 
     def __init__(self, job: Job):
         super().__init__(job)
@@ -204,7 +205,7 @@ class Ours(Side):
                             gradient_accumulation_steps=work.prompts // work.at_a_time, bf16=job.bf16)
         args = training_arguments(train, job.folder / type(self).__name__, 0, on_cpu=job.device == "cpu")
         for model in (job.policy, job.reference):
-            attention.install(model)
+            shared_prefix.install(model)
 
         def rewards(reward: Callable[[str, int], float], groups: list[Answers]) -> list[list[float]]:
             return [[reward(text, int(group.row.id)) for text in group.texts] for group in groups]

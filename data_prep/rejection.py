@@ -23,9 +23,9 @@ from gre.data.records import CoTRow, DataConfig, SeedRow, read_seed, write_cot
 from gre.geo.point import distance_km
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.format import format_reward
+from gre.rollout.engines import RolloutConfig, make_rollout
 from gre.text.answers import parse_answer
 from gre.training.rl import encode
-from gre.training.rollouts import RolloutConfig, make_rollout
 
 
 @dataclass

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gre.config import UserError
 from gre.models import vlm
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.generate import TransformersRollout
 
 ENGINES = ("auto", "transformers", "vllm", "endpoint")
 BATCH = {"transformers": 64, "vllm": 512, "endpoint": 64}  # pictures handed over at once
@@ -78,7 +78,7 @@ def record(engine: str) -> dict:
 
 
 def by_transformers(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str, batch_size: int) -> Answer:
-    """Answers by `generate`, as in training (gre/rollout/transformers.py)."""
+    """Answers by `generate`, as in training (gre/rollout/generate.py)."""
     processor = vlm.load_processor(folder, budget.min_pixels, budget.max_pixels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = vlm.load_model(folder, dtype=getattr(torch, dtype)).to(device).eval()

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from eval.predictions import Prediction
 from gre import manifest, provenance
+from gre.judge.model import Judge, completion_text
+from gre.judge.quality import ask
 from gre.models import vlm
-from gre.models.judge import Judge, completion_text
-from gre.training.judging import ask
 
 PICTURES_AT_ONCE = 8
 

@@ -117,8 +117,8 @@ def rollout(folder: Path) -> dict[str, str]:
 
 
 def mode(folder: Path) -> str:
-    """What rewarded stage 2: `judge` or `verdict`."""
-    return stage_config(folder, "stage2").get("mode", "judge")
+    """What rewarded stage 2: `judge` or `verdict`, as its manifest says."""
+    return manifest.read_manifest(folder / "stage2")["metrics"].get("mode", "judge")
 
 
 def has_judge(folder: Path) -> bool:
@@ -142,8 +142,8 @@ def metric(folder: Path, stage: str, *names: str):
     for name in names:
         value = value.get(name)
         if value is None:
-            raise UserError(f"{folder / stage / manifest.MANIFEST} has no {'.'.join(names)}: it was not measured; train "
-                            f"{stage} again")
+            raise UserError(f"{folder / stage / manifest.MANIFEST} has no {'.'.join(names)}: it was not measured; "
+                            f"train {stage} again")
     return value
 
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from eval.engines import Answer, Decoding, Said
 from gre.config import UserError
 from gre.models import vlm
-from gre.rollout.start import settings, start, unnoticed
+from gre.rollout.vllm.start import settings, start, unnoticed
 
 CPU_KV_CACHE_GIB = 1
 

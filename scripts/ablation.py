@@ -11,7 +11,7 @@ over places. `gamed` is a control that has to be stopped: a judge trained to say
     fixed       stage 3 from stage 2 at one theta, 750 km
     curriculum  stage 3 from stage 2, theta refined by the rule, over windows of 10 steps
     form        stage 1 on rows that teach the form of a verdict besides
-    verdict     stage 2 in mode verdict, from `form`
+    verdict     the paper's stage 2 (stage2_verdict), from `form`
     continued   stage 1's fine-tuning gone on with, on as many rows as stage 3 sampled completions
     rejection   stage 1 fine-tuned for 3 epochs on the best of 8 samples of as many photos as stage 3 saw
 
@@ -58,8 +58,8 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
     def module(name: str, *keys: str) -> list[str]:
         return [sys.executable, "-m", name, *keys, f"seed={seed}"]
 
-    def stage(name: str, arm: str, parent: Path, *keys: str, yaml: str = "") -> list[str]:
-        return ["bash", f"{ROOT}/scripts/train/{name}.sh", f"{ROOT}/configs/tiny/{yaml or name}.yaml",
+    def stage(name: str, arm: str, parent: Path, *keys: str) -> list[str]:
+        return ["bash", f"{ROOT}/scripts/train/{name}.sh", f"{ROOT}/configs/tiny/{name}.yaml",
                 f"output_dir={ours / arm}", f"model_name_or_path={parent}", *keys, f"seed={seed}"]
 
     def tuned(arm: str, rows: Path, rate: float, *keys: str) -> list[str]:
@@ -82,8 +82,7 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
         "curriculum": [stage("stage3", "curriculum", judged, *seeds, "gps.curriculum.enabled=true",
                              "gps.curriculum.window=10")],
         "form": [module("gre.tiny.form", f"data={data}"), stage("stage1", "form", base, f"data.path={form}", watched)],
-        "verdict": [stage("stage2", "verdict", ours / "form", f"data.path={data / results.DATA['judge']}",
-                          yaml="stage2_verdict")],
+        "verdict": [stage("stage2_verdict", "verdict", ours / "form", f"data.path={data / results.DATA['judge']}")],
         "continued": [tuned("continued", data / results.DATA["cot"], rate, more)],
         "continued_fast": [tuned("continued_fast", data / results.DATA["cot"], 10 * rate, more)],
         "rejection": [sampling, tuned("rejection", best, rate, *three)],

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 
+from gre.rewards.curriculum import CurriculumConfig
 from gre.rewards.gps import gps_reward
-from gre.training.curriculum import CurriculumConfig
 from stages.stage3 import GPSConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "rewards.svg"

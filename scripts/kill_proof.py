@@ -21,8 +21,8 @@ from pathlib import Path
 
 from gre import config, manifest, provenance
 from gre.config import UserError, option
-from gre.training.checkpoints import MARKER, in_order
-from gre.training.stopping import STATUS
+from gre.training.trainer.checkpoints import MARKER, in_order
+from gre.training.trainer.stopping import STATUS
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("stage1", "judge", "stage2", "stage3")

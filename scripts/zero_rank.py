@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from gre.config import load
-from gre.rollout.rollout import Completion
+from gre.rollout.completion import Completion
 from gre.training import rl
 from gre.training.grpo import GRPOTrainer
 
@@ -53,7 +53,7 @@ class Noting(GRPOTrainer):
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        write(self.samples.parent / f"learned-{RANK}.jsonl", [
+        write(self.samples.path.parent / f"learned-{RANK}.jsonl", [
             self.state.global_step + 1, [each.row.id for each in inputs["batch"].rolled]])
         return loss
 

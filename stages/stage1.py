@@ -7,59 +7,39 @@ ours is 1280 visual tokens a picture at most. Rows are packed, never padded and 
 """
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from gre import manifest
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import CoTRow, read_cot
+from gre.manifest import BASE
 from gre.models.packing import Group
-from gre.models.vlm import ModelConfig, encode_prompt, encode_response, load_processor
-from gre.training import resume
-from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.callbacks import MetricsFile
-from gre.training.finish import hand_on, training_metrics
-from gre.training.pictures import Loader, TrainingData, picture_loader
-from gre.training.sft import SFTTrainer, fitting_rows, response_length
-from gre.training.trained import load_trained
-from gre.training.validation import ValidationConfig, validation_rows, watch
+from gre.models.vlm import encode_prompt, encode_response
+from gre.training.data import Loader, response_length
+from gre.training.sft import SFTTrainer
+from gre.training.stage import Stage, StageConfig
+from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
 
 
 @dataclass
-class Config:
+class Config(StageConfig):
     """Keys of stage 1."""
 
-    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage1")
     model_name_or_path: str = option(REQUIRED, "the base: a model folder or a hub name")
-    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
-    seed: int = option(0, "seed of row order and dropout")
-    data: TrainingData = option(TrainingData, "GRE30K-CoT")
-    model: ModelConfig = option(ModelConfig, "the model")
-    train: TrainConfig = option(TrainConfig, "the optimiser")
     validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
 
 
 def run(config: Config) -> None:
-    """Train and hand on `output_dir`."""
-    args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
-    parent = manifest.verify_parent(config.model_name_or_path, {manifest.BASE}, config.accept_parent)
-    budget = manifest.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
-    processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
-    rows = fitting_rows(read_cot(config.data), partial(response_length, processor), config.model.max_length,
-                        drop=config.data.on_bad_row == "drop")
-    watched = validation_rows(config.validation)
-    model = load_trained(parent.model_dir, config.model, config.train, config.seed)
-    folder = Path(config.output_dir)
-    begun = resume.begin(config, args, parent)
-    load = picture_loader(processor, config.data, folder)
-    trainer = SFTTrainer(model, args, rows, partial(encode, processor, load=load),
-                         tokens_per_pass=config.train.tokens_per_pass,
-                         callbacks=[MetricsFile(folder / "metrics.jsonl")])
-    watch(trainer, processor, config.validation, watched)
-    resume.train(trainer, begun)
-    hand_on(trainer, processor, folder, stage="stage1", parent=parent, data=[config.data.path],
-            metrics={**training_metrics(trainer), "rows": len(rows)})
-    resume.end(begun, processor, trainer.best_step)
+    """Train on GRE30K-CoT and hand on `output_dir`."""
+    stage = Stage("stage1", config, parents={BASE})
+    rows = stage.fitting(read_cot(config.data), partial(response_length, stage.processor))
+    validated = validation_rows(config.validation)
+    model = stage.load_trained()
+    stage.begin()
+    trainer = SFTTrainer(model, stage.args, rows, partial(encode, stage.processor, load=stage.picture_loader()),
+                         tokens_per_pass=config.train.tokens_per_pass, callbacks=stage.callbacks())
+    add_validation(trainer, stage.processor, config.validation, validated)
+    stage.train(trainer)
+    stage.hand_on(trainer, {"rows": len(rows)})
 
 
 def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:

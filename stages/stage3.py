@@ -2,7 +2,7 @@
 
 The paper's reward is 2 / (1 + e^(d / theta)) of the distance d, with a theta it does not state; ours is its mean over
 `gps.thetas_km`, so that near misses and far ones can both be told apart, or, with `gps.curriculum.enabled`, the reward
-at one theta that is refined by a rule of ours (gre/training/curriculum.py). Its 8 completions a prompt and KL weight
+at one theta that is refined by a rule of ours (gre/rewards/curriculum.py). Its 8 completions a prompt and KL weight
 0.04 are kept. The distance and the reader of answers are those of the evaluation. No supervised loss.
 
     python -m stages.stage3 configs/gre7b/stage3.yaml model_name_or_path=runs/x/stage2 output_dir=runs/x/stage3
@@ -16,16 +16,14 @@ from accelerate.utils import gather
 from torch import Tensor
 
 from gre.config import main, option
-from gre.geo.point import LatLon, distance_km
-from gre.rewards.gps import gps_reward
-from gre.text.answers import parse_answer
+from gre.rewards import answers
+from gre.rewards.answers import Answers
+from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step
+from gre.rewards.format import format_rewards
+from gre.rewards.gps import gps_reward, gps_rewards
 from gre.training import rl
-from gre.training.curriculum import Curriculum, CurriculumConfig, Step
-from gre.training.grpo import Answers
-from gre.training.meter import Meter
-from gre.training.watch import Watch, read_places
-
-STAGE = "stage3"
+from gre.training.watching.completions import CompletionNumbers, read_places
+from gre.training.watching.metrics import Meter
 
 
 @dataclass
@@ -48,19 +46,13 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Train and hand on `output_dir`."""
-    watch = Watch(read_places(config.guards.places))
-    policy = rl.start(config, parent_stages={"stage2"})
+    numbers = CompletionNumbers(read_places(config.guards.places))
+    setup = rl.prepare("stage3", config, parents={"stage2"})
     curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.enabled else None
     gps = partial(curriculum_rewards, curriculum) if curriculum else partial(gps_rewards, config.gps.thetas_km)
-    rl.train(config, policy, {"format": rl.format_rewards, "gps": gps}, stage=STAGE,
-             on_rollout=partial(on_rollout, watch, curriculum),
-             stateful={"curriculum": curriculum} if curriculum else None)
-
-
-def gps_rewards(thetas_km: list[float], groups: list[Answers]) -> list[list[float]]:
-    """The GPS reward of every completion's answer."""
-    return [[gps_reward(answer_distance_km(text, group.row.truth), thetas_km) for text in group.texts]
-            for group in groups]
+    rl.train(setup, rl.Recipe(rewards={"format": format_rewards, "gps": gps},
+                              on_rollout=partial(on_rollout, numbers, curriculum),
+                              stateful={"curriculum": curriculum} if curriculum else {}))
 
 
 def curriculum_rewards(curriculum: Curriculum, groups: list[Answers]) -> list[list[float]]:
@@ -68,10 +60,10 @@ def curriculum_rewards(curriculum: Curriculum, groups: list[Answers]) -> list[li
     return gps_rewards([curriculum.theta_km], groups)
 
 
-def on_rollout(watch: Watch, curriculum: Curriculum | None, step: int, groups: list[Answers],
+def on_rollout(numbers: CompletionNumbers, curriculum: Curriculum | None, step: int, groups: list[Answers],
                rewards: dict[str, Tensor], meter: Meter) -> None:
     """Log what the completions are like, and let the curriculum look at them."""
-    meter.add_numbers(watch(groups))
+    meter.add_numbers(numbers(groups))
     if curriculum is not None:
         meter.add_numbers({"theta_km": curriculum.theta_km})
         if curriculum.observe(step_of_all(curriculum, groups)) and PartialState().is_main_process:
@@ -80,16 +72,10 @@ def on_rollout(watch: Watch, curriculum: Curriculum | None, step: int, groups: l
 
 def step_of_all(curriculum: Curriculum, groups: list[Answers]) -> Step:
     """A step's sums over all processes, the same on each."""
-    distances_km = [[answer_distance_km(text, group.row.truth) for text in group.texts] for group in groups]
+    distances_km = [[answers.distance_km(text, group.row.truth) for text in group.texts] for group in groups]
     local = Step.of(distances_km, curriculum.theta_km, curriculum.next_theta_km)
     sums = torch.tensor([list(vars(local).values())], dtype=torch.float64, device=PartialState().device)
     return Step(*gather(sums).sum(0).tolist())
-
-
-def answer_distance_km(text: str, truth: LatLon) -> float | None:
-    """From the answer in `text` to the truth; None without a readable answer."""
-    point = parse_answer(text)
-    return None if point is None else distance_km(point, truth)
 
 
 def plan(config: Config) -> dict[str, list[str]]:

@@ -10,12 +10,13 @@ import torch
 from accelerate import Accelerator, PartialState
 from PIL import Image
 
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group, Prompt
 from gre.tiny.model import build
 from gre.training import grpo, sft
-from gre.training.balance import balanced, exchange
-from gre.training.passes import forwarded_tokens
+from gre.training.groups import Rolled
+from gre.training.trainer.balance import balanced, exchange
+from gre.training.trainer.passes import forwarded_tokens
 from tests import test_grpo, test_sft
 from tests.two_ranks import leave
 
@@ -49,7 +50,7 @@ def step(kind: str, folder: Path, per_pass: int) -> dict:
     module.balanced = watched
     if kind == "sft":
         model = copy.deepcopy(vlm[0])
-        attention.install(model)
+        shared_prefix.install(model)
         trainer = test_sft.trainer_of(model, vlm[1], rows(own), own, max_steps=1, **size)
     else:
         trainer = test_grpo.trainer_of(vlm, rows(own), own, **size)
@@ -59,7 +60,7 @@ def step(kind: str, folder: Path, per_pass: int) -> dict:
     return {**found, "loss": logged["loss"], "grad_norm": logged["grad_norm"]}
 
 
-def prompt_of(item: tuple[str, Group] | grpo.Rolled) -> Prompt:
+def prompt_of(item: tuple[str, Group] | Rolled) -> Prompt:
     return item[1].prompt if isinstance(item, tuple) else item.prompt
 
 
@@ -69,7 +70,7 @@ def described_pair(pair: tuple[str, Group]) -> list:
     return [row_id, forwarded_tokens(group), digest(group)]
 
 
-def described_rolled(rolled: grpo.Rolled) -> list:
+def described_rolled(rolled: Rolled) -> list:
     more = [rolled.advantages, *rolled.rewards.values(), *(one.log_probs for one in rolled.completions)]
     assert rolled.record()["id"] == rolled.row.id and len(rolled.record()["completions"]) == len(rolled.texts)
     return [rolled.row.id, forwarded_tokens(rolled.group), digest(rolled.group, more, rolled.texts)]

@@ -10,13 +10,13 @@ from PIL import Image
 
 from gre.data.records import JudgeRow
 from gre.geo.point import LatLon
+from gre.judge.verdict import HeldOut
 from gre.models.vlm import load_processor
-from gre.rollout.rollout import Completion
-from gre.training.curriculum import Curriculum, CurriculumConfig
-from gre.training.grpo import Answers
-from gre.training.meter import Meter
-from gre.training.verdict import Exam
-from gre.training.watch import Watch
+from gre.rewards.answers import Answers
+from gre.rewards.curriculum import Curriculum, CurriculumConfig
+from gre.rollout.completion import Completion
+from gre.training.watching.completions import CompletionNumbers
+from gre.training.watching.metrics import Meter
 from stages import stage3
 from tests.test_sft import Row
 from tests.test_tiny_base import BASE
@@ -38,9 +38,10 @@ def numbers(mine: list[tuple[Answers, list[float]]]) -> dict:
     """What is logged, and where theta stands after a step, given this process's groups."""
     answers, p_true = [group for group, _ in mine], torch.tensor([judged for _, judged in mine])
     curriculum = Curriculum(CurriculumConfig(levels_km=[2500.0, 200.0], window=1))
-    stage3.on_rollout(Watch({}), curriculum, 1, answers, {}, Meter())
+    stage3.on_rollout(CompletionNumbers({}), curriculum, 1, answers, {}, Meter())
     sums = stage3.step_of_all(Curriculum(CurriculumConfig(levels_km=[2500.0, 200.0])), answers)
-    return {"watch": Watch({})(answers, p_true), "sums": list(vars(sums).values()), "theta_km": curriculum.theta_km}
+    return {"completions": CompletionNumbers({})(answers, p_true), "sums": list(vars(sums).values()),
+            "theta_km": curriculum.theta_km}
 
 
 class Answering:
@@ -56,20 +57,20 @@ class Answering:
         return [[Completion(torch.tensor(self.words[key % 3]), True, torch.zeros(1))] * num_generations for key in keys]
 
 
-def exam(folder: Path) -> dict:
-    """What an exam of five rows finds, and which rows this process asks about, call by call."""
+def verdicts(folder: Path) -> dict:
+    """What five held-out rows give, and which rows this process asks about, call by call."""
     processor = load_processor(BASE)
     image = folder / f"photo-{PartialState().process_index}.png"
     Image.new("RGB", (56, 56), (1, 2, 3)).save(image)
     rows = [JudgeRow(f"judge:{i}", image, "", "a chain", f"{i}, 2", True, LatLon(0.0, 0.0)) for i in range(5)]
     rollout = Answering(processor.tokenizer)
-    found = Exam(processor, rollout, rows, num_generations=2, seed=0).sit(None)
+    found = HeldOut(processor, rollout, rows, num_generations=2, seed=0).evaluate(None)
     return {"found": {way: shares.tolist() for way, shares in found.items()}, "asked": rollout.asked}
 
 
 if __name__ == "__main__":
     state = PartialState(cpu=True)
     share = groups()[2 * state.process_index:2 * state.process_index + 2]
-    said = {"numbers": numbers(share), "exam": exam(Path(sys.argv[1]))}
+    said = {"numbers": numbers(share), "verdicts": verdicts(Path(sys.argv[1]))}
     Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(said))
     leave()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gre.training.balance import balanced, deal, spread
+from gre.training.trainer.balance import balanced, deal, spread
 from tests import balance_ranks
 from tests.two_ranks import torchrun
 

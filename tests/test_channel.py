@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from gre.rollout.channel import RECEIVER, SENDER, Channel
+from gre.rollout.vllm.channel import RECEIVER, SENDER, Channel
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(0.5, dtype=torch.bfloat16), "c": torch.ones(3, 2).T,
            "none": torch.empty(0)}
 DIES = """
 import os, torch, torch.distributed as dist
-from gre.rollout.channel import RECEIVER, Channel
+from gre.rollout.vllm.channel import RECEIVER, Channel
 store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
 print(store.port, flush=True)
 weights = Channel(store, RECEIVER, torch.device("cpu"), 60.0).receive()

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from gre.config import ConfigError, load
-from gre.training.curriculum import Curriculum, CurriculumConfig, Step, has_spread
+from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step, has_spread
 from stages import stage3
 
 CONFIG = CurriculumConfig(enabled=True, levels_km=[200.0, 25.0, 1.0], window=2)

@@ -12,8 +12,8 @@ from eval.predictions import Prediction
 from gre.config import UserError
 from gre.data.records import CoTRow, JudgeRow, SeedRow, write_cot, write_judge, write_seed
 from gre.geo.point import LatLon
-from gre.models.attention import install
-from gre.models.judge import Judge
+from gre.judge.model import Judge
+from gre.models.attention.shared_prefix import install
 from gre.tiny.model import build
 
 PLACES = {"Paris, France": LatLon(48.86, 2.35), "Tokyo, Japan": LatLon(35.68, 139.69),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from gre.config import UserError
-from gre.training.gate import auc, calibration_error, check_gate
+from gre.judge.quality import auc, calibration_error, check_gate
 
 
 @pytest.mark.parametrize("scores, labels, expected", [

@@ -11,7 +11,7 @@ import torch
 
 from bench import gpu_check
 from bench.gpu_check import Row, attention_rows, some_layout
-from gre.models import varlen
+from gre.models.attention import varlen
 from gre.models.shapes import Shape
 
 ROOT = Path(__file__).resolve().parents[1]

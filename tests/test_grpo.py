@@ -12,15 +12,16 @@ from packaging.version import Version
 from PIL import Image
 
 from gre.config import UserError
-from gre.models import attention, features
+from gre.models import features
+from gre.models.attention import shared_prefix
 from gre.models.vlm import banned_tokens, encode_prompt, freeze_vision
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.generate import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.balance import spread
-from gre.training.callbacks import MetricsFile
 from gre.training.grpo import GRPOConfig, GRPOTrainer
-from gre.training.passes import forwarded_tokens
 from gre.training.sampler import StepSampler
+from gre.training.trainer.balance import spread
+from gre.training.trainer.passes import forwarded_tokens
+from gre.training.watching.metrics import MetricsFile
 from tests.test_shared_prefix import plain_logits
 
 
@@ -48,7 +49,7 @@ def trainer_of(tiny_vlm, rows, folder, *, grpo=None, reference=True, rewards=Non
     """A trainer whose policy and, if asked for, reference start from the tiny model."""
     stock, processor = tiny_vlm
     model = copy.deepcopy(stock)
-    attention.install(model)
+    shared_prefix.install(model)
     frozen = None
     if reference:
         frozen = copy.deepcopy(model)
@@ -155,7 +156,7 @@ def test_a_budget_of_tokens_does_not_change_the_gradient(tiny_vlm, rows, tmp_pat
     tokens = [forwarded_tokens(group) for group in only["batch"].groups]
     halves = max(sum(tokens[i] for i in held) for held in spread(tokens, 2))
     for budget, passes, others in ((halves, 2, 1), (1, 4, 1), (halves, 4, 4)):
-        monkeypatch.setattr("gre.training.passes.most", lambda _, needed, others=others: max(needed, others))
+        monkeypatch.setattr("gre.training.trainer.passes.most", lambda _, needed, others=others: max(needed, others))
         trainer = made(budget)
         assert_same(gradients(trainer), whole)
         (step,), _ = trainer._step

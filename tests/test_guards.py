@@ -10,9 +10,10 @@ from PIL import Image
 
 from gre.config import ConfigError, UserError, load
 from gre.geo.point import LatLon
+from gre.judge.guard import JudgeGuard
 from gre.training.grpo import GRPOConfig
-from gre.training.guards import BASELINE_LOGS, Alarms, JudgeGuard
-from gre.training.watch import Watch
+from gre.training.watching.alarms import BASELINE_LOGS, Alarms
+from gre.training.watching.completions import CompletionNumbers
 from stages import stage2
 from tests.test_grpo import trainer_of
 
@@ -117,7 +118,7 @@ def test_a_policy_that_games_its_judge_is_stopped(tiny_vlm, tmp_path):
         trainer = trainer_of(tiny_vlm, rows, folder, reference=False, max_steps=6, per_device_batch_size=4,
                              gradient_accumulation_steps=1, grpo=GRPOConfig(num_generations=8, beta=0.0),
                              rewards={"judge": judge})
-        trainer.on_rollout = partial(stage2.on_rollout, Watch({}), guard)
+        trainer.on_rollout = partial(stage2.on_rollout, CompletionNumbers({}), guard)
         trainer._text = lambda completion: answer(completion.token_ids)
         trainer.train()
         return trainer.state.global_step

@@ -12,11 +12,12 @@ from PIL import Image
 from gre.config import UserError
 from gre.data.records import DataConfig, JudgeRow, SeedRow, read_judge
 from gre.geo.point import LatLon
-from gre.models import attention
-from gre.models.judge import Judge, Verdicts, completion_text, judge_group, judge_prompt, judge_text, verdict_tokens
+from gre.judge import photos, quality
+from gre.judge import rows as judge_rows
+from gre.judge.model import Judge, Verdicts, completion_text, judge_group, judge_prompt, judge_text, verdict_tokens
+from gre.judge.quality import check_gate
+from gre.models.attention import shared_prefix
 from gre.text.prompts import JUDGE_INSTRUCTION
-from gre.training import judging
-from gre.training.gate import check_gate
 from stages import judge as stage
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -30,7 +31,7 @@ def vlm():
 
     corpus = ["True", "False", "It is red. Reasoning: Answer:"] * 200
     model, processor = build(corpus, hidden=64, layers=2, vocabulary=400)
-    attention.install(model)
+    shared_prefix.install(model)
     return model, processor
 
 
@@ -66,12 +67,12 @@ def test_a_chain_cannot_end_the_users_turn(vlm):
 def test_training_and_use_make_the_same_tokens(vlm, tmp_path):
     picture().save(tmp_path / "a.png")
     row = JudgeRow("judge:1", tmp_path / "a.png", "?", "It is red.", "48.9, 2.3", True, PARIS)
-    trained = judging.encode(vlm[1], row)
+    trained = judge_rows.encode(vlm[1], row)
     used = judge_group(vlm[1], judge_prompt(vlm[1], picture()),
                        [completion_text("<think>It is red.</think><answer>48.9, 2.3</answer>")])
     assert torch.equal(trained.prompt.input_ids, used.prompt.input_ids)
     assert torch.equal(trained.completions[0], used.completions[0])
-    assert judging.length(vlm[1], row) == len(trained.prompt.input_ids) + len(trained.completions[0])
+    assert judge_rows.length(vlm[1], row) == len(trained.prompt.input_ids) + len(trained.completions[0])
 
 
 def test_p_true_is_the_stock_models(vlm, judge):
@@ -145,13 +146,13 @@ def test_no_photo_is_in_both_parts(tmp_path):
     again = JudgeRow("judge:99", tmp_path / "imgs" / "copy.png", "?", "It is red.", "1, 2", False, PARIS)
     rows = [*rows, again]
     for seed in range(10):
-        train, held_out = judging.split_by_photo(rows, 0.25, seed)
+        train, held_out = judge_rows.split_by_photo(rows, 0.25, seed)
         assert len(train) + len(held_out) == 21 and len(held_out) in (5, 6)
         assert (again in train) == (rows[3] in train)
     seeds = [SeedRow(row.id, row.image, "Where?", PARIS) for row in rows]
-    assert judging.unseen(seeds, rows[:18], 64, 0) and not judging.unseen(seeds, rows, 64, 0)
-    assert {row.image.name for row in judging.unseen(seeds, rows[:18], 64, 0)} == {"18.png", "19.png"}
-    dealt = judging.deal_pictures(rows, 0)
+    assert photos.unseen(seeds, rows[:18], 64, 0) and not photos.unseen(seeds, rows, 64, 0)
+    assert {row.image.name for row in photos.unseen(seeds, rows[:18], 64, 0)} == {"18.png", "19.png"}
+    dealt = judge_rows.deal_pictures(rows, 0)
     assert sorted(dealt) == sorted(dealt.values()) and all(own != other for own, other in dealt.items())
 
 
@@ -171,10 +172,10 @@ def test_on_policy_auc_by_hand(tmp_path):
     right, wrong = "<answer>48.9, 2.3</answer>", "<answer>-33.9, 151.2</answer>"
     completions = [[f"<think>Paris</think>{right}", f"<think>Sydney</think>{wrong}", f"<think>Paris</think>{wrong}",
                     "<think>Paris</think>"]]
-    metrics = judging.on_policy_metrics(Oracle(), rows, completions, true_within_km=200)
+    metrics = quality.on_policy_metrics(Oracle(), rows, completions, true_within_km=200)
     assert metrics == {"auc_on_policy": 0.75, "n_on_policy": 3, "right_on_policy": pytest.approx(1 / 3),
                        "unparsed_on_policy": 0.25}
-    none_right = judging.on_policy_metrics(Oracle(), rows, [[f"<think>Paris</think>{wrong}"]], true_within_km=200)
+    none_right = quality.on_policy_metrics(Oracle(), rows, [[f"<think>Paris</think>{wrong}"]], true_within_km=200)
     assert none_right["auc_on_policy"] is None
 
 

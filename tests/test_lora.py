@@ -9,12 +9,14 @@ from transformers import AutoModelForImageTextToText
 
 from gre import manifest
 from gre.config import UserError
-from gre.models import attention, lora
+from gre.models import lora
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group
 from gre.models.scoring import score
 from gre.models.vlm import encode_prompt, load_model
-from gre.training import checkpoints, rl
+from gre.training import rl
 from gre.training.sft import SFTTrainer
+from gre.training.trainer import checkpoints
 from stages import stage1
 from tests.test_resume import Killed, lines
 from tests.test_rl_stages import run3, vlm, workplace, write_stage  # noqa: F401 two are fixtures
@@ -29,7 +31,7 @@ LORA = ["model.lora.r=4", "model.lora.alpha=8"]
 def model(tiny_vlm):
     """With an adapter whose second factor is no longer zero."""
     made = copy.deepcopy(tiny_vlm[0])
-    attention.install(made)
+    shared_prefix.install(made)
     lora.adapt(made, lora.LoraConfig(r=4, alpha=8, target_modules=["q_proj", "down_proj"]), seed=0)
     return made
 
@@ -49,7 +51,7 @@ def log_probs(tiny_vlm):
 
 def test_on_off_and_merged(tiny_vlm, model, log_probs):
     base = copy.deepcopy(tiny_vlm[0])
-    attention.install(base)
+    shared_prefix.install(base)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     # Two factors beside q_proj and down_proj of each of two text layers; down_proj exists in the vision tower too.
     assert len(names) == 2 * 2 * 2 and all("language_model" in name for name in names)

@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gre.config import UserError
-from gre.models import attention
-from gre.training.numerics import broken
+from gre.models.attention import shared_prefix
 from gre.training.sft import lazy_dataset
+from gre.training.trainer.broken import not_finite
 from tests import test_grpo, test_sft
 
 NAN, INF = float("nan"), float("inf")
@@ -34,7 +34,7 @@ def rows(tmp_path_factory):
 
 def sft(tiny_vlm, rows, folder, **train):
     model = copy.deepcopy(tiny_vlm[0])
-    attention.install(model)
+    shared_prefix.install(model)
     return test_sft.trainer_of(model, tiny_vlm[1], rows, folder, max_steps=1, **train)
 
 
@@ -142,5 +142,5 @@ def test_grpo_stops_before_a_broken_gradient_reaches_a_weight(tiny_vlm, rows, tm
 
 
 def test_norms():
-    assert [broken(norm) for norm in (0.0, 3.5, torch.tensor(2.0), None)] == [False] * 4
-    assert [broken(norm) for norm in (NAN, INF, -1.0, torch.tensor(NAN))] == [True] * 4
+    assert [not_finite(norm) for norm in (0.0, 3.5, torch.tensor(2.0), None)] == [False] * 4
+    assert [not_finite(norm) for norm in (NAN, INF, -1.0, torch.tensor(NAN))] == [True] * 4

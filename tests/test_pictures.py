@@ -12,8 +12,8 @@ from gre.data.cache import PictureCache
 from gre.data.images import load_image
 from gre.data.raw import DataError
 from gre.models.vlm import encode_prompt, process_picture
-from gre.training import pictures
-from gre.training.pictures import TrainingData, maker, picture_loader
+from gre.training import data
+from gre.training.data import TrainingData, maker, picture_loader
 
 RECORD = {"pixel_values": np.arange(1000, dtype=np.float32), "image_grid_thw": np.array([[1, 2, 2]])}
 
@@ -42,8 +42,8 @@ def test_a_processed_picture_makes_the_same_prompt(tiny_vlm, size):
 def test_a_picture_is_decoded_and_processed_once_and_comes_back_bit_for_bit(tiny_vlm, photo, monkeypatch):
     _, processor = tiny_vlm
     decoded = []
-    monkeypatch.setattr(pictures, "load_image", lambda path: decoded.append(path) or load_image(path))
-    assert picture_loader(processor, TrainingData(), photo.parent / "run" / "stage3") is pictures.load_image
+    monkeypatch.setattr(data, "load_image", lambda path: decoded.append(path) or load_image(path))
+    assert picture_loader(processor, TrainingData(), photo.parent / "run" / "stage3") is data.load_image
     whole = fields(encode_prompt(processor, "where?", load_image(photo)))
     for stage in ("stage2", "stage3", "stage3"):  # another loader of the same run finds it too
         load = picture_loader(processor, TrainingData(cache_gib=0.1), photo.parent / "run" / stage)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gre import manifest
-from gre.training.checkpoints import MARKER, in_order, step_of
+from gre.training.trainer.checkpoints import MARKER, in_order, step_of
 from tests.shell import end_left, write
 from tests.test_resume import lines
 from tests.test_rl_stages import KEYS, vlm, workplace, write_stage  # noqa: F401 two are fixtures

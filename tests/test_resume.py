@@ -21,15 +21,15 @@ from torch.utils.data import BatchSampler
 from transformers import Trainer, TrainerCallback
 
 from gre.config import UserError
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.vlm import banned_tokens, encode_prompt
-from gre.rollout.transformers import TransformersRollout
-from gre.training import checkpoints, resume
+from gre.rollout.generate import TransformersRollout
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.callbacks import MetricsFile
 from gre.training.grpo import GRPOConfig, GRPOTrainer
 from gre.training.sampler import StepSampler
 from gre.training.sft import SFTTrainer
+from gre.training.trainer import checkpoints, resumable
+from gre.training.watching.metrics import MetricsFile
 from stages import stage3
 from tests.test_sft import Row, encode
 
@@ -50,7 +50,7 @@ def rows(tmp_path_factory):
 def noisy(model):
     """A copy of the model with dropout, so that training draws from torch, numpy and Python at every forward pass."""
     model = copy.deepcopy(model)
-    attention.install(model)
+    shared_prefix.install(model)
 
     def drop(module, inputs, output):
         if not module.training:
@@ -135,7 +135,7 @@ def start(kind, tiny_vlm, rows, folder, *callbacks, **train):
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
     made_of = {"kind": kind}
     found = [checkpoints.newest(folder / "checkpoints", made_of) if trainer.is_world_process_zero() else None]
-    resume.train(trainer, resume.Run(folder, made_of, broadcast_object_list(found)[0]))
+    trainer.train_or_stop(made_of, broadcast_object_list(found)[0])
     return weights_hash(trainer)
 
 
@@ -228,16 +228,16 @@ def resumed_at_4(tiny_vlm, rows, folder, kind="sft"):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo_twice"])
 def test_without_the_random_numbers_the_weights_differ(tiny_vlm, rows, tmp_path, whole, monkeypatch, kind):
-    monkeypatch.setattr(resume.ResumableTrainer, "_load_rng_state", lambda *_: None)
+    monkeypatch.setattr(resumable.ResumableTrainer, "_load_rng_state", lambda *_: None)
     assert resumed_at_4(tiny_vlm, rows, tmp_path, kind) != whole(kind)[0]
 
 
 def test_restored_after_the_step_s_completions_were_scored_the_random_numbers_are_too_late(tiny_vlm, rows, tmp_path,
                                                                                         whole, monkeypatch):
     """Where Trainer restores them; the passes of `num_iterations` above 1 have drawn dropout by then."""
-    monkeypatch.setattr(resume.ResumableTrainer, "_load_rng_state", Trainer._load_rng_state)
+    monkeypatch.setattr(resumable.ResumableTrainer, "_load_rng_state", Trainer._load_rng_state)
     fetch = Trainer.get_batch_samples
-    monkeypatch.setattr(resume.ResumableTrainer, "get_batch_samples", fetch)
+    monkeypatch.setattr(resumable.ResumableTrainer, "get_batch_samples", fetch)
     assert resumed_at_4(tiny_vlm, rows, tmp_path, "grpo_twice") != whole("grpo_twice")[0]
 
 
@@ -247,7 +247,7 @@ def test_without_the_memory_of_its_parts_the_weights_differ(tiny_vlm, rows, tmp_
 
 
 def test_trainers_own_loading_starts_over(tiny_vlm, rows, tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(resume.ResumableTrainer, "_load_from_checkpoint", Trainer._load_from_checkpoint)
+    monkeypatch.setattr(resumable.ResumableTrainer, "_load_from_checkpoint", Trainer._load_from_checkpoint)
     assert resumed_at_4(tiny_vlm, rows, tmp_path) != whole("sft")[0]
 
 
@@ -355,14 +355,14 @@ def test_border_raises_save_steps(tiny_vlm, rows, tmp_path, capsys):
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
     code = ("import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
-            "print('locked', flush=True); sys.stdin.read()")  # as `_lock` does, without importing torch
+            "print('locked', flush=True); sys.stdin.read()")  # as `lock` does, without importing torch
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "locked\n"
         with pytest.raises(UserError, match="being trained by another process"):
-            resume._lock(tmp_path)
+            checkpoints.lock(tmp_path)
         other.kill()
-    resume._lock(tmp_path)
+    checkpoints.lock(tmp_path)
 
 
 def test_the_sampler_learns_the_epoch_through_every_wrapper():
@@ -370,5 +370,5 @@ def test_the_sampler_learns_the_epoch_through_every_wrapper():
     sampler = StepSampler(8, 2, 1, seed=0)
     batches = SkipBatchSampler(BatchSamplerShard(BatchSampler(sampler, 2, False), 2, 0), 1)
     loader = SimpleNamespace(batch_sampler=batches)
-    resume._Keeper(None).on_epoch_begin(None, SimpleNamespace(epoch=3.0), None, train_dataloader=loader)
+    resumable._Keeper(None).on_epoch_begin(None, SimpleNamespace(epoch=3.0), None, train_dataloader=loader)
     assert sampler.epoch == 3

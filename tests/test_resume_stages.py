@@ -12,7 +12,8 @@ from PIL import Image
 
 from gre import manifest
 from gre.config import UserError, load
-from gre.training import checkpoints, finish
+from gre.training import stage as training_stage
+from gre.training.trainer import checkpoints
 from stages import judge, stage1, stage2, stage3
 from tests.test_judge import write_rows
 from tests.test_resume import Killed
@@ -61,7 +62,7 @@ def test_killed_in_a_save_and_in_the_hand_over(data, monkeypatch, capsys, stage)
             killed() if step == 4 else complete(folder, step, made_of)))
         run(stage, "killed/x")
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(*((judge, "measure") if stage == "judge" else (finish, "save_model")), killed)
+        patch.setattr(*((judge, "measure") if stage == "judge" else (training_stage, "save_model")), killed)
         run(stage, "killed/x")
     assert not Path("killed/x/manifest.json").exists()
     with pytest.raises(UserError, match=r"train.learning_rate \(0.001 there, 0.002 here\)"):

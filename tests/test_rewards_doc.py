@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from gre.geo.point import LatLon
+from gre.rewards.answers import Answers
+from gre.rewards.curriculum import CurriculumConfig
 from gre.rewards.gps import gps_reward
-from gre.training.curriculum import CurriculumConfig
-from gre.training.grpo import Answers, GRPOConfig
+from gre.training.grpo import GRPOConfig
 from stages.stage3 import GPSConfig
 from tests.test_grpo import trainer_of
 

@@ -10,9 +10,11 @@ from PIL import Image
 from gre import manifest
 from gre.config import ConfigError, UserError, load, save
 from gre.geo.point import LatLon
-from gre.rewards.judge import judge_rewards
-from gre.training.grpo import Answers
-from gre.training.photos import PHOTOS, write_photos
+from gre.judge.photos import PHOTOS, write_photos
+from gre.judge.reward import judge_rewards
+from gre.rewards import answers
+from gre.rewards.answers import Answers
+from gre.rewards.gps import gps_rewards
 from stages import stage2, stage3
 
 PARIS, NOWHERE = "<think>a</think><answer>48.86, 2.35</answer>", "<think>a</think><answer>somewhere</answer>"
@@ -155,7 +157,7 @@ def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
 
 def test_rollouts_are_watched_and_the_curriculum_steps_down(workplace, monkeypatch, capsys):
     run2()
-    monkeypatch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+    monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
     run3("gps.curriculum.enabled=true", "gps.curriculum.levels_km=[2500, 750, 200]", "gps.curriculum.window=2",
          "gps.curriculum.min_spread_share=0", "train.max_steps=5")
     lines = [json.loads(line) for line in (workplace / "run/stage3/metrics.jsonl").read_text().splitlines()]
@@ -184,5 +186,5 @@ def test_judge_reward_asks_only_about_readable_answers():
 
 def test_gps_rewards_by_hand():
     row = SimpleNamespace(truth=LatLon(48.86, 2.35))
-    rewards = stage3.gps_rewards([25.0], [Answers(row, [PARIS, NOWHERE], [True, True])])
+    rewards = gps_rewards([25.0], [Answers(row, [PARIS, NOWHERE], [True, True])])
     assert rewards == [[1.0, 0.0]]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group
 from gre.models.scoring import packed_logits, score
 from gre.models.vlm import banned_tokens, encode_prompt
-from gre.rollout.transformers import TransformersRollout
+from gre.rollout.generate import TransformersRollout
 
 SIDES = [(56, 84), (112, 56), (84, 84)]
 
@@ -19,7 +19,7 @@ SIDES = [(56, 84), (112, 56), (84, 84)]
 def world(tiny_vlm):
     """(model, prompts, banned, tokenizer); the model's generation config carries a repetition penalty."""
     model, processor = copy.deepcopy(tiny_vlm[0]), tiny_vlm[1]
-    attention.install(model)
+    shared_prefix.install(model)
     assert model.generation_config.repetition_penalty == 1.05
     pictures = [np.random.default_rng(0).integers(0, 255, (*side, 3), dtype=np.uint8) for side in SIDES]
     prompts = [encode_prompt(processor, "where? " * (1 + number), Image.fromarray(picture))

@@ -6,8 +6,9 @@ import torch
 
 from gre import manifest
 from gre.config import UserError, load
+from gre.judge.reward import served_judge
 from gre.models.vlm import load_processor
-from gre.training import rollouts
+from gre.rollout import engines
 from scripts import serve
 from stages import stage2
 from tests.test_rl_stages import KEYS, vlm, workplace  # noqa: F401 fixtures
@@ -24,7 +25,7 @@ def test_a_policy_s_command_holds_what_the_trainer_compares(workplace):  # noqa:
     parent = manifest.verify_parent("run/stage1", {"stage1"})
     assert option(line, "--model") == str((workplace / "run/stage1/model").absolute())
     assert (option(line, "--host"), option(line, "--port"), option(line, "--dtype")) == ("127.0.0.1", "8123", "float32")
-    wanted = rollouts.rollout_server(parent, load_processor(parent.model_dir), 256, torch.float32)
+    wanted = engines.rollout_server(parent, load_processor(parent.model_dir), 256, torch.float32)
     assert option(line, "--logprobs-mode") == wanted["logprobs_mode"] == "processed_logprobs"
     assert json.loads(option(line, "--additional-config")) == wanted["additional_config"]
     assert wanted["additional_config"]["model_sha256"] == parent.sha256 and wanted["additional_config"]["banned"]
@@ -47,7 +48,7 @@ def test_a_judge_s_command(workplace):  # noqa: F811
         serve.command("policy", keys)
     cached = load(stage2.Config, [*keys, "judge.url=http://node7:8001", "data.cache_gib=1"])
     with pytest.raises(UserError, match="data.cache_gib"):
-        stage2.serve_judge(cached, manifest.verify_parent("run/judge", {"judge"}))
+        served_judge(cached.judge, cached, manifest.verify_parent("run/judge", {"judge"}))
 
 
 def test_which_servers_a_stage_asks(tmp_path):

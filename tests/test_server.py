@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from gre import http
 from gre.config import UserError
-from gre.models.judge import ServedJudge
-from gre.models.server import Asked, Server, together
+from gre.judge.model import ServedJudge
 from gre.models.vlm import encode_prompt
 from gre.models.weights import full_weights
-from gre.rollout import served, transfer
+from gre.rollout.vllm import served, transfer
+from gre.rollout.vllm.client import Asked, Server, together
 
 SETTINGS = {"vllm": "0.32.0", "dtype": "float32", "max_model_len": 256, "additional_config": {"banned": [1, 2]}}
 

@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 from gre.config import UserError
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group
 from gre.models.vlm import banned_tokens, encode_prompt, encode_response, encode_text, freeze_vision, prompt_length
 from gre.training.arguments import TrainConfig, check_weights, training_arguments
-from gre.training.balance import spread
-from gre.training.callbacks import MetricsFile
-from gre.training.passes import fewest_passes, forwarded_tokens
-from gre.training.sft import SFTTrainer, fitting_rows, response_length
+from gre.training.data import fitting_rows, response_length
+from gre.training.sft import SFTTrainer
+from gre.training.trainer.balance import spread
+from gre.training.trainer.passes import fewest_passes, forwarded_tokens
+from gre.training.watching.metrics import MetricsFile
 
 
 @dataclass
@@ -43,7 +44,7 @@ def rows(tmp_path_factory):
 @pytest.fixture
 def model(tiny_vlm):
     made = copy.deepcopy(tiny_vlm[0])
-    attention.install(made)
+    shared_prefix.install(made)
     return made
 
 
@@ -130,7 +131,7 @@ def test_a_budget_of_tokens_changes_no_gradient(model, tiny_vlm, rows, tmp_path,
     step = SFTTrainer.training_step
     for others in (1, 7):
         seen = []
-        monkeypatch.setattr("gre.training.passes.most", lambda _, needed, others=others: max(needed, others))
+        monkeypatch.setattr("gre.training.trainer.passes.most", lambda _, needed, others=others: max(needed, others))
         monkeypatch.setattr(SFTTrainer, "training_step", lambda self, model, inputs, *rest, seen=seen: seen.append(
             inputs) or step(self, model, inputs, *rest))
         other, same_loss = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8,

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gre.models import attention, scoring
+from gre.models import scoring
+from gre.models.attention import shared_prefix
+from gre.models.attention.segments import segment_attention
 from gre.models.packing import Group, Prompt, pack
 from gre.models.scoring import packed_logits, score
-from gre.models.segments import segment_attention
 
 TOLERANCE = 1e-5  # of each tensor's largest entry, float32
 SIDES = [(56, 84), (112, 56), (84, 84)]  # pictures of three sizes
@@ -21,7 +22,7 @@ def pair(tiny_vlm):
     """(the stock model, the same weights with shared-prefix attention, processor)."""
     model, processor = tiny_vlm
     stock, shared = copy.deepcopy(model), copy.deepcopy(model)
-    attention.install(shared)
+    shared_prefix.install(shared)
     assert stock.config.text_config._attn_implementation == "sdpa"
     return stock, shared, processor
 
@@ -196,7 +197,7 @@ def test_padded_attention_and_that_by_segments_agree(pair):
               for heads in (4, 2, 2)]
     weights = torch.randn(1, len(layout.back), 4, 8, generator=generator)
     n = len(layout.lengths) - len(layout.owners)
-    for output in (attention.padded(*states, layout),
+    for output in (shared_prefix.padded(*states, layout),
                    segment_attention(*states, layout.lengths[:n], layout.lengths[n:], layout.owners)):
         found.append((output, *torch.autograd.grad((output * weights).sum(), states)))
     for ours, reference in zip(*found, strict=True):

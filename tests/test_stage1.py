@@ -7,8 +7,9 @@ from PIL import Image
 
 from gre import manifest
 from gre.config import UserError, load
+from gre.judge import photos
 from gre.models.vlm import load_model
-from gre.training import judging
+from gre.training.data import TrainingData
 from stages import judge, stage1
 
 
@@ -67,7 +68,7 @@ def sample(model_dir):
     """Three completions of two rows, as the judge's stage samples them."""
     config = judge.Config(output_dir="run/judge", model_name_or_path="base")
     config.policy.max_new_tokens, config.policy.num_generations = 8, 3
-    rows = stage1.read_cot(stage1.TrainingData("cot/cot.json"))[:2]
+    rows = stage1.read_cot(TrainingData("cot/cot.json"))[:2]
     parent = manifest.verify_parent(model_dir.parent, {"stage1"})
     return judge.completions_of(config, parent, rows, torch.device("cpu"))
 
@@ -87,5 +88,5 @@ def test_a_stage1_checkpoint_is_no_base(workplace):
 
 
 def test_photos_are_told_apart_by_content(workplace):
-    rows = stage1.read_cot(stage1.TrainingData("cot/cot.json"))
-    assert len(judging.unseen(rows, rows[:3], 64, 0)) == 1
+    rows = stage1.read_cot(TrainingData("cot/cot.json"))
+    assert len(photos.unseen(rows, rows[:3], 64, 0)) == 1

@@ -8,8 +8,9 @@ import torch
 from gre.config import UserError
 from gre.data.records import DataConfig, SeedRow, write_seed
 from gre.geo.point import LatLon
-from gre.training import checkpoints, resume, validation
-from gre.training.validation import Validation, ValidationConfig, quality, validation_rows
+from gre.training.trainer import checkpoints
+from gre.training.watching import validation
+from gre.training.watching.validation import Validation, ValidationConfig, quality, validation_rows
 from tests.test_resume import KINDS, KillAt, Killed, lines, rows, weights_hash  # noqa: F401 rows is a fixture
 
 PARIS = LatLon(48.86, 2.35)
@@ -23,9 +24,9 @@ def photos(rows):  # noqa: F811
 def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **train):  # noqa: F811
     folder.mkdir(exist_ok=True)
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
-    validation.watch(trainer, tiny_vlm[1], ValidationConfig(eval_every=eval_every, max_new_tokens=6, batch_size=2),
-                     photos)
-    resume.train(trainer, resume.Run(folder, {}, checkpoints.newest(folder / "checkpoints", {})))
+    settings = ValidationConfig(eval_every=eval_every, max_new_tokens=6, batch_size=2)
+    validation.add_validation(trainer, tiny_vlm[1], settings, photos)
+    trainer.train_or_stop({}, checkpoints.newest(folder / "checkpoints", {}))
     return trainer
 
 
@@ -53,7 +54,7 @@ def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_pa
     assert [path.name for path in checkpoints.in_order(folder)] == ["checkpoint-2", "checkpoint-3"]
     assert trainer.best_step == 2
     (folder / "lock").touch()
-    resume.end(resume.Run(tmp_path, {}, None), tiny_vlm[1], trainer.best_step)
+    checkpoints.clear(folder, tiny_vlm[1], trainer.best_step)
     assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
     left = {path.name for path in (folder / "checkpoint-2").iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= left

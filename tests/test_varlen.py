@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gre.models import attention, varlen
+from gre.models.attention import shared_prefix, varlen
 from gre.models.packing import Group, pack
 from gre.models.scoring import score
 from tests.test_shared_prefix import assert_close, assert_same_gradients, make_groups, plain_scores
@@ -28,8 +28,8 @@ def models(tiny_vlm, monkeypatch):
 
     monkeypatch.setattr(varlen, "kernel_for", lambda query: kernel)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    attention.install(ours)
-    assert ours.config.vision_config._attn_implementation == attention.VISION_NAME
+    shared_prefix.install(ours)
+    assert ours.config.vision_config._attn_implementation == shared_prefix.VISION_NAME
     return stock, ours, calls, processor
 
 

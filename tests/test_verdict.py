@@ -13,15 +13,15 @@ from gre import manifest
 from gre.config import ConfigError, UserError, load
 from gre.data.records import CoTRow, DataConfig, JudgeRow, read_cot, write_cot
 from gre.geo.point import LatLon
-from gre.models.judge import judge_group, judge_prompt, judge_text, verdict_prompt
-from gre.rewards.verdict import read_verdict, verdict_reward
+from gre.judge import verdict
+from gre.judge.model import judge_group, judge_prompt, judge_text, verdict_prompt
+from gre.rewards.answers import Answers
+from gre.rewards.verdict import read_verdict, verdict_reward, verdict_rewards
 from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.tiny.form import form_rows
-from gre.training import verdict
-from gre.training.grpo import Answers
 from gre.training.sampler import EvenSampler
 from scripts.train.judge_needed import judge_arguments
-from stages import stage1, stage2, stage3
+from stages import stage1, stage2_verdict, stage3
 from tests.test_judge import picture, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def test_rewards_by_hand():
         assert verdict_reward(text, False, label) == 0.0
     groups = [Answers(row(True), ["True", "False", "True"], [True, True, False]),
               Answers(row(False), ["True", " False", "unknown"], [True] * 3)]
-    assert verdict.rewards(groups) == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    assert verdict_rewards(groups) == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
 
 def row(label, image=Path("a.png"), number=1):
@@ -163,13 +163,13 @@ def workplace(vlm, tmp_path_factory):
         yield folder
 
 
-KEYS = ["mode=verdict", "output_dir=run/stage2", "model_name_or_path=run/stage1", "data.path=judge/judge.json",
+KEYS = ["output_dir=run/stage2", "model_name_or_path=run/stage1", "data.path=judge/judge.json",
         "held_out_share=0.25", "train.per_device_batch_size=8", "train.lr_scheduler_type=constant",
         "grpo.num_generations=8", "rollout.max_new_tokens=4", "grpo.beta=0"]
 
 
 def run2(*keys):
-    stage2.run(load(stage2.Config, [*KEYS, *keys]))
+    stage2_verdict.run(load(stage2_verdict.Config, [*KEYS, *keys]))
 
 
 def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
@@ -212,25 +212,22 @@ def test_one_word_for_everything_rings_the_alarm(workplace, capsys):
 
 
 def test_what_is_refused_before_training(workplace, vlm):
-    with pytest.raises(UserError, match="mode=verdict trains on GRE30K-Judge rows.*cot.json.*must be True or False"):
+    with pytest.raises(UserError, match="this stage trains on GRE30K-Judge rows.*cot.json.*must be True or False"):
         rows = read_cot(DataConfig("judge/form.json"))
         write_cot("judge/cot.json", [CoTRow("", rows[0].image, "?", "<think>a</think><answer>1, 2</answer>", PARIS)])
         run2("output_dir=run/refused", "data.path=judge/cot.json")
-    with pytest.raises(UserError, match="mode=verdict has no judge"):
+    with pytest.raises(ConfigError, match="unknown key 'judge.model_name_or_path'"):  # it has no judge
         run2("output_dir=run/refused", "judge.model_name_or_path=run/judge")
-    with pytest.raises(ConfigError, match="mode is 'paper': write judge or verdict"):
-        run2("output_dir=run/refused", "mode=paper")
     with pytest.raises(UserError, match="base never says True or False: none of 192 completions"):
         run2("output_dir=run/refused", "model_name_or_path=base", "accept_parent=any")
     assert not Path("run/refused/manifest.json").exists()
 
 
-def test_no_judge_is_trained_first():
+def test_a_judge_is_trained_first_unless_one_is_named():
     """stage2.sh trains a judge when this gives its arguments."""
-    where = ["output_dir=nowhere/stage2"]
-    assert judge_arguments([str(ROOT / "configs/tiny/stage2_verdict.yaml"), *where]) == []
-    assert judge_arguments([str(ROOT / "configs/tiny/stage2.yaml"), *where])[1] == "output_dir=nowhere/judge"
-    assert judge_arguments([str(ROOT / "configs/tiny/stage2.yaml"), *where, "mode=verdict"]) == []
+    where = [str(ROOT / "configs/tiny/stage2.yaml"), "output_dir=nowhere/stage2"]
+    assert judge_arguments(where)[1] == "output_dir=nowhere/judge"
+    assert judge_arguments([*where, "judge.model_name_or_path=runs/judge"]) == []
 
 
 def test_form_rows_tell_nothing_but_the_form():

@@ -15,7 +15,7 @@ from gre.config import UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon
 from gre.models import vlm
-from gre.rollout.start import settings
+from gre.rollout.vllm.start import settings
 from gre.tiny.model import build
 
 BUDGET = vlm.PixelBudget(28 * 28, 112 * 112)

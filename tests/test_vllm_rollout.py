@@ -17,10 +17,10 @@ from gre.models import weights
 from gre.models.packing import Group, check_expanded
 from gre.models.scoring import score
 from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
-from gre.rollout import vllm as rollouts
-from gre.rollout.sampling import group_seed
-from gre.rollout.transformers import TransformersRollout
-from gre.rollout.vllm import Engine, VLLMRollout
+from gre.rollout.generate import TransformersRollout
+from gre.rollout.vllm import engine as rollouts
+from gre.rollout.vllm.engine import Engine, VLLMRollout
+from gre.rollout.vllm.sampling import group_seed
 
 BASE = Path("gre/tiny/base")  # its head is tied to its embedding, its 1000 words are no multiple of 64
 SIDES = [(56, 84), (300, 200), (84, 84)]

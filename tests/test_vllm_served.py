@@ -15,14 +15,16 @@ from PIL import Image
 
 from gre import http, manifest
 from gre.config import UserError, load
+from gre.judge.model import Judge
+from gre.judge.reward import served_judge
 from gre.models import weights
-from gre.models.judge import Judge
 from gre.models.packing import Group
 from gre.models.scoring import score
 from gre.models.vlm import encode_prompt, load_model, load_processor
-from gre.rollout import served
-from gre.rollout.transfer import ByBroadcast
-from gre.rollout.transformers import TransformersRollout
+from gre.rewards import answers
+from gre.rollout.generate import TransformersRollout
+from gre.rollout.vllm import served
+from gre.rollout.vllm.transfer import ByBroadcast
 from gre.tiny.model import build
 from gre.training import rl
 from stages import stage2, stage3
@@ -66,7 +68,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("served"))
         patch.setattr(http, "LONGEST_WAIT_S", 1.0)
-        patch.setattr("gre.models.server.START_TRIES", 1800)
+        patch.setattr("gre.rollout.vllm.client.START_TRIES", 1800)
         vlm = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
                     vocabulary=400)  # heads of 32: vLLM's attention for CPUs takes no narrower ones
         for part in vlm:
@@ -120,7 +122,7 @@ def run3(keys: list[str], server: Served, folder: str) -> list[dict]:
 def server(place, served_at):
     """The server of the rollouts: the second one. Stage 3 was training with the first when that was killed."""
     first, second = served_at["first"], served_at["second"]
-    reached, calls = rl.format_rewards, []
+    reached, calls = stage3.format_rewards, []
 
     def killed_in_the_second(groups):
         calls.append(len(groups))
@@ -129,8 +131,8 @@ def server(place, served_at):
         return reached(groups)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rl, "format_rewards", killed_in_the_second)
-        patch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+        patch.setattr(stage3, "format_rewards", killed_in_the_second)
+        patch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
         with pytest.raises(UserError, match="new weights") as stopped:
             run3(place, first, "run/stage3")
     second.stopped_with = str(stopped.value)
@@ -142,12 +144,13 @@ def policy(place, server):
     """(the model, its prompts, what samples from it by the server, and by transformers)."""
     config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place,
                                   f"rollout.url={server.url}"])
-    policy = rl.start(config, {"stage2"})
-    prompts = [rl.encode(policy.processor, row) for row in policy.rows]
-    model = load_model(policy.parent.model_dir).eval()
-    own = TransformersRollout.of(policy.processor.tokenizer, model.config.text_config.vocab_size,
-                                 policy.rollout.max_new_tokens)
-    return model, prompts, policy.rollout, own
+    setup = rl.prepare("stage3", config, {"stage2"})
+    stage, rollout = setup.stage, setup.rollout
+    prompts = [rl.encode(stage.processor, row) for row in setup.rows]
+    model = load_model(stage.parent.model_dir).eval()
+    own = TransformersRollout.of(stage.processor.tokenizer, model.config.text_config.vocab_size,
+                                 rollout.max_new_tokens)
+    return model, prompts, rollout, own
 
 
 def gap(model, prompts, rollout, groups) -> float:
@@ -162,7 +165,7 @@ def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, serve
     assert "gave no answer in 5 tries" in server.stopped_with
     assert "run the same command: it goes on from the last checkpoint" in server.stopped_with
     assert not Path("run/stage3/manifest.json").exists()
-    monkeypatch.setattr(stage3, "answer_distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+    monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
     logs = run3(place, server, "run/stage3")[:3]
     said = capfd.readouterr().out
     assert "going on from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
@@ -240,16 +243,16 @@ def test_another_server_than_the_one_that_is_needed_is_refused(place, server, ke
     config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place,
                                   f"rollout.url={server.url}", *keys])
     if message is None:
-        assert rl.start(config, {"stage2"}).rollout.engine == "served"
+        assert rl.prepare("stage3", config, {"stage2"}).rollout.engine == "served"
         return
     with pytest.raises(UserError, match=f"another server than this run needs: .*{message}"):
-        rl.start(config, {"stage2"})
+        rl.prepare("stage3", config, {"stage2"})
 
 
 def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
     serving = served_at["judge"]
     config = load(stage2.Config, [*judged(place), f"judge.url={serving.url}", "rollout.engine=transformers"])
-    by_server = stage2.serve_judge(config, manifest.verify_parent("run/judge", {"judge"}))
+    by_server = served_judge(config.judge, config, manifest.verify_parent("run/judge", {"judge"}))
     processor = load_processor("run/judge/model")
     own = Judge(load_model("run/judge/model"), processor)
     prompts = [own.prompt(Image.new("RGB", (56, 84), colour)) for colour in ("red", "blue")]
@@ -258,8 +261,8 @@ def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
     torch.testing.assert_close(found.outside, expected.outside, rtol=0, atol=1e-5)
     assert len(by_server.p_true(prompts[:1], [[]]).p_true) == 0
     with pytest.raises(UserError, match="another server than this run needs: .*logprobs_mode is raw_logprobs"):
-        rl.start(load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
-                                      f"rollout.url={serving.url}"]), {"stage2"})
+        rl.prepare("stage3", load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
+                                                  f"rollout.url={serving.url}"]), {"stage2"})
     serving.kill()
     with pytest.raises(UserError, match="a verdict: .* gave no answer in 5 tries"):
         by_server.p_true(prompts, CHAINS)

@@ -9,8 +9,8 @@ import pytest
 
 from gre import manifest
 from gre.config import UserError
+from gre.rollout import engines
 from gre.tiny.model import build
-from gre.training import rollouts
 from tests.test_rl_stages import KEYS, workplace, write_stage  # noqa: F401 one is a fixture
 from tests.two_ranks import torchrun
 
@@ -25,16 +25,16 @@ def vlm():
 
 
 def test_the_engine_is_chosen_and_never_fallen_back_from(monkeypatch):
-    monkeypatch.setattr(rollouts.torch.cuda, "is_available", lambda: False)
-    assert rollouts.choose_engine("auto") == rollouts.choose_engine("transformers") == "transformers"
-    monkeypatch.setattr(rollouts, "find_spec", lambda name: object())
-    assert rollouts.choose_engine("vllm") == "vllm"
-    monkeypatch.setattr(rollouts.torch.cuda, "is_available", lambda: True)
-    assert rollouts.choose_engine("auto") == "vllm" and rollouts.choose_engine("transformers") == "transformers"
-    monkeypatch.setattr(rollouts, "find_spec", lambda name: None)
-    assert rollouts.choose_engine("auto") == "transformers"
+    monkeypatch.setattr(engines.torch.cuda, "is_available", lambda: False)
+    assert engines.choose_engine("auto") == engines.choose_engine("transformers") == "transformers"
+    monkeypatch.setattr(engines, "find_spec", lambda name: object())
+    assert engines.choose_engine("vllm") == "vllm"
+    monkeypatch.setattr(engines.torch.cuda, "is_available", lambda: True)
+    assert engines.choose_engine("auto") == "vllm" and engines.choose_engine("transformers") == "transformers"
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert engines.choose_engine("auto") == "transformers"
     with pytest.raises(UserError, match="rollout.engine=vllm, and vLLM is not installed"):
-        rollouts.choose_engine("vllm")
+        engines.choose_engine("vllm")
 
 
 @pytest.mark.slow

@@ -7,8 +7,15 @@ import torch
 
 from gre.config import UserError
 from gre.geo.point import LatLon
-from gre.training.grpo import Answers
-from gre.training.watch import Watch, last_named, rank_correlation, read_places, summary, words
+from gre.rewards.answers import Answers
+from gre.training.watching.completions import (
+    CompletionNumbers,
+    last_named,
+    rank_correlation,
+    read_places,
+    summary,
+    words,
+)
 
 NAN = float("nan")
 PARIS, LYON, YORK, NEW_YORK = LatLon(48.86, 2.35), LatLon(45.76, 4.84), LatLon(53.96, -1.08), LatLon(40.71, -74.01)
@@ -63,13 +70,13 @@ def test_watch_reads_completions():
         "<think>So Paris.</think><answer>48.86, 2.35</answer>", "<think>So Lyon.</think><answer>48.86, 2.35</answer>",
         "<think>San José?</think><answer>37.34, -121.89</answer>", "<think>Paris</think><answer>?</answer>"],
         [True] * 4)
-    numbers = Watch(PLACES)([group], torch.tensor([[0.9, 0.8, 0.1, 0.0]]))
+    numbers = CompletionNumbers(PLACES)([group], torch.tensor([[0.9, 0.8, 0.1, 0.0]]))
     assert numbers["distance_km/median"] == pytest.approx(8973 / 2, rel=0.01) and numbers["unreadable"] == 0.25
     assert numbers["chain_to_answer_km"] == 0  # 0, 392 and, by the nearer San José, 0 km
     assert numbers["places_named"] == 1 and numbers["distinct_answers"] == 2
     assert numbers["think_characters"] == (9 + 8 + 9 + 5) / 4
     assert numbers["rank_correlation"] == pytest.approx(0.8660254)  # ranks 3 2 1 and 2.5 2.5 1
-    assert "chain_to_answer_km" not in Watch({})([group]) and "rank_correlation" not in Watch({})([group])
+    assert not {"chain_to_answer_km", "rank_correlation"} & CompletionNumbers({})([group]).keys()
 
 
 def test_places_file(tmp_path):

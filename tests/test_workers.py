@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from gre.training import workers
+from gre.training.trainer import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +41,7 @@ TOLD = """
 import os, signal, sys, time
 from functools import partial
 from torch.utils.data import DataLoader
-from gre.training import workers
+from gre.training.trainer import workers
 from tests.test_workers import rows
 told = []
 signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))

@@ -20,7 +20,7 @@ from gre.config import UserError, load
 from gre.models import lora, zero
 from gre.models.vlm import PixelBudget
 from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.finish import save_model
+from gre.training.stage import save_model
 from stages import stage1
 from tests.test_judge import write_rows
 from tests.test_resume import lines

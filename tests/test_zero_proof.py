@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gre.rollout.rollout import Completion
+from gre.rollout.completion import Completion
 from tests.test_grpo import rows, trainer_of  # noqa: F401 rows is a fixture
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

@@ -20,11 +20,11 @@ from gre import http
 from gre.config import UserError
 from gre.models.packing import Group
 from gre.models.scoring import score
-from gre.models.server import Server
 from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
-from gre.rollout.served import ServedRollout
-from gre.rollout.transfer import ByBroadcast, ByFolder
-from gre.rollout.vllm import Engine, VLLMRollout
+from gre.rollout.vllm.client import Server
+from gre.rollout.vllm.engine import Engine, VLLMRollout
+from gre.rollout.vllm.served import ServedRollout
+from gre.rollout.vllm.transfer import ByBroadcast, ByFolder
 
 
 def main(folder: Path, base: Path, url: str | None = None) -> None:

@@ -17,10 +17,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from gre.config import load
-from gre.rollout.transformers import TransformersRollout
-from gre.training import rl
-from gre.training.stopping import STATUS
-from stages import stage2
+from gre.judge import reward
+from gre.rollout.generate import TransformersRollout
+from gre.training.trainer.stopping import STATUS
+from stages import stage2, stage3
 from tests import zero_positions
 from tests.two_ranks import leave
 
@@ -71,8 +71,9 @@ def run(stage: str, keys: list[str], kill: list | None = None) -> None:
         return zero_positions.run(*keys)
     module = importlib.import_module(f"stages.{stage}")
     config = load(module.Config, keys)
-    own = (rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate, Accelerator.get_state_dict)
-    rl.format_rewards, stage2.judge_rewards = lengths, judged
+    own = (stage3.format_rewards, reward.judge_rewards, TransformersRollout.generate, Accelerator.get_state_dict)
+    stage2.format_rewards = stage3.format_rewards = lengths
+    reward.judge_rewards = judged
     TransformersRollout.generate = recording(Path(config.output_dir), kill)
     Accelerator.get_state_dict = noting(Path(config.output_dir))
     try:
@@ -80,7 +81,8 @@ def run(stage: str, keys: list[str], kill: list | None = None) -> None:
     except SystemExit as stopped:
         assert kill and stopped.code == STATUS
     finally:
-        rl.format_rewards, stage2.judge_rewards, TransformersRollout.generate, Accelerator.get_state_dict = own
+        (stage3.format_rewards, reward.judge_rewards, TransformersRollout.generate, Accelerator.get_state_dict) = own
+        stage2.format_rewards = stage3.format_rewards
         gc.collect()
 
 

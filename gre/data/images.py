@@ -79,3 +79,12 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
         grey = grey * 255.0 if grey.max(initial=0.0) <= 1.0 else grey
         return Image.fromarray(np.clip(grey, 0, 255).round().astype(np.uint8))
     return Image.fromarray((np.clip(grey, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels from a picture's header. Raises DataError when it has none."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as a picture ({error}): replace it, or leave its row out") from error

@@ -9,7 +9,7 @@ import torch
 from torch import LongTensor, Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from gre.models.attention import LAYOUT_ARGUMENT, NAME
+from gre.models.attention.shared_prefix import LAYOUT_ARGUMENT, NAME
 from gre.models.features import GIVEN
 from gre.models.packing import Group, PackedRow, pack
 
@@ -119,5 +119,6 @@ def _base(model: nn.Module) -> nn.Module:
     if base is None:
         raise TypeError(f"{type(model).__name__} holds no vision-language model with get_rope_index")
     if base.config.text_config._attn_implementation != NAME:
-        raise ValueError("the model must use shared-prefix attention: call gre.models.attention.install(model)")
+        raise ValueError("the model must use shared-prefix attention: "
+                         "call gre.models.attention.shared_prefix.install(model)")
     return base

@@ -12,7 +12,8 @@ from torch import BoolTensor, LongTensor, Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
-from gre.models import attention, zero
+from gre.models import zero
+from gre.models.attention import shared_prefix
 from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
 
@@ -87,7 +88,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
     if any(name.endswith("inv_freq") and buffer.dtype != torch.float32 for name, buffer in model.named_buffers()):
         raise UserError('DeepSpeed would round the positions to the training type: write "data_types": '
                         '{"keep_in_fp32_modules": ["inv_freq"]} into its config, as configs/deepspeed/zero3.json does')
-    attention.install(model)
+    shared_prefix.install(model)
     return model
 
 

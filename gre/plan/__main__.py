@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gre.config import REQUIRED, ConfigError, UserError, load, option, usage
 
-STAGES = ("stage1", "judge", "stage2", "stage3")
+STAGES = ("stage1", "judge", "stage2", "stage2_verdict", "stage3")
 
 
 @dataclass

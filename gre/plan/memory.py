@@ -129,7 +129,7 @@ class Job:
 
     @property
     def kernels(self) -> bool:
-        """Whether a variable-length kernel serves attention (gre.models.varlen): on CUDA, in half precision."""
+        """Whether a variable-length kernel serves attention (gre.models.attention.varlen): CUDA, half precision."""
         return self.on_gpu and self.engine.bf16
 
 

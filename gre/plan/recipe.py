@@ -7,34 +7,17 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gre.config import REQUIRED, UserError, load, option, shipped
+from gre.judge.quality import PolicyConfig
+from gre.judge.reward import JudgeConfig
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
 from gre.models.vlm import MAX_PIXELS, SIDE_PIXELS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job
+from gre.rollout.engines import RolloutConfig
 from gre.training.arguments import TrainConfig
 from gre.training.grpo import GRPOConfig
-from gre.training.rl import RolloutConfig
 
 TEXT_TOKENS = 150  # of a prompt beside its picture: chat template and instruction
 VLLM_REST_GIB = 3.0  # activations of the tokens it takes at a time, CUDA graphs; not measured
-
-
-@dataclass
-class JudgeKeys:
-    """Of stage 2's judge."""
-
-    model_name_or_path: str | None = option(None, "the judge's folder")
-    url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
-
-
-@dataclass
-class PolicyKeys:
-    """Of the policy a judge is measured on. The defaults are those of stages/judge.py; a test compares them."""
-
-    model_name_or_path: str | None = option(None, "stage 1's folder")
-    num_photos: int = option(64, "photos sampled, at most")
-    num_generations: int = option(4, "completions a photo")
-    max_new_tokens: int = option(2048, "longest completion in tokens")
-    batch_size: int = option(64, "completions generated at a time")
 
 
 @dataclass
@@ -42,16 +25,12 @@ class Recipe:
     """The keys of any stage that cost memory or time."""
 
     model_name_or_path: str = option(REQUIRED, "what is trained")
-    mode: str = option("judge", "of stage 2: judge or verdict")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig, "the optimiser")
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
-    judge: JudgeKeys = option(JudgeKeys, "the judge")
-    policy: PolicyKeys = option(PolicyKeys, "measuring the judge")
-
-
-PARTIAL = ("", "judge", "policy")
+    judge: JudgeConfig = option(JudgeConfig, "the judge")
+    policy: PolicyConfig = option(PolicyConfig, "measuring the judge")
 
 
 @dataclass(frozen=True)
@@ -64,7 +43,7 @@ class Parent:
 
 def read_recipe(argv: list[str]) -> Recipe:
     """The recipe of `CONFIG [key=value …]`. Raises ConfigError."""
-    return load(Recipe, argv, partial=PARTIAL)
+    return load(Recipe, argv, partial=("",))
 
 
 def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
@@ -87,10 +66,9 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
         return Job(**_cut(batch, train.tokens_per_pass),
                    measured=_measured(recipe, visual) if stage == "judge" else None, **common)
     group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
-    judged = stage == "stage2" and recipe.mode == "judge"
-    judged_here = judged and not recipe.judge.url
+    judged_here = stage == "stage2" and not recipe.judge.url
     visual = _fitting(visual, whole, length)
-    prompt = whole - length if stage == "stage2" and not judged else visual + TEXT_TOKENS  # a chain to judge is long
+    prompt = whole - length if stage == "stage2_verdict" else visual + TEXT_TOKENS  # a chain to judge is long
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
     batch = Batch(rows, prompt, visual * PATCHES_PER_TOKEN, group, length, length)
     return Job(**_cut(batch, train.tokens_per_pass), sampled=at_a_time * group,
@@ -101,7 +79,7 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
 
 
 def _cut(batch: Batch, tokens_per_pass: int) -> dict[str, Batch]:
-    """The largest forward pass of a micro-batch of the longest rows, as gre.training.passes cuts it."""
+    """The largest forward pass of a micro-batch of the longest rows, as gre.training.trainer.passes cuts it."""
     fitting = max(1, tokens_per_pass * batch.prompts // batch.tokens) if tokens_per_pass else batch.prompts
     if fitting >= batch.prompts:
         return {"batch": batch}

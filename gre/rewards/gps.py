@@ -2,6 +2,9 @@
 import math
 from collections.abc import Sequence
 
+from gre.rewards import answers
+from gre.rewards.answers import Answers
+
 
 def gps_reward(distance_km: float | None, thetas_km: Sequence[float]) -> float:
     """The mean over theta of GRE's 2 / (1 + e^(d / theta)), written 1 - tanh(d / 2 theta), which never overflows.
@@ -14,3 +17,9 @@ def gps_reward(distance_km: float | None, thetas_km: Sequence[float]) -> float:
     if distance_km is None:
         return 0.0
     return sum(1 - math.tanh(distance_km / (2 * theta)) for theta in thetas_km) / len(thetas_km)
+
+
+def gps_rewards(thetas_km: Sequence[float], groups: Sequence[Answers]) -> list[list[float]]:
+    """The GPS reward of every completion's answer."""
+    return [[gps_reward(answers.distance_km(text, group.row.truth), thetas_km) for text in group.texts]
+            for group in groups]

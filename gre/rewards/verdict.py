@@ -1,4 +1,7 @@
 """Verdict reward: does the policy's own True or False agree with the label of a Judge row?"""
+from collections.abc import Sequence
+
+from gre.rewards.answers import Answers
 
 VERDICTS = {"True": True, "False": False}
 
@@ -14,3 +17,9 @@ def read_verdict(text: str, finished: bool) -> bool | None:
 def verdict_reward(text: str, finished: bool, label: bool) -> float:
     """1.0 when the completion's verdict is `label`, 0.0 for the other one and for an unreadable completion."""
     return float(read_verdict(text, finished) is label)
+
+
+def verdict_rewards(groups: Sequence[Answers]) -> list[list[float]]:
+    """The verdict reward of every completion."""
+    return [[verdict_reward(text, finished, group.row.label)
+             for text, finished in zip(group.texts, group.finished, strict=True)] for group in groups]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gre.config import REQUIRED, main, option
 from gre.data.records import CoTRow, DataConfig, read_cot, write_cot
-from gre.models.judge import judge_text
+from gre.judge.model import judge_text
 from gre.text.answers import split_completion
 from gre.text.prompts import JUDGE_INSTRUCTION
 

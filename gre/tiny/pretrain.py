@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from gre.config import main, option
-from gre.models import attention
+from gre.models.attention import shared_prefix
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import packed_logits, score
 from gre.models.vlm import encode_text
@@ -131,7 +131,7 @@ def run(config: Config) -> None:
     rng = random.Random(config.seed)
     model, processor = build(corpus(rng), config.hidden, config.layers, config.vocabulary, seed=config.seed,
                              max_pixels=112 * 112)
-    attention.install(model.train())
+    shared_prefix.install(model.train())
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1,
                                                    pct_start=0.1)

@@ -1,14 +1,23 @@
-"""GRPO on transformers' Trainer, with the group as the unit: one row of a batch is one prompt with its completions.
+"""GRPO on transformers' Trainer, with the group as the unit: one prompt with its G completions.
 
-Trainer brings the loop, the optimizer, DeepSpeed and checkpoints. A step's micro-batches are fetched together, so that
-all its prompts are answered in one rollout and the loss is divided by the tokens of the whole step, over micro-batches
-and processes: how a step is cut changes nothing. Old policy, reference and update go through `gre.models.scoring`.
+A step, in order
+    1. the rows of the step are chosen             training.sampler, through `_get_train_sampler`
+    2. each becomes a prompt, photo and all        `_Prompts`, when it is due
+    3. all micro-batches are fetched together      `get_batch_samples`
+    4. G completions of every prompt are sampled   `_generate`, by a rollout engine (gre.rollout)
+    5. every reward is asked, once for the step    `_reward`, one function a reward (gre.rewards)
+    6. rewards become advantages within a group    training.loss.advantages, in `_roll_out`
+    7. groups are rebalanced over processes and packed into forward passes, with the log-probabilities of the old policy
+       and of the reference                        `_roll_out` and `_pass`
+    8. loss and gradient of every pass             `compute_loss`, on training.loss.grpo_loss
+    9. the optimizer's step, the log, the checkpoint: Trainer's own
 
-Departures from the paper, which trains with VLM-R1: prompts are forwarded once per group; the loss is averaged over
+The loss is divided by the tokens of the whole step, over micro-batches and processes: how a step is cut changes
+nothing. Old policy, reference and update go through one scoring function (gre.models.scoring).
+
+Departures from the paper, which trains with VLM-R1: a prompt is forwarded once per group; the loss is averaged over
 tokens, not first over each completion (`grpo.normalize: sequence` does that); the std has a floor.
 """
-import json
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,22 +28,23 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from gre.config import option
 from gre.models import features, lora
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import score
-from gre.rollout.rollout import Completion, Rollout
-from gre.training import numerics
+from gre.rewards.answers import Answers, Reward
+from gre.rollout.completion import Completion, Rollout
 from gre.training.arguments import check_weights
-from gre.training.balance import balanced
+from gre.training.groups import PassBatch, Rolled
 from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, importance_weights, kl, token_weights
-from gre.training.meter import Meter
-from gre.training.numerics import Rolled
-from gre.training.passes import PackedTrainer, forwarded_tokens
-from gre.training.resume import cut_back, file_state
 from gre.training.sampler import EvenSampler, StepSampler
+from gre.training.trainer import broken
+from gre.training.trainer.balance import balanced
+from gre.training.trainer.passes import PackedTrainer, forwarded_tokens
+from gre.training.watching.metrics import Meter, StepClock
+from gre.training.watching.samples import Samples
 
 
 @dataclass
@@ -58,34 +68,6 @@ class GRPOConfig:
             raise ValueError(f"grpo.importance_cap is {self.importance_cap}: below 1 it would cut what needs no weight")
 
 
-@dataclass(frozen=True)
-class Answers:
-    """A row of the data with the texts of its completions (without the end token) and whether each came to its end."""
-
-    row: Any
-    texts: list[str]
-    finished: list[bool]
-
-
-@dataclass(frozen=True)
-class PassBatch:
-    """What one forward and backward pass needs: n completions, N tokens. A class of its own, because Trainer moves
-    and, under DeepSpeed, rounds to bfloat16 every tensor it finds in a batch.
-
-    groups: what is forwarded of `rolled`. advantages (n,). sampled (N,): log-probs as drawn;
-    old (N,): as the policy gave them before the first update, None when there is only one; reference (N,): None without
-    a KL.
-    """
-
-    rolled: list[Rolled]
-    groups: list[Group]
-    advantages: Tensor
-    sampled: Tensor
-    old: Tensor | None
-    reference: Tensor | None
-
-
-Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completion
 OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
 
 
@@ -106,15 +88,15 @@ class GRPOTrainer(PackedTrainer):
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
-        self.samples, self.on_rollout, self.labels, self.meter = Path(samples), on_rollout, labels, Meter()
+        self.samples, self.on_rollout, self.labels, self.meter = Samples(samples), on_rollout, labels, Meter()
         super().__init__(model=model, args=args, train_dataset=_Prompts(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
         if reference is not None and reference is not model:
             reference.eval().requires_grad_(False).to(args.device)
         self.reference, self.one_tower = reference, features.shared(model, reference)
-        self.add_callback(_StepClock(self.meter))
-        self.stateful |= {"meter": self.meter, "samples": _Samples(self.samples)}
+        self.add_callback(StepClock(self.meter))
+        self.stateful |= {"meter": self.meter, "samples": self.samples}
         self.cut_only_every(grpo.num_iterations)
 
     def _get_train_sampler(self, train_dataset=None) -> StepSampler:
@@ -132,8 +114,99 @@ class GRPOTrainer(PackedTrainer):
         if not batches:
             return [], None
         if not self._step[0] or self.state.global_step % self.grpo.num_iterations == 0:
-            self._step = self._answer(batches, device)
+            self._step = self._roll_out(batches, device)
         return self._step
+
+    def _roll_out(self, batches: list[dict], device) -> tuple[list[dict], Tensor]:
+        """Rollout, rewards, advantages, old and reference log-probs of all prompts of a step."""
+        rows = [row for batch in batches for row in batch["row"]]
+        prompts = [prompt for batch in batches for prompt in batch["prompt"]]
+        with self.meter.clock("seconds/rollout"), self.accelerator.autocast():
+            groups = self._generate(prompts, rows)
+        rolled = [Rolled(self.rows[row], prompt, group, [self._text(one) for one in group])
+                  for row, prompt, group in zip(rows, prompts, groups, strict=True)]
+        answers = [each.answers for each in rolled]
+        rewards = {}                                                                     # (prompts, G) each
+        with self.meter.clock("seconds/rewards"):
+            for name in self.rewards:
+                rewards[name] = self._reward(name, answers, rolled)
+        total = torch.stack(list(rewards.values())).sum(0)
+        member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
+        advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
+        for each, values in zip(rolled, advantage, strict=True):
+            each.advantages = values
+        with self.meter.clock("seconds/exchange"):  # the step's first collective: with the wait for the slowest
+            own = iter(rolled)
+            dealt = balanced(self.accelerator, [list(islice(own, len(batch["row"]))) for batch in batches],
+                             lambda each: forwarded_tokens(each.group))
+        self._measure(groups, rewards, total)
+        if self.is_world_process_zero():
+            self.samples.write(self.state.global_step + 1, rolled[0])
+        if self.on_rollout is not None:
+            self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
+
+        with self.meter.clock("seconds/passes"):
+            micro_batches = [[{"batch": self._pass([batch[i] for i in held], device)}
+                              for held in self.cut([each.group for each in batch])] for batch in dealt]
+        tokens = sum(len(one.token_ids) for group in groups for one in group)
+        local = tokens if self.grpo.normalize == "token" else total.numel()
+        return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
+
+    def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
+        """The step's completions of these rows, given by their numbers."""
+        try:
+            return self.rollout.generate(self.model_wrapped, prompts, self.grpo.num_generations, rows,
+                                         seed=self.args.seed, step=self.state.global_step // self.grpo.num_iterations)
+        except FloatingPointError as error:
+            broken.stop(self.args, self.state.global_step + 1, str(error),
+                          [broken.fields(self.rows[row]) for row in rows], prompts)
+
+    def _text(self, completion: Completion) -> str:
+        return self.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+
+    def _reward(self, name: str, answers: list[Answers], rolled: list[Rolled]) -> Tensor:
+        """A reward (prompts, G), also left with its rows; one that is not finite stops the run."""
+        values = torch.tensor(self.rewards[name](answers), dtype=torch.float32)
+        if values.shape != (len(answers), self.grpo.num_generations):
+            raise ValueError(f"the reward {name!r} must give one number per completion, "
+                             f"{(len(answers), self.grpo.num_generations)}, and gave {tuple(values.shape)}: {values}")
+        for each, own in zip(rolled, values, strict=True):
+            each.rewards[name] = own
+        bad = ~values.isfinite()
+        if bad.any():
+            broken.stop(self.args, self.state.global_step + 1,
+                          f"the reward {name!r} is not finite for {bad.sum()} of {bad.numel()} completions",
+                          [each.record() for each in rolled], [each.prompt for each in rolled],
+                          culprits={each.row.id for each, own in zip(rolled, bad, strict=True) if own.any()},
+                          remedy="repair what that reward is made of")
+        return values
+
+    def _pass(self, rolled: list[Rolled], device) -> PassBatch:
+        """The pass that holds these of a step's prompts."""
+        groups = [each.group for each in rolled]
+        made = PassBatch(
+            rolled=rolled, groups=groups, advantages=torch.cat([each.advantages for each in rolled]).to(device),
+            sampled=torch.cat([one.log_probs for each in rolled for one in each.completions]).to(device),
+            old=self._log_probs(self.model, groups) if self.grpo.num_iterations > 1 else None,
+            reference=self._reference_log_probs(groups))
+        for name in ("sampled", "old", "reference"):
+            values = getattr(made, name)
+            if values is not None and not values.isfinite().all():
+                self.halt(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
+                          [{"batch": made}])
+        return made
+
+    @torch.no_grad()
+    def _log_probs(self, model, groups: list[Group]) -> Tensor:
+        first = self.one_tower and any(group.prompt.features is None for group in groups)
+        with self.accelerator.autocast(), features.kept(model, groups) if first else nullcontext():
+            return score(model, groups, temperature=self.rollout.temperature, banned=self.rollout.banned).log_probs
+
+    def _reference_log_probs(self, groups: list[Group]) -> Tensor | None:
+        if self.reference is None:
+            return None
+        with lora.off(self.model) if self.reference is self.model else nullcontext():
+            return self._log_probs(self.reference, groups)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This pass's part of the step's loss. Processes' gradients are averaged, hence the factor."""
@@ -167,106 +240,6 @@ class GRPOTrainer(PackedTrainer):
         """Trainer's numbers and ours."""
         super().log({**logs, **self.meter.flush(self.accelerator)} if "loss" in logs else logs, start_time)
 
-    def _answer(self, batches: list[dict], device) -> tuple[list[dict], Tensor]:
-        """Rollout, rewards, advantages, old and reference log-probs of all prompts of a step."""
-        rows = [row for batch in batches for row in batch["row"]]
-        prompts = [prompt for batch in batches for prompt in batch["prompt"]]
-        with self.meter.clock("seconds/rollout"), self.accelerator.autocast():
-            groups = self._generate(prompts, rows)
-        rolled = [Rolled(self.rows[row], prompt, group, [self._text(one) for one in group])
-                  for row, prompt, group in zip(rows, prompts, groups, strict=True)]
-        answers = [Answers(each.row, each.texts, [one.finished for one in each.completions]) for each in rolled]
-        rewards = {}                                                                     # (prompts, G) each
-        with self.meter.clock("seconds/rewards"):
-            for name in self.rewards:
-                rewards[name] = self._reward(name, answers, rolled)
-        total = torch.stack(list(rewards.values())).sum(0)
-        member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
-        advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
-        for each, values in zip(rolled, advantage, strict=True):
-            each.advantages = values
-        with self.meter.clock("seconds/exchange"):  # the first meeting: with the wait for the slowest process
-            own = iter(rolled)
-            dealt = balanced(self.accelerator, [list(islice(own, len(batch["row"]))) for batch in batches],
-                             lambda each: forwarded_tokens(each.group))
-        self._measure(groups, rewards, total)
-        self._write_sample(rolled[0])
-        if self.on_rollout is not None:
-            self.on_rollout(self.state.global_step + 1, answers, rewards, self.meter)
-
-        with self.meter.clock("seconds/passes"):
-            micro_batches = [[{"batch": self._pass([batch[i] for i in held], device)}
-                              for held in self.cut([each.group for each in batch])] for batch in dealt]
-        tokens = sum(len(one.token_ids) for group in groups for one in group)
-        local = tokens if self.grpo.normalize == "token" else total.numel()
-        return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
-
-    def _pass(self, rolled: list[Rolled], device) -> PassBatch:
-        """The pass that holds these of a step's prompts."""
-        groups = [each.group for each in rolled]
-        made = PassBatch(
-            rolled=rolled, groups=groups, advantages=torch.cat([each.advantages for each in rolled]).to(device),
-            sampled=torch.cat([one.log_probs for each in rolled for one in each.completions]).to(device),
-            old=self._log_probs(self.model, groups) if self.grpo.num_iterations > 1 else None,
-            reference=self._reference_log_probs(groups))
-        for name in ("sampled", "old", "reference"):
-            values = getattr(made, name)
-            if values is not None and not values.isfinite().all():
-                self.halt(f"{(~values.isfinite()).sum()} of {len(values)} {name} log-probabilities are not finite",
-                          [{"batch": made}])
-        return made
-
-    def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
-        """The step's completions of these rows, given by their numbers."""
-        try:
-            return self.rollout.generate(self.model_wrapped, prompts, self.grpo.num_generations, rows,
-                                         seed=self.args.seed, step=self.state.global_step // self.grpo.num_iterations)
-        except FloatingPointError as error:
-            numerics.stop(self.args, self.state.global_step + 1, str(error),
-                          [numerics.fields(self.rows[row]) for row in rows], prompts)
-
-    def halt(self, what: str, passes: list[dict], culprits: Collection[str] = (), **tensors: Tensor) -> NoReturn:
-        """See `PackedTrainer`."""
-        batches = [each["batch"] for each in passes]
-        for name in ("advantages", "sampled", "old", "reference"):
-            if getattr(batches[0], name) is not None:
-                tensors[name] = torch.cat([getattr(batch, name) for batch in batches])
-        rolled = [each for batch in batches for each in batch.rolled]
-        numerics.stop(self.args, self.state.global_step + 1, what, [each.record() for each in rolled],
-                      [each.prompt for each in rolled], tensors, culprits)
-
-    def _text(self, completion: Completion) -> str:
-        return self.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-
-    def _reward(self, name: str, answers: list[Answers], rolled: list[Rolled]) -> Tensor:
-        """A reward (prompts, G), also left with its rows; one that is not finite stops the run."""
-        values = torch.tensor(self.rewards[name](answers), dtype=torch.float32)
-        if values.shape != (len(answers), self.grpo.num_generations):
-            raise ValueError(f"the reward {name!r} must give one number per completion, "
-                             f"{(len(answers), self.grpo.num_generations)}, and gave {tuple(values.shape)}: {values}")
-        for each, own in zip(rolled, values, strict=True):
-            each.rewards[name] = own
-        bad = ~values.isfinite()
-        if bad.any():
-            numerics.stop(self.args, self.state.global_step + 1,
-                          f"the reward {name!r} is not finite for {bad.sum()} of {bad.numel()} completions",
-                          [each.record() for each in rolled], [each.prompt for each in rolled],
-                          culprits={each.row.id for each, own in zip(rolled, bad, strict=True) if own.any()},
-                          remedy="repair what that reward is made of")
-        return values
-
-    @torch.no_grad()
-    def _log_probs(self, model, groups: list[Group]) -> Tensor:
-        first = self.one_tower and any(group.prompt.features is None for group in groups)
-        with self.accelerator.autocast(), features.kept(model, groups) if first else nullcontext():
-            return score(model, groups, temperature=self.rollout.temperature, banned=self.rollout.banned).log_probs
-
-    def _reference_log_probs(self, groups: list[Group]) -> Tensor | None:
-        if self.reference is None:
-            return None
-        with lora.off(self.model) if self.reference is self.model else nullcontext():
-            return self._log_probs(self.reference, groups)
-
     def _measure(self, groups: list[list[Completion]], rewards: dict[str, Tensor], total: Tensor) -> None:
         self.meter.add("reward", total)
         self.meter.add("reward_std", total.std(1))
@@ -278,16 +251,15 @@ class GRPOTrainer(PackedTrainer):
         self.meter.add("length", torch.tensor([len(one.token_ids) for one in completions]))
         self.meter.add("truncated", torch.tensor([not one.finished for one in completions]))
 
-    def _write_sample(self, rolled: Rolled) -> None:
-        if not self.is_world_process_zero():
-            return
-        self.samples.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.samples, "a" if self.state.global_step else "w", encoding="utf-8") as file:
-            for i, (text, one) in enumerate(zip(rolled.texts, rolled.completions, strict=True)):
-                file.write(json.dumps({
-                    "step": self.state.global_step + 1, "id": rolled.row.id, "text": text, "finished": one.finished,
-                    "rewards": {name: round(values[i].item(), 4) for name, values in rolled.rewards.items()},
-                    "advantage": round(rolled.advantages[i].item(), 4)}, ensure_ascii=False) + "\n")
+    def halt(self, what: str, passes: list[dict], culprits: Collection[str] = (), **tensors: Tensor) -> NoReturn:
+        """See `PackedTrainer`."""
+        batches = [each["batch"] for each in passes]
+        for name in ("advantages", "sampled", "old", "reference"):
+            if getattr(batches[0], name) is not None:
+                tensors[name] = torch.cat([getattr(batch, name) for batch in batches])
+        rolled = [each for batch in batches for each in batch.rolled]
+        broken.stop(self.args, self.state.global_step + 1, what, [each.record() for each in rolled],
+                      [each.prompt for each in rolled], tensors, culprits)
 
 
 class _Prompts(Dataset):
@@ -301,36 +273,3 @@ class _Prompts(Dataset):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         return {"row": row, "prompt": self.encode(self.rows[row])}
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """The length of the samples' file, so that a resumed run neither loses nor repeats one."""
-
-    path: Path
-
-    def state_dict(self) -> dict:
-        return file_state(self.path)
-
-    def load_state_dict(self, state: dict) -> None:
-        cut_back(self.path, state)
-
-
-class _StepClock(TrainerCallback):
-    """Seconds of every step: `update` from its first micro-batch to the end of its optimizer step, and `rest`, what of
-    the time since the step before neither that nor the meter's clocks have: pictures, logging, saving, evaluation."""
-
-    def __init__(self, meter: Meter):
-        self.meter, self.begin, self.end, self.clocked = meter, 0.0, 0.0, 0.0
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.end, self.clocked = time.perf_counter(), self.meter.clocked
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self.begin = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        now, before = time.perf_counter(), self.end
-        clocked, self.end, self.clocked = self.meter.clocked - self.clocked, now, self.meter.clocked
-        self.meter.add_sum("seconds/update", now - self.begin)
-        self.meter.add_sum("seconds/rest", self.begin - before - clocked)

@@ -1,45 +1,32 @@
-"""What stages 2 and 3 share: from a parent and named rewards to a trained policy handed on."""
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+"""What the stages of RL share: a parent, rows to ask it and an engine to sample from become a trained policy."""
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
 
-from gre import manifest
-from gre.config import REQUIRED, UserError, option
+from gre.config import UserError, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, JudgeRow, SeedRow, read_seed
 from gre.models.packing import Prompt
-from gre.models.vlm import ModelConfig, encode_prompt, load_model, load_processor
-from gre.rewards.format import format_reward
-from gre.rollout.rollout import Rollout
-from gre.training import resume
-from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
-from gre.training.callbacks import MetricsFile
-from gre.training.finish import hand_on, training_metrics
-from gre.training.grpo import Answers, GRPOConfig, GRPOTrainer, OnRollout, Reward
-from gre.training.guards import Alarms, GuardsConfig
-from gre.training.pictures import Loader, TrainingData, picture_loader
-from gre.training.resume import Stateful
-from gre.training.rollouts import RolloutConfig, choose_engine, make_rollout
-from gre.training.sft import fitting_rows, row_prompt_length
-from gre.training.trained import load_trained
-from gre.training.validation import ValidationConfig, validation_rows, watch
+from gre.models.vlm import encode_prompt
+from gre.rewards.answers import Reward
+from gre.rollout.completion import Rollout
+from gre.rollout.engines import RolloutConfig, choose_engine, make_rollout
+from gre.training.arguments import TrainConfig
+from gre.training.data import Loader, row_prompt_length
+from gre.training.grpo import GRPOConfig, GRPOTrainer, OnRollout
+from gre.training.stage import Stage, StageConfig
+from gre.training.trainer.resumable import Stateful
+from gre.training.watching.alarms import Alarms, GuardsConfig
+from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
 
 
 @dataclass
-class RLConfig:
+class RLConfig(StageConfig):
     """Keys of a stage of RL; each adds those of its reward."""
 
-    output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage2")
-    model_name_or_path: str = option(REQUIRED, "the folder of the stage before")
-    accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
-    seed: int = option(0, "seed of row order and sampling")
-    data: TrainingData = option(TrainingData, "GRE30K-Seed")
-    model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
@@ -48,37 +35,14 @@ class RLConfig:
 
 
 @dataclass
-class Policy:
-    """A stage's start: its arguments, its verified parent, the parent's processor, the rows it will be asked, those it
-    is watched on, and what samples its answers."""
+class Setup:
+    """A stage of RL that has been checked and not begun: the rows its policy will be asked, those it is validated on,
+    and what samples its completions."""
 
-    args: TrainingArguments
-    parent: manifest.Parent
-    processor: object
+    stage: Stage
     rows: list[SeedRow] | list[JudgeRow]
     validation: list[SeedRow]
     rollout: Rollout
-
-
-def start(config: RLConfig, parent_stages: set[str], read: Callable[[DataConfig], list] = read_seed,
-          prompt_length: Callable[[Any, Any], int] = row_prompt_length) -> Policy:
-    """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong.
-
-    read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
-    """
-    args = training_arguments(config.train, config.output_dir, config.seed, config.model.gradient_checkpointing)
-    parent = manifest.verify_parent(config.model_name_or_path, parent_stages, config.accept_parent)
-    budget = manifest.child_budget(parent, config.model.min_pixels, config.model.max_pixels, config.accept_parent)
-    processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
-    rows = fitting_rows(read(config.data),
-                        lambda row: prompt_length(processor, row) + config.rollout.max_new_tokens,
-                        config.model.max_length, drop=config.data.on_bad_row == "drop")
-    if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
-        raise UserError("data.cache_gib keeps processed pictures, and vLLM processes pictures itself: write "
-                        "data.cache_gib=0 or rollout.engine=transformers")
-    rollout = make_rollout(config.rollout, parent, processor, config.model.max_length,
-                           torch.bfloat16 if config.train.bf16 else torch.float32, config.output_dir)
-    return Policy(args, parent, processor, rows, validation_rows(config.validation), rollout)
 
 
 def encode(processor, row: SeedRow, load: Loader = load_image) -> Prompt:
@@ -86,39 +50,59 @@ def encode(processor, row: SeedRow, load: Loader = load_image) -> Prompt:
     return encode_prompt(processor, row.instruction, load(row.image))
 
 
-def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage: str,
-          encode: Callable[[Any, Any, Loader], Prompt] = encode, measure: Callable[[Any], dict] | None = None,
-          on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, metrics: dict | None = None,
-          made_of: dict[str, str] | None = None, stateful: dict[str, Stateful] | None = None) -> None:
-    """Train the parent on `rewards` and hand on `config.output_dir`.
+@dataclass(frozen=True)
+class Recipe:
+    """What one stage of RL does differently from another.
 
-    encode: (processor, row, how to load a picture) -> prompt. on_rollout, labels: see GRPOTrainer. metrics: what else
-    the manifest shall hold; measure: the same, from the trained model, on every rank. made_of: sha256 of what else the
-    weights come from. stateful: what a resumed run has to remember.
+    rewards: by name; their sum is maximised. encode: (processor, row, how to load a picture) -> prompt. on_rollout,
+    labels: see GRPOTrainer. stateful: what a resumed run has to remember. made_of: sha256 of what else the weights come
+    from. metrics: what else the manifest shall hold; measure: the same, from the trained model, on every process.
     """
-    folder, model_dir = Path(config.output_dir), policy.parent.model_dir
-    model = load_trained(model_dir, config.model, config.train, config.seed)
+
+    rewards: Mapping[str, Reward]
+    encode: Callable[[Any, Any, Loader], Prompt] = encode
+    on_rollout: OnRollout | None = None
+    labels: Sequence[bool] | None = None
+    stateful: Mapping[str, Stateful] = field(default_factory=dict)
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    measure: Callable[[Any], dict] = lambda model: {}
+
+
+def prepare(name: str, config: RLConfig, parents: set[str], read: Callable[[DataConfig], list] = read_seed,
+            prompt_length: Callable[[Any, Any], int] = row_prompt_length) -> Setup:
+    """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong.
+
+    read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
+    """
+    stage = Stage(name, config, parents)
+    rows = stage.fitting(read(config.data),
+                         lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
+    if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
+        raise UserError("data.cache_gib keeps processed pictures, and vLLM processes pictures itself: write "
+                        "data.cache_gib=0 or rollout.engine=transformers")
+    rollout = make_rollout(config.rollout, stage.parent, stage.processor, config.model.max_length,
+                           torch.bfloat16 if config.train.bf16 else torch.float32, config.output_dir)
+    return Setup(stage, rows, validation_rows(config.validation), rollout)
+
+
+def train(setup: Setup, recipe: Recipe) -> None:
+    """Train the parent by `recipe` and hand the stage on."""
+    stage, rollout = setup.stage, setup.rollout
+    config: RLConfig = stage.config
+    model = stage.load_trained()
     reference = None
     if config.grpo.beta:  # always the parent, after a resume too: under an adapter the policy still holds it
-        reference = model if config.model.lora.r else load_model(model_dir, weight_dtype(config.train, config.model))
-    begun = resume.begin(config, policy.args, policy.parent, engine=policy.rollout.engine, **(made_of or {}))
-    load = picture_loader(policy.processor, config.data, folder)
+        reference = model if config.model.lora.r else stage.load_frozen()
+    stage.begin(engine=rollout.engine, **recipe.made_of)
     trainer = GRPOTrainer(
-        model, policy.args, rows=policy.rows, encode=partial(encode, policy.processor, load=load), rewards=rewards,
-        rollout=policy.rollout, tokenizer=policy.processor.tokenizer,
-        reference=reference, grpo=config.grpo, samples=folder / "samples.jsonl", on_rollout=on_rollout, labels=labels,
-        tokens_per_pass=config.train.tokens_per_pass,
-        callbacks=[MetricsFile(folder / "metrics.jsonl"), Alarms(folder / "alarms.jsonl")], stateful=stateful)
-    watch(trainer, policy.processor, config.validation, policy.validation)
-    resume.train(trainer, begun)
-    measured = measure(trainer.model_wrapped) if measure else {}
-    hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
-            metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured,
-                     "rollout": {"engine": policy.rollout.engine, "version": policy.rollout.version}})
-    resume.end(begun, policy.processor, trainer.best_step)
-
-
-def format_rewards(groups: list[Answers]) -> list[list[float]]:
-    """The format reward of every completion."""
-    return [[format_reward(text, finished) for text, finished in zip(group.texts, group.finished, strict=True)]
-            for group in groups]
+        model, stage.args, rows=setup.rows, encode=partial(recipe.encode, stage.processor, load=stage.picture_loader()),
+        rewards=recipe.rewards, rollout=rollout, tokenizer=stage.processor.tokenizer, reference=reference,
+        grpo=config.grpo, samples=stage.folder / "samples.jsonl", on_rollout=recipe.on_rollout, labels=recipe.labels,
+        tokens_per_pass=config.train.tokens_per_pass, stateful=recipe.stateful,
+        callbacks=[*stage.callbacks(), Alarms(stage.folder / "alarms.jsonl")])
+    add_validation(trainer, stage.processor, config.validation, setup.validation)
+    stage.train(trainer)
+    measured = recipe.measure(trainer.model_wrapped)
+    stage.hand_on(trainer, {"rows": len(setup.rows), **recipe.metrics, **measured,
+                            "rollout": {"engine": rollout.engine, "version": rollout.version}})

@@ -1,22 +1,18 @@
 """Supervised fine-tuning through the same packed forward pass as RL: a row is a group with one completion."""
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from datasets import Dataset
-from PIL import Image
 from torch import Tensor
 from transformers import TrainingArguments
 
-from gre.config import UserError
 from gre.models.packing import Group
 from gre.models.scoring import score
-from gre.models.vlm import encode_response, prompt_length
-from gre.training import numerics
 from gre.training.arguments import check_weights
-from gre.training.balance import balanced
-from gre.training.passes import PackedTrainer, forwarded_tokens
+from gre.training.trainer import broken
+from gre.training.trainer.balance import balanced
+from gre.training.trainer.passes import PackedTrainer, forwarded_tokens
 
 
 class SFTTrainer(PackedTrainer):
@@ -61,8 +57,8 @@ class SFTTrainer(PackedTrainer):
         """See `PackedTrainer`."""
         rows = {row.id: row for row in self.rows}
         pairs = [pair for each in passes for pair in zip(each["ids"], each["groups"], strict=True)]
-        numerics.stop(self.args, self.state.global_step + 1, what,
-                      [{**numerics.fields(rows[row_id]), "token_ids": group.completions[0]} for row_id, group in pairs],
+        broken.stop(self.args, self.state.global_step + 1, what,
+                      [{**broken.fields(rows[row_id]), "token_ids": group.completions[0]} for row_id, group in pairs],
                       [group.prompt for _, group in pairs], tensors, culprits)
 
 
@@ -87,40 +83,3 @@ def scored_tokens(group: Group) -> int:
     if group.scored is None:
         return sum(len(completion) for completion in group.completions)
     return int(sum(mask.sum() for mask in group.scored))
-
-
-def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: int, drop: bool) -> list[Any]:
-    """The rows of at most `max_length` tokens, counted exactly and before training; nothing is ever cut.
-
-    Raises UserError naming the first longer row, or, with `drop`, prints how many there are and which.
-    """
-    lengths = {row.id: length(row) for row in rows}
-    long = {row_id: tokens for row_id, tokens in lengths.items() if tokens > max_length}
-    if len(long) == len(rows) or long and not drop:
-        name, tokens = next(iter(long.items()))
-        raise UserError(f"row {name} has {tokens} tokens; {len(long)} of {len(rows)} rows have more than "
-                        f"model.max_length={max_length}: raise it, lower model.max_pixels or write "
-                        "data.on_bad_row=drop")
-    if long:
-        print(f"dropped {len(long)} of {len(rows)} rows longer than {max_length} tokens: "
-              + ", ".join(f"{name} ({tokens})" for name, tokens in long.items()), flush=True)
-    return [row for row in rows if row.id not in long]
-
-
-def response_length(processor, row) -> int:
-    """Tokens of a row of picture, instruction and response, the end token included."""
-    return row_prompt_length(processor, row) + len(encode_response(processor, row.response))
-
-
-def row_prompt_length(processor, row) -> int:
-    """Tokens of a row's prompt; of its picture only the header is read."""
-    return prompt_length(processor, row.instruction, *picture_size(row.image))
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels from a picture's header. Raises UserError when it has none."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture ({error}): replace it, or leave its row out") from error

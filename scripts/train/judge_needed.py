@@ -21,7 +21,7 @@ def judge_arguments(argv: list[str]) -> list[str]:
     files = [text for text in argv if "=" not in text and text.endswith((".yaml", ".yml"))]
     file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
     settings = config.load(stage2.Config, argv if files else [str(file), *argv])
-    if settings.mode == "verdict" or settings.judge.model_name_or_path:
+    if settings.judge.model_name_or_path:
         return []
     judge_file, folder = file.with_name("judge.yaml"), Path(settings.output_dir).parent / "judge"
     if not judge_file.exists():

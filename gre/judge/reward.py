@@ -1,0 +1,140 @@
+"""The judge as a reward: P(True) of a policy's own chains, by a judge that was checked first."""
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from accelerate import PartialState
+
+from gre import manifest
+from gre.config import UserError, option
+from gre.data.images import load_image
+from gre.judge.model import Judge, ServedJudge, completion_text
+from gre.judge.photos import judged_photos, unseen_rows
+from gre.judge.quality import ask, check_gate, on_policy_metrics, sample_completions
+from gre.models.vlm import load_processor
+from gre.rewards.answers import Answers, Reward
+from gre.rollout.engines import judge_server
+from gre.rollout.vllm.client import Server, together
+from gre.text.answers import parse_answer
+from gre.training.arguments import weight_dtype
+from gre.training.data import Loader, picture_loader
+from gre.training.rl import RLConfig, Setup
+
+
+@dataclass
+class JudgeConfig:
+    """The judge and what is asked of it."""
+
+    model_name_or_path: str | None = option(None, "the judge's folder")
+    url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
+    timeout_s: float = option(600.0, "seconds the server may take for a verdict")
+    min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
+    batch_size: int = option(8, "pictures judged at a time")
+    num_photos: int = option(64, "photos to measure it on, when its manifest has no measure of this very policy")
+    num_generations: int = option(4, "completions a photo, for that measure")
+    true_within_km: float = option(200.0, "an answer this near to the truth is right, for that measure")
+    accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
+    min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups")
+    guard_steps: int = option(20, "steps that mean is taken over; below it the run stops")
+
+    def __post_init__(self):
+        if self.guard_steps < 1:
+            raise ValueError("judge.guard_steps must be at least 1; judge.min_rank_correlation=-1 never stops a run")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A judge that may reward: its folder's record, and how good it was found."""
+
+    judge: Judge | ServedJudge
+    parent: manifest.Parent
+    measured: dict
+
+    def reward(self, settings: JudgeConfig, config: RLConfig) -> Reward:
+        """P(True) of every completion of a step. A served judge is asked by all processes together: where one fails,
+        all stop."""
+        load = picture_loader(self.judge.processor, config.data, config.output_dir)
+        pay = partial(p_true_rewards, self.judge, settings.batch_size, load=load)
+        return partial(together, pay) if settings.url else pay
+
+
+def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
+    """The judge of a stage, which leaves out of `setup.rows` the photos it has seen. Its quality is that of its
+    manifest on held-out rows, and on this policy's own completions: measured here unless its manifest holds that of
+    this very policy.
+
+    Raises UserError when it is not there, has seen the photos it would judge, or falls short of judge.min_auc.
+    """
+    config: RLConfig = setup.stage.config
+    if settings.model_name_or_path is None:
+        raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
+    parent = manifest.verify_parent(settings.model_name_or_path, {"judge"}, config.accept_parent)
+    if not settings.accept_seen_photos:
+        setup.rows = unseen_rows(setup.rows, judged_photos(parent), drop=config.data.on_bad_row == "drop")
+    metrics = parent.manifest["metrics"] if parent.manifest else {}
+    judge = served_judge(settings, config, parent) if settings.url else Judge(
+        setup.stage.load_frozen(parent.model_dir), load_processor(parent.model_dir))
+    if metrics.get("policy_sha256") != setup.stage.parent.sha256:
+        metrics = {**metrics, **measure_on_policy(settings, setup, judge)}
+    names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
+    measured = {name: metrics[name] for name in names if metrics.get(name) is not None}
+    check_gate(measured, settings.min_auc)
+    return Checked(judge, parent, measured)
+
+
+def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Parent) -> ServedJudge:
+    """The judge at judge.url. UserError unless it serves this very folder with what this run needs."""
+    if config.data.cache_gib:
+        raise UserError("data.cache_gib keeps processed pictures, and a served judge processes pictures itself: write "
+                        "data.cache_gib=0 or leave judge.url out")
+    server, processor = Server(settings.url, settings.timeout_s), load_processor(parent.model_dir)
+    dtype = weight_dtype(config.train, config.model)
+    wanted = judge_server(parent, processor, config.model.max_length, dtype)
+    together(lambda: PartialState().is_main_process and server.check(wanted))
+    if PartialState().is_main_process:
+        print(f"judge: served at {server.url}, in {dtype}", flush=True)
+    return ServedJudge(server, processor)
+
+
+def measure_on_policy(settings: JudgeConfig, setup: Setup, judge: Judge | ServedJudge) -> dict:
+    """The judge's AUC on completions that the parent samples for some of the rows."""
+    stage = setup.stage
+    rows = random.Random(stage.config.seed).sample(setup.rows, min(settings.num_photos, len(setup.rows)))
+    texts = sample_completions(stage.load_frozen(), stage.processor, setup.rollout, rows, settings.num_generations,
+                               stage.config.seed)
+    metrics = on_policy_metrics(judge, rows, texts, settings.true_within_km, settings.batch_size)
+    if metrics["auc_on_policy"] is None:
+        raise UserError(
+            f"the judge cannot be measured on the completions of {stage.parent.name}: {metrics['n_on_policy']} have a "
+            f"readable answer and {metrics['right_on_policy']:.0%} of these lie within judge.true_within_km="
+            f"{settings.true_within_km}; both kinds are needed. Change it, or raise judge.num_photos")
+    return metrics
+
+
+def p_true_rewards(judge: Judge | ServedJudge, batch_size: int, groups: list[Answers],
+                   load: Loader = load_image) -> list[list[float]]:
+    """P(True) of every completion, 0 without a readable answer; a picture is shown to the judge once per group."""
+    pictures = [group.row.image for group in groups for _ in group.texts]
+    texts = [text for group in groups for text in group.texts]
+
+    def p_true(readable: list[int]) -> list[float]:
+        questions = [(pictures[i], completion_text(texts[i])) for i in readable]
+        return ask(judge, questions, batch_size, load).p_true.tolist()
+
+    rewards = iter(judge_rewards(texts, p_true))
+    return [[next(rewards) for _ in group.texts] for group in groups]
+
+
+def judge_rewards(completions: Sequence[str], p_true: Callable[[list[int]], Sequence[float]]) -> list[float]:
+    """P(True) of each completion; one without a readable answer gets 0 and the judge is not asked.
+
+    p_true: the judge, given the indices of the completions to judge; answers with a probability for each. Its errors
+    pass through: a failing judge stops the run and never turns into a reward.
+    """
+    rewards = [0.0] * len(completions)
+    readable = [index for index, text in enumerate(completions) if parse_answer(text) is not None]
+    if readable:
+        for index, probability in zip(readable, p_true(readable), strict=True):
+            rewards[index] = float(probability)
+    return rewards

@@ -1,0 +1,53 @@
+"""Training rows for a judge: how they are encoded, and which are kept for measuring."""
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from gre.config import UserError
+from gre.data.images import load_image, picture_size
+from gre.data.records import JudgeRow
+from gre.judge.model import judge_group, judge_prompt, judge_text
+from gre.models.packing import Group
+from gre.models.vlm import encode_text, prompt_length
+from gre.provenance import file_hash
+from gre.text.prompts import JUDGE_INSTRUCTION
+from gre.training.data import Loader
+
+
+def encode(processor, row: JudgeRow, load: Loader = load_image) -> Group:
+    """A Judge row as a group whose one scored token is the verdict."""
+    prompt = judge_prompt(processor, load(row.image))
+    return judge_group(processor, prompt, [judge_text(row.chain, row.answer)], [row.label])
+
+
+def length(processor, row: JudgeRow) -> int:
+    """Tokens of a Judge row, the verdict included; of its picture only the header is read."""
+    prompt = prompt_length(processor, JUDGE_INSTRUCTION, *picture_size(row.image))
+    return prompt + len(encode_text(processor, judge_text(row.chain, row.answer))) + 1
+
+
+def split_by_photo(rows: Sequence[JudgeRow], held_out_share: float, seed: int) -> tuple[list[JudgeRow], list[JudgeRow]]:
+    """(training rows, held-out rows), no photo in both. A photo is its file's content, whatever its name."""
+    photos = {row.id: file_hash(row.image) for row in rows}
+    unique = sorted(set(photos.values()))
+    random.Random(seed).shuffle(unique)
+    held = set(unique[:max(2, round(held_out_share * len(unique)))])
+    train = [row for row in rows if photos[row.id] not in held]
+    return train, [row for row in rows if photos[row.id] in held]
+
+
+def check_split(train_rows: Sequence[JudgeRow], held_out: Sequence[JudgeRow]) -> None:
+    """Raise UserError unless both parts hold True and False rows: neither training nor a measure means anything else.
+    """
+    assert not {row.image for row in train_rows} & {row.image for row in held_out}, "a photo is in both parts"
+    for name, rows in (("training", train_rows), ("held-out", held_out)):
+        if {row.label for row in rows} != {True, False}:
+            raise UserError(f"the {len(rows)} {name} Judge rows do not hold both labels: give more rows or another "
+                            "held_out_share")
+
+
+def deal_pictures(rows: Sequence[JudgeRow], seed: int) -> dict[Path, Path]:
+    """For every picture of the rows another one of them, each serving once. Needs two pictures."""
+    pictures = sorted({row.image for row in rows})
+    random.Random(seed).shuffle(pictures)
+    return dict(zip(pictures, pictures[1:] + pictures[:1], strict=True))

@@ -1,0 +1,82 @@
+"""How vLLM is started: the settings of our engines, the same in the training process, in evaluation and in a server,
+and what keeps a process from noticing that vLLM was started inside it."""
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gre.models.vlm import PixelBudget
+
+BLOCK_TOKENS = 32  # of the KV cache; a prompt is shared up to its last whole block, and vLLM's 128 on a CPU are many
+LEAST_BATCHED_TOKENS = 8192  # an engine step; a prompt is never cut in pieces, which on a CPU breaks seeded requests
+UNREADABLE = "llvmlite.binding.ffi"  # numba loads it, and with it whatever measures distances by haversine
+
+
+def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype) -> dict:
+    """vLLM's settings for prompts of one picture, as its LLM takes them.
+
+    budget: the stage's, whatever the folder says. banned (V,): True for words that are never drawn. max_length: tokens
+    of the longest prompt and its completion. dtype: of weights and arithmetic.
+    """
+    return {
+        "dtype": str(dtype).removeprefix("torch."), "max_model_len": max_length,
+        "max_num_batched_tokens": max(max_length, LEAST_BATCHED_TOKENS), "enable_chunked_prefill": False,
+        "block_size": BLOCK_TOKENS, "enforce_eager": not torch.cuda.is_available(),
+        "generation_config": "vllm",  # neutral: the folder's carries a repetition penalty
+        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        "mm_processor_kwargs": {"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}},
+        "logits_processors": ["gre.rollout.vllm.banned:BannedWords"],
+        "additional_config": {"banned": banned.nonzero()[:, 0].tolist()}}
+
+
+def import_vllm():
+    """vLLM, which reads its settings from the environment when it is imported."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process
+    os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"        # the one that CPU and CUDA share, and banned.py is for
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # is compiled at the start, by an nvcc that many lack
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")   # nothing is sent anywhere
+    import vllm
+
+    return vllm
+
+
+def start(folder: Path, **arguments):
+    """vLLM's LLM of a model's folder, in this process, with these settings."""
+    with unnoticed():
+        vllm = import_vllm()
+        with without(UNREADABLE):
+            return vllm.LLM(str(folder), **arguments)
+
+
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """vLLM seeds and uses the random numbers of the whole process, and on a CPU takes torch.set_num_threads away."""
+    python, numpy = random.getstate(), np.random.get_state()
+    set_threads, threads = torch.set_num_threads, torch.get_num_threads()
+    try:
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_num_threads = set_threads
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def without(module: str) -> Iterator[None]:
+    """Take a loaded module off the list of modules, all of whose objects vLLM looks at when it starts on a CPU."""
+    taken = sys.modules.pop(module, None)
+    try:
+        yield
+    finally:
+        if taken is not None:
+            sys.modules[module] = taken

@@ -1,0 +1,195 @@
+"""Checkpoints that can be trusted: complete, unaltered, and of this very run.
+
+    OUTPUT/checkpoints/checkpoint-N/{weights, optimizer, schedule, RNG, state-RANK.json, complete.json}
+
+`complete.json` is written last, after everything else has reached the disk, so its existence means that the checkpoint
+is whole. It holds the step, size and sha256 of every file, and what the run is made of: config, parent, data.
+"""
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from gre.config import UserError
+from gre.provenance import file_hash, write_atomically
+
+MARKER = "complete.json"
+LOCK = "lock"
+MODEL_FILES = ("config.json", "generation_config.json", "adapter_config.json")
+# Keys that leave the weights as they are: where things lie, what is printed, what happens after training. Parent and
+# data count by their content, not by their path.
+ELSEWHERE = ("output_dir", "model_name_or_path", "accept_parent", "data.path", "data.image_root", "data.dropped_list",
+             "data.cache_gib", "train.save_steps", "train.save_total_limit", "train.logging_steps", "train.report_to",
+             "train.dataloader_num_workers", "judge.model_name_or_path", "judge.url", "judge.timeout_s",
+             "validation.data.", "eval_batch_size", "policy.", "rollout.url", "rollout.transfer",
+             "rollout.weights_dir", "rollout.timeout_s")
+
+
+def complete(folder: Path, step: int, run: dict) -> None:
+    """Mark a checkpoint as whole. run: what it is made of, as `settings_of` and the caller say."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in (*paths, *{path.parent for path in paths}):
+        _to_disk(path)
+    files = {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+             for path, digest in zip(paths, _hashes(paths), strict=True)}
+    write_atomically(folder / MARKER, json.dumps({"step": step, "run": run, "files": files}, indent=1) + "\n")
+    _to_disk(folder)
+    _to_disk(folder.parent)
+
+
+def faults(folder: Path) -> list[str]:
+    """The files of a marked checkpoint that are gone or are not what they were when it was marked."""
+    try:
+        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+    except ValueError:
+        return [MARKER]
+    whole = [name for name, file in files.items()
+             if (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"]]
+    same = {name for name, digest in zip(whole, _hashes([folder / name for name in whole]), strict=True)
+            if digest == files[name]["sha256"]}
+    return [name for name in files if name not in same]
+
+
+def newest(checkpoints: Path, run: dict) -> Path | None:
+    """The last whole checkpoint of this run, or None when there is none.
+
+    What an interrupted save left, and a checkpoint whose files were altered, is removed and said so; then the one
+    before serves, from which training comes to the same weights. Raises UserError when it belongs to another run.
+    """
+    for folder in reversed(in_order(checkpoints)):
+        altered = faults(folder) if (folder / MARKER).exists() else None
+        if altered == []:
+            _check_same_run(folder, run)
+            return folder
+        reason = "it was never finished" if altered is None else f"not as it was written: {', '.join(altered)}"
+        print(f"{folder} is removed ({reason})", flush=True)
+        remove(folder)
+    return None
+
+
+def in_order(checkpoints: Path) -> list[Path]:
+    """The checkpoints of a run, by step, whole or not."""
+    return sorted((path for path in checkpoints.glob("checkpoint-*") if path.name.split("-")[1].isdigit()), key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """N of checkpoint-N."""
+    return int(folder.name.split("-")[1])
+
+
+def prune(checkpoints: Path, keep: int, best_step: int | None) -> None:
+    """Remove all but the last `keep` checkpoints and the one of `best_step`."""
+    for folder in in_order(checkpoints)[:-keep]:
+        if step_of(folder) != best_step:
+            remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, its marker first: what an interruption leaves of it counts as unfinished."""
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def clear(checkpoints: Path, processor, best_step: int | None) -> None:
+    """Remove the checkpoints of a finished stage: they are several times as large as `model/`, which is all that the
+    next stage needs. Of the best one on validation, if there is one, the model stays, with its processor."""
+    for folder in in_order(checkpoints):
+        if step_of(folder) != best_step:
+            remove(folder)
+            continue
+        (folder / MARKER).unlink()
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in MODEL_FILES and not path.name.startswith(("model", "adapter_model")):
+                path.unlink()
+        processor.save_pretrained(folder)
+    (checkpoints / LOCK).unlink()
+
+
+def lock(folder: Path) -> None:
+    """Keep a second process out of a run until this one ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # stays open: closing it would free the lock
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise UserError(f"{folder.parent} is being trained by another process: wait for it to end, or stop "
+                        "it") from None
+    except OSError as error:
+        raise UserError(f"{folder / LOCK} cannot be locked ({error.strerror}): write output_dir on a file system with "
+                        "locks (Lustre: mounted with flock)") from error
+
+
+def file_state(path: Path) -> dict[str, int]:
+    """The state of a file that lines are added to: its length, once what is in it has reached the disk."""
+    if not path.exists():
+        return {"bytes": 0}
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+        return {"bytes": os.fstat(stream.fileno()).st_size}
+
+
+def cut_back(path: Path, state: dict[str, int]) -> None:
+    """Take away what was added to a file after `file_state`, so that a resumed run neither loses nor repeats a line."""
+    if not PartialState().is_main_process:
+        return
+    if (path.stat().st_size if path.exists() else 0) < state["bytes"]:
+        raise UserError(f"{path} is shorter than when the checkpoint was written: put it back, or remove the "
+                        "checkpoints beside it to start over")
+    path.touch()
+    os.truncate(path, state["bytes"])
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """{dotted key: value} of a resolved config, without the keys that leave the weights as they are."""
+    flat = dict(_flat(dataclasses.asdict(config), ""))
+    return {key: value for key, value in flat.items() if not key.startswith(ELSEWHERE)}
+
+
+def _check_same_run(folder: Path, run: dict) -> None:
+    changed = changes(json.loads((folder / MARKER).read_text(encoding="utf-8"))["run"], run)
+    if changed:
+        raise UserError(f"{folder} belongs to a run with other settings: {', '.join(changed)}. Set them back to go on "
+                        f"with it; or write another output_dir, or remove {folder.parent}, to start over")
+
+
+def changes(before: dict, run: dict) -> list[str]:
+    """What differs between what two runs are made of, as text."""
+    now = json.loads(json.dumps(run))
+    return [f"{key} ({_shown(before.get(key))} there, {_shown(now.get(key))} here)"
+            for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text  # a sha256
+
+
+def _flat(node: dict, prefix: str):
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _hashes(paths: list[Path]) -> list[str]:
+    """sha256 of files, some at a time: a 7B model and its optimizer are 116 GB, which one thread reads for minutes."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(file_hash, paths))
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""Validation: greedy answers to a fixed slice of photos, every so many steps, and the best checkpoint by them.
+
+Parser, distance and sampler are those of evaluation and rewards. Nothing random is drawn, so that training with and
+without it gives the same weights.
+"""
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import TrainerCallback
+
+from gre.config import UserError, option
+from gre.data.images import load_image
+from gre.data.records import DataConfig, SeedRow, read_seed
+from gre.geo.accuracy import GEOSCORE_MAX, geoscore
+from gre.models.vlm import encode_prompt
+from gre.rewards.answers import distance_km
+from gre.rewards.format import format_reward
+from gre.rollout.generate import TransformersRollout
+from gre.training.trainer.ranks import turns
+from gre.training.trainer.resumable import ResumableTrainer
+
+SLICE_SEED = 0  # every run is asked about the same photos, whatever its seed
+
+
+@dataclass
+class ValidationConfig:
+    """Greedy answers while training."""
+
+    eval_every: int = option(0, "steps between two evaluations; 0: none. The best checkpoint by them is kept")
+    data: DataConfig = option(DataConfig, "rows like GRE30K-Seed's, of photos that are not trained on")
+    num_photos: int = option(64, "photos asked about, at most; the same ones every time")
+    max_new_tokens: int = option(2048, "longest answer in tokens, the end token included")
+    batch_size: int = option(64, "answers generated at a time")
+
+
+def validation_rows(config: ValidationConfig) -> list[SeedRow]:
+    """The fixed slice; empty when there is no evaluation."""
+    if not config.eval_every:
+        return []
+    if not config.data.path:
+        raise UserError(f"validation.eval_every={config.eval_every} needs photos: set validation.data.path, or set "
+                        "eval_every to 0")
+    rows = read_seed(config.data)
+    return random.Random(SLICE_SEED).sample(rows, min(config.num_photos, len(rows)))
+
+
+def quality(text: str, finished: bool, row: SeedRow) -> tuple[float, float]:
+    """(GeoScore, reward) of an answer. The reward is GeoScore / 5000 + format, 0 to 2: the same in every stage and at
+    every theta, so that its values can be compared."""
+    score = geoscore(distance_km(text, row.truth))
+    return score, score / GEOSCORE_MAX + format_reward(text, finished)
+
+
+class Validation(TrainerCallback):
+    """Logs eval/geoscore, eval/reward and eval/truncated every `every` steps, raised to where a run may be cut, and has
+    the checkpoint of the highest eval/reward kept."""
+
+    def __init__(self, trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow]):
+        self.trainer, self.processor, self.rows, self.config = trainer, processor, rows, config
+        self.every = -(-config.eval_every // trainer.border) * trainer.border
+        self.best: float | None = None
+        self.rollout = TransformersRollout.of(processor.tokenizer, trainer.model.config.text_config.vocab_size,
+                                              config.max_new_tokens, batch_size=config.batch_size)
+
+    def state_dict(self) -> dict:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best = state["best"]
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.every:
+            return
+        logs, due = self.measure(self.trainer.model_wrapped), control.should_log
+        self.trainer.log(logs)
+        control.should_log = due  # Trainer takes it that the step's own log has been written
+        if self.best is None or logs["eval/reward"] > self.best:
+            self.best, self.trainer.best_step = logs["eval/reward"], state.global_step
+            control.should_save = True
+
+    def measure(self, model) -> dict[str, float]:
+        """Means over all photos; processes share them, and make the same number of model calls."""
+        accelerator = self.trainer.accelerator
+        sums = torch.zeros(4, device=accelerator.device)
+        for batch, counted in turns(accelerator, len(self.rows), self.config.batch_size):
+            prompts = [encode_prompt(self.processor, self.rows[i].instruction, load_image(self.rows[i].image))
+                       for i in batch]
+            with self.trainer.accelerator.autocast():
+                answers = self.rollout.generate(model, prompts, 1, batch, seed=SLICE_SEED, step=0, greedy=True)
+            for i, (answer,) in list(zip(batch, answers, strict=True))[:counted]:
+                text = self.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
+                sums += torch.tensor([*quality(text, answer.finished, self.rows[i]), not answer.finished, 1.0],
+                                     device=accelerator.device)
+        *totals, count = accelerator.reduce(sums, reduction="sum").tolist()
+        return {name: total / count
+                for name, total in zip(("eval/geoscore", "eval/reward", "eval/truncated"), totals, strict=True)}
+
+
+def add_validation(trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow]) -> None:
+    """Have the trainer validated as `config` says, which may be not at all."""
+    if config.eval_every:
+        trainer.add_callback(Validation(trainer, processor, config, rows))
