@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
 from transformers import GenerationConfig
 
 import gre
 from gre.config import UserError
+from gre.models import hub
 from gre.models.vlm import MAX_PIXELS, MIN_PIXELS, PixelBudget, load_model, load_processor, pixel_budget
 from gre.provenance import commit, file_hash, public_path, versions, write_atomically
 
@@ -163,16 +163,12 @@ def _stage_parent(folder: Path, stages: Collection[str], accept_any: bool) -> Pa
 
 
 def _local_folder(path: str) -> Path:
-    """`path` as a folder; a hub name (`owner/name`) is fetched, weights in safetensors only."""
+    """`path` as a folder; a name on the Hub (`owner/name`) is fetched, weights in safetensors only."""
     if Path(path).is_dir():
         return Path(path).absolute()
-    if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise UserError(f"there is no model folder {path}: train that stage first or name another model_name_or_path")
-    try:
-        return Path(snapshot_download(path, allow_patterns=FILES))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is neither a folder here nor a model that can be fetched ({type(error).__name__}): "
-                        "name another model_name_or_path") from error
+    if hub.is_name(path):
+        return hub.fetch(path, FILES)
+    raise UserError(f"there is no model folder {path}: train that stage first or name another model_name_or_path")
 
 
 def _is_stage(folder: Path) -> bool:

@@ -66,7 +66,7 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
         return stage("stage1", arm, first, "accept_parent=any", f"data.path={rows}", f"train.learning_rate={rate}",
                      watched, *keys)
 
-    watched = f"validation.data.path={data / results.DATA['validation']}"
+    watched = f"validation.data={data / results.DATA['validation']}"
     seeds = [f"data.path={data / results.DATA['seed']}", f"guards.places={data}/places.csv", watched]
     first, judged, base = folder / "stage1", folder / "stage2", ROOT / "gre" / "tiny" / "base"
     rate, more = stage3.train.learning_rate, f"train.max_steps={photos * completions // rows_a_step}"
@@ -79,7 +79,7 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
     return {
         "gps": [stage("stage3", "gps", first, *seeds, "accept_parent=any")],
         "fixed": [stage("stage3", "fixed", judged, *seeds, "gps.thetas_km=[750]")],
-        "curriculum": [stage("stage3", "curriculum", judged, *seeds, "gps.curriculum.enabled=true",
+        "curriculum": [stage("stage3", "curriculum", judged, *seeds, "gps.curriculum.levels_km=[2500,750,200,25,1]",
                              "gps.curriculum.window=10")],
         "form": [module("gre.tiny.form", f"data={data}"), stage("stage1", "form", base, f"data.path={form}", watched)],
         "verdict": [stage("stage2_verdict", "verdict", ours / "form", f"data.path={data / results.DATA['judge']}")],
@@ -89,7 +89,7 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
         "rejection_fast": [sampling, tuned("rejection_fast", best, 10 * rate, *three)],
         "gamed": [
             stage("judge", "gamed_judge", first, f"data.path={length}", "train.max_steps=60",
-                  f"policy.model_name_or_path={first}", f"policy.data.path={data / results.DATA['validation']}"),
+                  f"policy.model_name_or_path={first}", f"policy.data={data / results.DATA['validation']}"),
             stage("stage2", "gamed", first, *seeds, f"judge.model_name_or_path={ours / 'gamed_judge'}",
                   "judge.min_auc=0", "train.max_steps=60")],
     }

@@ -47,8 +47,8 @@ def commands(run: Path, data: Path) -> dict[str, list[str]]:
     settings = {
         "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json", *SHORT],
         "judge": [f"model_name_or_path={base}", f"data.path={data}/gre_judge/gre_judge.json", *SHORT,
-                  f"policy.model_name_or_path={run}/stage1", f"policy.data.path={data}/validation/validation.jsonl",
-                  "policy.num_photos=8", "policy.num_generations=2"],
+                  f"policy.model_name_or_path={run}/stage1", f"policy.data={data}/validation/validation.jsonl",
+                  "policy.num_photos=8"],
         "stage2": [f"model_name_or_path={run}/stage1", f"judge.model_name_or_path={run}/judge", seeds, *SHORT, *RL],
         "stage3": [f"model_name_or_path={run}/stage2", seeds, *SHORT, *RL, "grpo.num_iterations=2"],
     }

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PHASES = {"world": "gre.tiny.world", "stage1": "stages.stage1", "judge": "stages.judge", "stage2": "stages.stage2",
           "stage3": "stages.stage3", "evaluation": "eval.run"}
 OWN = ("out", "run", "data", "base", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path",
-        "policy.model_name_or_path", "policy.data.path", "validation.data.path", "guards.places")
+        "policy.model_name_or_path", "policy.data", "validation.data", "guards.places")
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Config:
 def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, list[str]]:
     """The command of each phase. known: the keys each phase takes."""
     data, base = folder / "data", ROOT / "gre" / "tiny" / "base"
-    watched = f"validation.data.path={data}/validation/validation.jsonl"
+    watched = f"validation.data={data}/validation/validation.jsonl"
     prompts = [f"data.path={data}/gre_seed/gre_seed.jsonl", f"guards.places={data}/places.csv", watched]
     settings = {
         "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json", watched],
         "judge": [f"model_name_or_path={folder}/stage1", f"data.path={data}/gre_judge/gre_judge.json",
-                  f"policy.model_name_or_path={folder}/stage1", f"policy.data.path={data}/validation/validation.jsonl"],
+                  f"policy.model_name_or_path={folder}/stage1", f"policy.data={data}/validation/validation.jsonl"],
         "stage2": [f"model_name_or_path={folder}/stage1", f"judge.model_name_or_path={folder}/judge", *prompts],
         "stage3": [f"model_name_or_path={folder}/stage2", *prompts],
     }

@@ -7,7 +7,7 @@ into the manifest, and RL refuses a judge that falls short (gre/judge/gate.py). 
 trained and measured on go into photos.json: RL must not ask it about them.
 
     python -m stages.judge configs/gre7b/judge.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct \
-        policy.model_name_or_path=runs/x/stage1 policy.data.path=dataset/gre_seed/gre_seed.jsonl
+        policy.model_name_or_path=runs/x/stage1 policy.data=dataset/gre_seed/gre_seed.jsonl
 """
 import gc
 from dataclasses import dataclass
@@ -15,13 +15,21 @@ from functools import partial
 
 from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
-from gre.data.records import read_judge, read_seed
+from gre.data.records import DataConfig, read_judge, read_seed
 from gre.judge.model import Judge
 from gre.judge.photos import unseen, write_photos
-from gre.judge.quality import PolicyConfig, held_out_metrics, on_policy_metrics, sample_completions
+from gre.judge.quality import (
+    NUM_GENERATIONS,
+    PolicyConfig,
+    held_out_metrics,
+    on_policy_metrics,
+    sample_completions,
+    sampling,
+)
 from gre.judge.rows import check_split, encode, length, split_by_photo
 from gre.models.vlm import load_processor
 from gre.rollout.generate import TransformersRollout
+from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig, training_metrics
 
@@ -32,20 +40,22 @@ class Config(StageConfig):
 
     model_name_or_path: str = option(REQUIRED, "the parent: the base, or a stage 1 checkpoint")
     held_out_share: float = option(0.1, "share of photos kept for measuring")
-    eval_batch_size: int = option(8, "photos judged at a time when measuring")
     policy: PolicyConfig = option(PolicyConfig, "measuring on the policy's completions")
 
 
 def run(config: Config) -> None:
     """Train on GRE30K-Judge, measure and hand on `output_dir`."""
+    check_inputs(config)
+    rows = read_judge(config.data)
+    seeds = read_seed(DataConfig(config.policy.data)) if config.policy.model_name_or_path else []
     stage = Stage("judge", config, parents={manifest.BASE, "stage1"})
     policy = policy_parent(config)
-    rows = stage.fitting(read_judge(config.data), partial(length, stage.processor))
+    rows = stage.fitting(rows, partial(length, stage.processor))
     train_rows, held_out = split_by_photo(rows, config.held_out_share, config.seed)
     check_split(train_rows, held_out)
-    seeds = unseen(read_seed(config.policy.data), rows, config.policy.num_photos, config.seed) if policy else []
+    seeds = unseen(seeds, rows, config.policy.num_photos, config.seed)
     if policy and not seeds:
-        raise UserError(f"the judge saw every photo of {config.policy.data.path}: set policy.data.path to other photos")
+        raise UserError(f"the judge saw every photo of {config.policy.data}: set policy.data to other photos")
     model = stage.load_trained()
     Judge(model, stage.processor)  # refuses a tokenizer without True and False as single tokens
     stage.begin()
@@ -60,7 +70,7 @@ def run(config: Config) -> None:
     if stage.args.process_index == 0:
         metrics |= measure(config, stage, held_out, policy, seeds)
         metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in rows})
-    stage.finish(metrics, data=[config.policy.data.path] if policy else [])
+    stage.finish(metrics, data=[config.policy.data] if policy else [])
 
 
 def policy_parent(config: Config) -> manifest.Parent | None:
@@ -74,31 +84,25 @@ def measure(config: Config, stage: Stage, held_out: list, policy: manifest.Paren
     """The quality of the saved judge, on this process alone."""
     folder = stage.folder / "model"
     judge = Judge(stage.load_frozen(folder), load_processor(folder))
-    metrics = held_out_metrics(judge, held_out, config.seed, config.eval_batch_size)
+    metrics = held_out_metrics(judge, held_out, config.seed)
     if policy is None:
         print("the judge was not measured on a policy: policy.model_name_or_path names none", flush=True)
     else:
-        metrics |= on_policy_metrics(judge, seeds, completions_of(config, stage, policy, seeds),
-                                     config.policy.true_within_km, config.eval_batch_size)
-        metrics["policy_sha256"] = policy.sha256
+        rollout, texts = completions_of(config.policy, stage.load_frozen(policy.model_dir),
+                                        load_processor(policy.model_dir), seeds, config.seed)
+        metrics |= on_policy_metrics(judge, seeds, texts, config.policy.true_within_km)
+        metrics |= {"policy_sha256": policy.sha256, "policy_sampling": sampling(rollout)}
     print("judge: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
           flush=True)
     return metrics
 
 
-def completions_of(config: Config, stage: Stage, policy: manifest.Parent, seeds: list) -> list[list[str]]:
-    """What the policy answers to the seed rows."""
-    processor, model = load_processor(policy.model_dir), stage.load_frozen(policy.model_dir)
-    settings = config.policy
+def completions_of(settings: PolicyConfig, model, processor, seeds: list,
+                   seed: int) -> tuple[TransformersRollout, list[list[str]]]:
+    """(what sampled, what the policy answers to the seed rows)."""
     rollout = TransformersRollout.of(processor.tokenizer, model.config.text_config.vocab_size, settings.max_new_tokens,
                                      temperature=settings.temperature, batch_size=settings.batch_size)
-    return sample_completions(model, processor, rollout, seeds, settings.num_generations, config.seed)
-
-
-def plan(config: Config) -> dict[str, list[str]]:
-    """What a run reads and writes."""
-    policy = [config.policy.model_name_or_path, config.policy.data.path] if config.policy.model_name_or_path else []
-    return {"reads": [config.model_name_or_path, config.data.path, *policy], "writes": [config.output_dir]}
+    return rollout, sample_completions(model, processor, rollout, seeds, NUM_GENERATIONS, seed)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from gre.manifest import BASE
 from gre.models.packing import Group
 from gre.models.vlm import encode_prompt, encode_response
 from gre.training.data import Loader, response_length
+from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig
 from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
@@ -30,9 +31,10 @@ class Config(StageConfig):
 
 def run(config: Config) -> None:
     """Train on GRE30K-CoT and hand on `output_dir`."""
+    check_inputs(config)
+    rows, validated = read_cot(config.data), validation_rows(config.validation)
     stage = Stage("stage1", config, parents={BASE})
-    rows = stage.fitting(read_cot(config.data), partial(response_length, stage.processor))
-    validated = validation_rows(config.validation)
+    rows = stage.fitting(rows, partial(response_length, stage.processor))
     model = stage.load_trained()
     stage.begin()
     trainer = SFTTrainer(model, stage.args, rows, partial(encode, stage.processor, load=stage.picture_loader()),
@@ -46,11 +48,6 @@ def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:
     """A row as a group of one completion; its picture is decoded here."""
     return Group(encode_prompt(processor, row.instruction, load(row.image)),
                  [encode_response(processor, row.response)])
-
-
-def plan(config: Config) -> dict[str, list[str]]:
-    """What a run reads and writes."""
-    return {"reads": [config.model_name_or_path, config.data.path], "writes": [config.output_dir]}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from gre.judge.reward import JudgeConfig, check_judge
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_rewards
 from gre.training import rl
+from gre.training.inputs import check_inputs, plan
+from gre.training.watching.alarms import GuardsConfig
 from gre.training.watching.completions import CompletionNumbers, read_places
 from gre.training.watching.metrics import Meter
 
@@ -28,11 +30,13 @@ from gre.training.watching.metrics import Meter
 class Config(rl.RLConfig):
     """Keys of stage 2."""
 
+    guards: GuardsConfig = option(GuardsConfig, "what is watched besides")
     judge: JudgeConfig = option(JudgeConfig, "the judge")
 
 
 def run(config: Config) -> None:
     """Check the judge, train on its verdicts and hand on `output_dir`."""
+    check_inputs(config)
     numbers = CompletionNumbers(read_places(config.guards.places))
     setup = rl.prepare("stage2", config, parents={"stage1"})
     checked = check_judge(config.judge, setup)
@@ -50,12 +54,6 @@ def on_rollout(numbers: CompletionNumbers, guard: JudgeGuard, step: int, groups:
     found = numbers(groups, rewards["judge"])
     meter.add_numbers(found)
     guard.observe(step, found)
-
-
-def plan(config: Config) -> dict[str, list[str]]:
-    """What a run reads and writes."""
-    reads = [config.model_name_or_path, config.judge.model_name_or_path, config.data.path, config.guards.places]
-    return {"reads": [path for path in reads if path], "writes": [config.output_dir]}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from gre.judge import rows as judge_rows
 from gre.judge import verdict
 from gre.rewards.verdict import verdict_rewards
 from gre.training import rl
+from gre.training.inputs import check_inputs, plan
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Train on the policy's own verdicts, measure them on held-out photos, and hand on `output_dir`."""
+    check_inputs(config)
     setup = rl.prepare("stage2", config, {"stage1"}, verdict.read, verdict.prompt_length)
     setup.rows, rows = judge_rows.split_by_photo(setup.rows, config.held_out_share, config.seed)
     judge_rows.check_split(setup.rows, rows)
@@ -36,11 +38,6 @@ def run(config: Config) -> None:
         measure=lambda trained: {"verdict": held_out.metrics(before, held_out.evaluate(trained))},
         on_rollout=verdict.VerdictNumbers(Path(config.output_dir) / "alarms.jsonl"),
         labels=[row.label for row in setup.rows]))
-
-
-def plan(config: Config) -> dict[str, list[str]]:
-    """What a run reads and writes."""
-    return {"reads": [config.model_name_or_path, config.data.path], "writes": [config.output_dir]}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Stage 3, RL on coordinates: GRPO on the format and on the GPS reward, starting from stage 2.
 
 The paper's reward is 2 / (1 + e^(d / theta)) of the distance d, with a theta it does not state; ours is its mean over
-`gps.thetas_km`, so that near misses and far ones can both be told apart, or, with `gps.curriculum.enabled`, the reward
-at one theta that is refined by a rule of ours (gre/rewards/curriculum.py). Its 8 completions a prompt and KL weight
-0.04 are kept. The distance and the reader of answers are those of the evaluation. No supervised loss.
+`gps.thetas_km`, so that near misses and far ones can both be told apart, or, with `gps.curriculum.levels_km`, the
+reward at one theta that is refined by a rule of ours (gre/rewards/curriculum.py). Its 8 completions a prompt and KL
+weight 0.04 are kept. The distance and the reader of answers are those of the evaluation. No supervised loss.
 
     python -m stages.stage3 configs/gre7b/stage3.yaml model_name_or_path=runs/x/stage2 output_dir=runs/x/stage3
 """
@@ -22,6 +22,8 @@ from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step
 from gre.rewards.format import format_rewards
 from gre.rewards.gps import gps_reward, gps_rewards
 from gre.training import rl
+from gre.training.inputs import check_inputs, plan
+from gre.training.watching.alarms import GuardsConfig
 from gre.training.watching.completions import CompletionNumbers, read_places
 from gre.training.watching.metrics import Meter
 
@@ -41,14 +43,16 @@ class GPSConfig:
 class Config(rl.RLConfig):
     """Keys of stage 3."""
 
+    guards: GuardsConfig = option(GuardsConfig, "what is watched besides")
     gps: GPSConfig = option(GPSConfig, "the GPS reward")
 
 
 def run(config: Config) -> None:
     """Train and hand on `output_dir`."""
+    check_inputs(config)
     numbers = CompletionNumbers(read_places(config.guards.places))
     setup = rl.prepare("stage3", config, parents={"stage2"})
-    curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.enabled else None
+    curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.levels_km else None
     gps = partial(curriculum_rewards, curriculum) if curriculum else partial(gps_rewards, config.gps.thetas_km)
     rl.train(setup, rl.Recipe(rewards={"format": format_rewards, "gps": gps},
                               on_rollout=partial(on_rollout, numbers, curriculum),
@@ -76,12 +80,6 @@ def step_of_all(curriculum: Curriculum, groups: list[Answers]) -> Step:
     local = Step.of(distances_km, curriculum.theta_km, curriculum.next_theta_km)
     sums = torch.tensor([list(vars(local).values())], dtype=torch.float64, device=PartialState().device)
     return Step(*gather(sums).sum(0).tolist())
-
-
-def plan(config: Config) -> dict[str, list[str]]:
-    """What a run reads and writes."""
-    reads = [config.model_name_or_path, config.data.path, config.guards.places]
-    return {"reads": [path for path in reads if path], "writes": [config.output_dir]}
 
 
 if __name__ == "__main__":

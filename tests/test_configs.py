@@ -37,7 +37,7 @@ def test_every_folder_has_every_stage():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_killed_run_has_a_checkpoint_to_go_on_from(path):
     train = config.load(importlib.import_module(f"stages.{path.stem}").Config, [str(path)]).train
-    assert 0 < train.save_steps <= 50 and train.save_total_limit >= 2  # the one before serves when one is damaged
+    assert 0 < train.save_steps <= 50
 
 
 def test_the_published_values_are_there():

@@ -7,7 +7,7 @@ from gre.config import ConfigError, load
 from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step, has_spread
 from stages import stage3
 
-CONFIG = CurriculumConfig(enabled=True, levels_km=[200.0, 25.0, 1.0], window=2)
+CONFIG = CurriculumConfig(levels_km=[200.0, 25.0, 1.0], window=2)
 
 
 def step(reward, spread):
@@ -44,7 +44,7 @@ def test_the_sums_of_a_step_by_hand():
 @pytest.mark.parametrize("at", range(1, 6))
 def test_resumed_anywhere_it_steps_down_at_the_same_steps(at):
     """Window 3 and steps that all pass: down after the third and the sixth. A forgotten window would delay one."""
-    config = CurriculumConfig(enabled=True, levels_km=[200.0, 25.0, 1.0], window=3)
+    config = CurriculumConfig(levels_km=[200.0, 25.0, 1.0], window=3)
     broken, resumed = Curriculum(config), Curriculum(config)
     down = [broken.observe(step(0.9, 0.9)) for _ in range(at)]
     resumed.load_state_dict(json.loads(json.dumps(broken.state_dict())))
@@ -60,8 +60,8 @@ def test_other_levels_do_not_take_the_checkpoint():
 def test_config():
     keys = ["output_dir=x", "model_name_or_path=y"]
     default = load(stage3.Config, keys).gps.curriculum
-    assert not default.enabled and default.levels_km == [2500, 750, 200, 25, 1]
+    assert default.levels_km == []  # no curriculum
     assert (default.window, default.min_reward, default.min_spread_share) == (50, 0.6, 0.3)
-    for wrong in ("levels_km=[25, 200]", "levels_km=[]", "levels_km=[25, 0]", "window=0"):
+    for wrong in ("levels_km=[25, 200]", "levels_km=[25, 0]", "window=0"):
         with pytest.raises(ConfigError, match="levels_km|window|thetas_km"):
             load(stage3.Config, [*keys, f"gps.curriculum.{wrong}"])

@@ -158,7 +158,7 @@ def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
 def test_rollouts_are_watched_and_the_curriculum_steps_down(workplace, monkeypatch, capsys):
     run2()
     monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
-    run3("gps.curriculum.enabled=true", "gps.curriculum.levels_km=[2500, 750, 200]", "gps.curriculum.window=2",
+    run3("gps.curriculum.levels_km=[2500, 750, 200]", "gps.curriculum.window=2",
          "gps.curriculum.min_spread_share=0", "train.max_steps=5")
     lines = [json.loads(line) for line in (workplace / "run/stage3/metrics.jsonl").read_text().splitlines()]
     assert [line["theta_km"] for line in lines if "theta_km" in line] == [2500, 2500, 750, 750, 200]

@@ -54,6 +54,6 @@ def test_a_judge_s_command(workplace):  # noqa: F811
 def test_which_servers_a_stage_asks(tmp_path):
     (tmp_path / "stage3.yaml").write_text("output_dir: a\nmodel_name_or_path: b\ngps: {thetas_km: [1]}\n"
                                           "rollout: {engine: served}\n")
-    assert serve.needed([str(tmp_path / "stage3.yaml"), "gps.curriculum.enabled=true"]) == ["rollouts"]
+    assert serve.needed([str(tmp_path / "stage3.yaml"), "gps.curriculum.window=9"]) == ["rollouts"]
     assert serve.needed([str(tmp_path / "stage3.yaml"), "rollout.engine=vllm", "judge.url=http://a:1"]) == ["judge"]
     assert serve.needed([str(tmp_path / "stage3.yaml"), "rollout.engine=auto"]) == []

@@ -8,7 +8,8 @@ from PIL import Image
 from gre import manifest
 from gre.config import UserError, load
 from gre.judge import photos
-from gre.models.vlm import load_model
+from gre.judge.quality import PolicyConfig
+from gre.models.vlm import load_model, load_processor
 from gre.training.data import TrainingData
 from stages import judge, stage1
 
@@ -48,7 +49,7 @@ def test_stage1_trains_and_hands_on(workplace):
     for (name, new), old in zip(trained.named_parameters(), base.parameters(), strict=True):
         assert new.dtype == torch.float32 and torch.equal(new, old) == ("visual" in name), name
     completions = sample(folder / "model")
-    assert [len(row) for row in completions] == [3, 3]
+    assert [len(row) for row in completions] == [4, 4]
     assert completions == sample(folder / "model")
 
 
@@ -65,12 +66,10 @@ def test_a_finished_stage_is_not_trained_away(workplace, capsys):
 
 
 def sample(model_dir):
-    """Three completions of two rows, as the judge's stage samples them."""
-    config = judge.Config(output_dir="run/judge", model_name_or_path="base")
-    config.policy.max_new_tokens, config.policy.num_generations = 8, 3
+    """Four completions of two rows, as the judge's stage samples them."""
     rows = stage1.read_cot(TrainingData("cot/cot.json"))[:2]
-    parent = manifest.verify_parent(model_dir.parent, {"stage1"})
-    return judge.completions_of(config, parent, rows, torch.device("cpu"))
+    return judge.completions_of(PolicyConfig(max_new_tokens=8), load_model(model_dir), load_processor(model_dir), rows,
+                                seed=0)[1]
 
 
 def test_a_row_that_is_too_long_stops_the_run_before_it_begins(workplace):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gre.config import UserError
-from gre.data.records import DataConfig, SeedRow, write_seed
+from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon
 from gre.training.trainer import checkpoints
 from gre.training.watching import validation
@@ -24,7 +24,7 @@ def photos(rows):  # noqa: F811
 def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **train):  # noqa: F811
     folder.mkdir(exist_ok=True)
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
-    settings = ValidationConfig(eval_every=eval_every, max_new_tokens=6, batch_size=2)
+    settings = ValidationConfig(eval_every=eval_every, max_new_tokens=6)
     validation.add_validation(trainer, tiny_vlm[1], settings, photos)
     trainer.train_or_stop({}, checkpoints.newest(folder / "checkpoints", {}))
     return trainer
@@ -43,20 +43,20 @@ def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos
 
 
 def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_path, monkeypatch):  # noqa: F811
-    """Rewards 1, 3, 2 at steps 1, 2, 3: step 2 is kept beside the newest one, across a kill, and cleaned at the end."""
+    """Rewards 3, 1, 2, 2: step 1 is kept beside the newest two, across a kill, and cleaned at the end."""
     monkeypatch.setattr(Validation, "measure", lambda self, model: {
-        "eval/reward": {1: 1.0, 2: 3.0, 3: 2.0}[self.trainer.state.global_step]})
-    settings = {"eval_every": 1, "max_steps": 3, "save_steps": 1, "save_total_limit": 1}
+        "eval/reward": {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.0}[self.trainer.state.global_step]})
+    settings = {"eval_every": 1, "max_steps": 4, "save_steps": 1}
     with pytest.raises(Killed):
         trained("sft", tiny_vlm, rows, tmp_path, photos, KillAt(3), **settings)
     trainer = trained("sft", tiny_vlm, rows, tmp_path, photos, **settings)
     folder = tmp_path / "checkpoints"
-    assert [path.name for path in checkpoints.in_order(folder)] == ["checkpoint-2", "checkpoint-3"]
-    assert trainer.best_step == 2
+    assert [path.name for path in checkpoints.in_order(folder)] == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
+    assert trainer.best_step == 1
     (folder / "lock").touch()
     checkpoints.clear(folder, tiny_vlm[1], trainer.best_step)
-    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
-    left = {path.name for path in (folder / "checkpoint-2").iterdir()}
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
+    left = {path.name for path in (folder / "checkpoint-1").iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= left
     assert not {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "complete.json"} & left
 
@@ -75,23 +75,24 @@ def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path):  # noqa: F811
     image.parent.mkdir()
     image.write_bytes(rows[0].image.read_bytes())
     write_seed(tmp_path / "v.jsonl", [SeedRow("", image, f"Where {i}?", PARIS) for i in range(9)])
-    config = ValidationConfig(eval_every=5, data=DataConfig(str(tmp_path / "v.jsonl")), num_photos=4)
+    config = ValidationConfig(eval_every=5, data=str(tmp_path / "v.jsonl"), num_photos=4)
     chosen = [row.instruction for row in validation_rows(config)]
     assert len(set(chosen)) == 4 and chosen == [row.instruction for row in validation_rows(config)]
     assert validation_rows(ValidationConfig()) == []
-    with pytest.raises(UserError, match="set validation.data.path"):
+    with pytest.raises(UserError, match="set validation.data"):
         validation_rows(ValidationConfig(eval_every=5))
 
 
 def test_processes_share_the_photos_and_keep_pace(photos, tiny_vlm, monkeypatch):
     """Three photos on two processes: both make two calls of one answer, and the photo asked twice counts once."""
+    monkeypatch.setattr(validation, "BATCH_SIZE", 1)
     monkeypatch.setattr(validation, "quality", lambda text, finished, row: (int(row.id[-1]), 0.0))
     seen = []
     for process in range(2):
         accelerator = SimpleNamespace(process_index=process, num_processes=2, device="cpu", autocast=torch.no_grad,
                                       reduce=lambda sums, reduction: seen.append(sums.tolist()) or sums)
         trainer = SimpleNamespace(accelerator=accelerator, border=1, model=tiny_vlm[0])
-        watcher = Validation(trainer, tiny_vlm[1], ValidationConfig(eval_every=1, max_new_tokens=2, batch_size=1),
+        watcher = Validation(trainer, tiny_vlm[1], ValidationConfig(eval_every=1, max_new_tokens=2),
                              photos)
         watcher.measure(tiny_vlm[0])
     assert [sums[0] for sums in seen] == [0 + 2, 1] and [sums[3] for sums in seen] == [2, 1]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from gre.config import UserError, option
 from gre.data.images import load_image
-from gre.data.records import DataConfig, JudgeRow, SeedRow
+from gre.data.records import JudgeRow, SeedRow
 from gre.judge.model import Judge, ServedJudge, Verdicts, completion_text, judge_text
 from gre.judge.rows import deal_pictures
 from gre.models.vlm import encode_prompt
@@ -17,7 +17,10 @@ from gre.rewards.answers import distance_km
 from gre.rollout.completion import Rollout
 from gre.training.data import Loader
 
-BINS = 10
+BINS = 10              # of the calibration error
+NUM_PHOTOS = 64        # a judge is measured on, by a policy's own completions
+NUM_GENERATIONS = 4    # of each
+TRUE_WITHIN_KM = 200.0
 
 
 @dataclass
@@ -25,13 +28,12 @@ class PolicyConfig:
     """The policy whose completions the judge will reward, for measuring it there."""
 
     model_name_or_path: str | None = option(None, "stage 1's folder; null: not measured, and RL will refuse the judge")
-    data: DataConfig = option(DataConfig, "GRE30K-Seed rows; photos the judge saw are left out")
-    num_photos: int = option(64, "photos sampled, at most")
-    num_generations: int = option(4, "completions a photo")
-    max_new_tokens: int = option(2048, "longest completion in tokens")
-    temperature: float = option(1.0, "sampling temperature")
+    data: str = option("", "GRE30K-Seed rows; photos the judge saw are left out")
+    num_photos: int = option(NUM_PHOTOS, f"photos sampled, at most, {NUM_GENERATIONS} completions each")
+    max_new_tokens: int = option(2048, "longest completion in tokens; stage 2's rollout.max_new_tokens")
+    temperature: float = option(1.0, "sampling temperature; stage 2's rollout.temperature")
     batch_size: int = option(64, "completions generated at a time")
-    true_within_km: float = option(200.0, "an answer this near to the truth is right")
+    true_within_km: float = option(TRUE_WITHIN_KM, "an answer this near to the truth is right")
 
 
 def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch_size: int = 8,
@@ -94,6 +96,11 @@ def on_policy_metrics(judge: Judge | ServedJudge, rows: Sequence[SeedRow], compl
     total = sum(map(len, completions))
     return {"auc_on_policy": auc(p_true, labels) if 0 < sum(labels) < len(labels) else None, "n_on_policy": len(labels),
             "right_on_policy": sum(labels) / max(1, len(labels)), "unparsed_on_policy": (total - len(labels)) / total}
+
+
+def sampling(rollout: Rollout) -> dict[str, float]:
+    """What decides the distribution of a policy's completions, for a judge's manifest."""
+    return {"temperature": rollout.temperature, "max_new_tokens": rollout.max_new_tokens}
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -11,15 +11,27 @@ from gre.config import UserError, option
 from gre.data.images import load_image
 from gre.judge.model import Judge, ServedJudge, completion_text
 from gre.judge.photos import judged_photos, unseen_rows
-from gre.judge.quality import ask, check_gate, on_policy_metrics, sample_completions
+from gre.judge.quality import (
+    NUM_GENERATIONS,
+    NUM_PHOTOS,
+    TRUE_WITHIN_KM,
+    ask,
+    check_gate,
+    on_policy_metrics,
+    sample_completions,
+    sampling,
+)
 from gre.models.vlm import load_processor
 from gre.rewards.answers import Answers, Reward
+from gre.rollout.completion import Rollout
 from gre.rollout.engines import judge_server
 from gre.rollout.vllm.client import Server, together
 from gre.text.answers import parse_answer
 from gre.training.arguments import weight_dtype
 from gre.training.data import Loader, picture_loader
 from gre.training.rl import RLConfig, Setup
+
+TIMEOUT_S = 600.0  # a served judge may take for a verdict
 
 
 @dataclass
@@ -28,12 +40,8 @@ class JudgeConfig:
 
     model_name_or_path: str | None = option(None, "the judge's folder")
     url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
-    timeout_s: float = option(600.0, "seconds the server may take for a verdict")
     min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
     batch_size: int = option(8, "pictures judged at a time")
-    num_photos: int = option(64, "photos to measure it on, when its manifest has no measure of this very policy")
-    num_generations: int = option(4, "completions a photo, for that measure")
-    true_within_km: float = option(200.0, "an answer this near to the truth is right, for that measure")
     accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
     min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups")
     guard_steps: int = option(20, "steps that mean is taken over; below it the run stops")
@@ -75,7 +83,9 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     metrics = parent.manifest["metrics"] if parent.manifest else {}
     judge = served_judge(settings, config, parent) if settings.url else Judge(
         setup.stage.load_frozen(parent.model_dir), load_processor(parent.model_dir))
-    if metrics.get("policy_sha256") != setup.stage.parent.sha256:
+    if metrics.get("policy_sha256") == setup.stage.parent.sha256:
+        check_sampling(metrics["policy_sampling"], setup.rollout)
+    else:
         metrics = {**metrics, **measure_on_policy(settings, setup, judge)}
     names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
     measured = {name: metrics[name] for name in names if metrics.get(name) is not None}
@@ -83,12 +93,23 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     return Checked(judge, parent, measured)
 
 
+def check_sampling(measured: dict, rollout: Rollout) -> None:
+    """Raise UserError when the judge was measured on completions of another distribution than RL samples from: its AUC
+    there says nothing about what it will reward here."""
+    here = sampling(rollout)
+    if measured != here:
+        differences = ", ".join(f"policy.{name}={value:g} (rollout.{name} is {here[name]:g})"
+                                for name, value in measured.items() if value != here[name])
+        raise UserError(f"the judge was measured on completions of another distribution, with {differences}: set the "
+                        "rollout's key to the judge's value, or train the judge with the rollout's")
+
+
 def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Parent) -> ServedJudge:
     """The judge at judge.url. UserError unless it serves this very folder with what this run needs."""
     if config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed pictures, and a served judge processes pictures itself: write "
                         "data.cache_gib=0 or leave judge.url out")
-    server, processor = Server(settings.url, settings.timeout_s), load_processor(parent.model_dir)
+    server, processor = Server(settings.url, TIMEOUT_S), load_processor(parent.model_dir)
     dtype = weight_dtype(config.train, config.model)
     wanted = judge_server(parent, processor, config.model.max_length, dtype)
     together(lambda: PartialState().is_main_process and server.check(wanted))
@@ -100,15 +121,15 @@ def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Paren
 def measure_on_policy(settings: JudgeConfig, setup: Setup, judge: Judge | ServedJudge) -> dict:
     """The judge's AUC on completions that the parent samples for some of the rows."""
     stage = setup.stage
-    rows = random.Random(stage.config.seed).sample(setup.rows, min(settings.num_photos, len(setup.rows)))
-    texts = sample_completions(stage.load_frozen(), stage.processor, setup.rollout, rows, settings.num_generations,
+    rows = random.Random(stage.config.seed).sample(setup.rows, min(NUM_PHOTOS, len(setup.rows)))
+    texts = sample_completions(stage.load_frozen(), stage.processor, setup.rollout, rows, NUM_GENERATIONS,
                                stage.config.seed)
-    metrics = on_policy_metrics(judge, rows, texts, settings.true_within_km, settings.batch_size)
+    metrics = on_policy_metrics(judge, rows, texts, TRUE_WITHIN_KM, settings.batch_size)
     if metrics["auc_on_policy"] is None:
         raise UserError(
             f"the judge cannot be measured on the completions of {stage.parent.name}: {metrics['n_on_policy']} have a "
-            f"readable answer and {metrics['right_on_policy']:.0%} of these lie within judge.true_within_km="
-            f"{settings.true_within_km}; both kinds are needed. Change it, or raise judge.num_photos")
+            f"readable answer and {metrics['right_on_policy']:.0%} of these lie within {TRUE_WITHIN_KM:g} km; both "
+            "kinds are needed. Train a judge with policy.model_name_or_path=FOLDER, which measures it on other photos")
     return metrics
 
 

@@ -3,7 +3,6 @@
 The model keeps its class: peft puts a layer around each adapted one. With the adapter off it is the policy the stage
 started from, so that RL needs no second model as its reference.
 """
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,29 +23,21 @@ class LoraConfig:
 
     r: int = option(0, "rank of the adapter; 0: none")
     alpha: float = option(32.0, "the adapter's output is multiplied by alpha / r")
-    dropout: float = option(0.0, "share of an adapter's inputs that is dropped in training; in RL it makes the policy "
-                                 "that learns another one than the one that sampled")
-    target_modules: list[str] = option(TEXT_LAYERS, "linear layers of the text model that get an adapter")
 
 
 def adapt(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
-    """Freeze `model` and put a trainable adapter, in float32, beside the named layers of its text part. It starts as
-    zero; `seed` draws the other factor. Raises UserError for a name that is no linear layer, and under ZeRO-3."""
+    """Freeze `model` and put a trainable adapter, in float32, beside every linear layer of its text part.
+    It starts as zero; `seed` draws the other factor. There is no dropout: in RL it would make the policy that learns
+    another one than the policy that sampled. Raises UserError under ZeRO-3."""
     from peft import LoraConfig as PeftConfig
 
     if is_deepspeed_zero3_enabled():
         raise UserError("an adapter is not trained under ZeRO-3: set train.deepspeed=configs/deepspeed/zero2.json, "
                         "which splits what is trained, or model.lora.r=0")
-    own = {name.rsplit(".", 1)[-1] for name, module in model.model.language_model.named_modules()
-           if isinstance(module, torch.nn.Linear)}
-    if unknown := sorted(set(config.target_modules) - own) or not config.target_modules:
-        raise UserError(f"model.lora.target_modules names {'nothing' if unknown is True else ', '.join(unknown)}: take "
-                        f"some of {', '.join(sorted(own))}")
-    names = "|".join(map(re.escape, config.target_modules))
+    layers = rf"model\.language_model\..*\.({'|'.join(TEXT_LAYERS)})"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(PeftConfig(r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout,
-                                     target_modules=rf"model\.language_model\..*\.({names})"))
+        model.add_adapter(PeftConfig(r=config.r, lora_alpha=config.alpha, target_modules=layers))
     for parameter in model.parameters():
         if parameter.requires_grad:  # peft makes it in the type of the weights beside it
             parameter.data = parameter.data.float()
@@ -68,13 +59,15 @@ def off(model: PreTrainedModel) -> Iterator[None]:
 
 
 def load(model: PreTrainedModel, checkpoint: str | Path) -> None:
-    """Put a checkpoint's adapter into the one `model` carries. Raises UserError when a weight is missing or too many.
-    """
+    """Put a checkpoint's adapter into the one `model` carries. Raises UserError when a weight is missing, too
+    many or of another rank."""
     from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
     weights = {name.removeprefix("base_model.model."): weight
                for name, weight in load_peft_weights(str(checkpoint), device="cpu").items()}
-    if differing := sorted(weights.keys() ^ get_peft_model_state_dict(model).keys()):
+    held = get_peft_model_state_dict(model)
+    if differing := sorted(name for name in weights.keys() | held.keys() if name not in weights or name not in held
+                           or weights[name].shape != held[name].shape):
         raise UserError(f"{checkpoint} does not hold the adapter that model.lora describes: {differing[:4]}")
     set_peft_model_state_dict(model, weights)
 

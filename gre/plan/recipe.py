@@ -7,8 +7,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gre.config import REQUIRED, UserError, load, option, shipped
-from gre.judge.quality import PolicyConfig
+from gre.judge.quality import NUM_GENERATIONS, PolicyConfig
 from gre.judge.reward import JudgeConfig
+from gre.models.lora import TEXT_LAYERS
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
 from gre.models.vlm import MAX_PIXELS, SIDE_PIXELS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job
@@ -50,7 +51,7 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     """The largest moment of `stage` on each of `gpus` GPUs. Raises UserError when its model or engine is unknown."""
     parent, train = find_parent(recipe.model_name_or_path, file), recipe.train
     lora = recipe.model.lora
-    adapter = parent.shape.adapter_parameters(lora.r, lora.target_modules) if lora.r else 0
+    adapter = parent.shape.adapter_parameters(lora.r, TEXT_LAYERS) if lora.r else 0
     engine = replace(read_engine(train, gpus, parent.shape), adapter=adapter)
     if adapter and engine.zero == 3:
         raise UserError(f"an adapter is not trained under ZeRO-3, which {train.deepspeed} asks for: name zero2.json")
@@ -158,8 +159,8 @@ def _measured(recipe: Recipe, visual: int) -> Batch | None:
     policy = recipe.policy
     if policy.model_name_or_path is None:
         return None
-    photos = min(max(1, policy.batch_size // policy.num_generations), policy.num_photos)
-    return Batch(1, visual + TEXT_TOKENS, visual * PATCHES_PER_TOKEN, photos * policy.num_generations,
+    photos = min(max(1, policy.batch_size // NUM_GENERATIONS), policy.num_photos)
+    return Batch(1, visual + TEXT_TOKENS, visual * PATCHES_PER_TOKEN, photos * NUM_GENERATIONS,
                  policy.max_new_tokens, policy.max_new_tokens)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from gre.config import UserError
+from gre.judge.quality import NUM_GENERATIONS
 from gre.plan import recipe as recipes
 from gre.plan.memory import GIB, Job, host_bytes, moments, parts, peak, reserve
 from gre.plan.recipe import Recipe
@@ -111,7 +112,7 @@ def changes(recipe: Recipe, stage: str, file: Path) -> list[dict[str, object]]:
         if recipe.rollout.engine != "transformers":
             found += [{"rollout.engine": "transformers"}, {"rollout.kv_cache_gib": recipe.rollout.kv_cache_gib / 2}]
     if stage == "judge":
-        found.append({"policy.batch_size": max(recipe.policy.num_generations, recipe.policy.batch_size // 4)})
+        found.append({"policy.batch_size": max(NUM_GENERATIONS, recipe.policy.batch_size // 4)})
     return found
 
 

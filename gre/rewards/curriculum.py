@@ -22,14 +22,15 @@ MIN_SPREAD = 0.05  # of the rewards of a group: below it their std is below the 
 class CurriculumConfig:
     """The rule for theta. It is ours: the paper gives none."""
 
-    enabled: bool = option(False, "pay at one theta that is refined step by step, instead of the mean over thetas_km")
-    levels_km: list[float] = option([2500.0, 750.0, 200.0, 25.0, 1.0], "thetas, from the coarsest to the finest")
-    window: int = option(50, "steps looked back on; it is emptied when theta changes")
+    levels_km: list[float] = option([], "thetas from the coarsest to the finest, such as [2500,750,200,25,1]; empty: "
+                                        "no curriculum, the mean over thetas_km is paid")
+    window: int = option(50, "window length in steps; it is emptied when theta changes")
     min_reward: float = option(0.6, "mean gps reward over the window that a finer theta takes")
     min_spread_share: float = option(0.3, "share of groups whose rewards must still differ at the next theta")
 
     def __post_init__(self):
-        gps_reward(0.0, self.levels_km)
+        if self.levels_km:
+            gps_reward(0.0, self.levels_km)
         if any(coarse <= fine for coarse, fine in zip(self.levels_km, self.levels_km[1:])):
             raise ValueError(f"gps.curriculum.levels_km must fall, got {self.levels_km}")
         if self.window < 1:

@@ -21,7 +21,6 @@ from gre.rollout.vllm.start import settings
 from gre.rollout.vllm.transfer import ByBroadcast, ByFolder
 
 ENGINES = ("auto", "transformers", "vllm", "served")
-TRANSFERS = ("auto", "folder", "broadcast")
 
 
 @dataclass
@@ -36,21 +35,17 @@ class RolloutConfig:
     batch_size: int = option(512, "completions generated at a time")
     kv_cache_gib: float = option(4.0, "GiB for the keys and values of vLLM, in each process; few cost time only")
     url: str = option("http://127.0.0.1:8000", "of the server that scripts/serve.sh started, with engine served")
-    transfer: str = option("auto", "how a step's weights reach the server: folder, or broadcast, by NCCL between GPUs "
-                                   "and gloo between CPUs; auto: broadcast from a GPU, else folder")
-    weights_dir: str | None = option(None, "folder that trainer and server both see, with transfer folder; null: "
-                                           "output_dir")
+    weights_dir: str | None = option(None, "folder that trainer and server both see, for a step's weights; null: "
+                                           "they are broadcast, by NCCL between GPUs, by gloo between CPUs")
     timeout_s: float = option(600.0, "seconds the server may take to answer for a group, or to load weights")
 
     def __post_init__(self):
         if self.engine not in ENGINES:
             raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
-        if self.transfer not in TRANSFERS:
-            raise ValueError(f"rollout.transfer is {self.transfer!r}: write {' or '.join(TRANSFERS)}")
 
 
-def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype,
-                 output_dir: str | Path) -> Rollout:
+def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_length: int,
+                 dtype: torch.dtype) -> Rollout:
     """A rollout that never draws control tokens, nor words the tokenizer lacks; one a process, since vLLM starts only
     once there. Every process must call it.
 
@@ -73,17 +68,10 @@ def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_
         return VLLMRollout(engine, end, banned, **common)
     server = Server(config.url, config.timeout_s)
     release = together(_meet, server, rollout_server(parent, processor, max_length, dtype), processor, end)
-    transfer = make_transfer(config, output_dir)
+    transfer = (ByBroadcast(PartialState().device) if config.weights_dir is None
+                else ByFolder(Path(config.weights_dir) / "rollout_weights"))
     _say(f"vLLM {release} served at {config.url}, in {dtype}, sent to it {transfer.way}")
     return ServedRollout(server, release, transfer, dtype, end, banned, **common)
-
-
-def make_transfer(config: RolloutConfig, output_dir: str | Path) -> ByFolder | ByBroadcast:
-    """rollout.transfer: how weights reach the server."""
-    device = PartialState().device
-    if config.transfer == "broadcast" or config.transfer == "auto" and device.type == "cuda":
-        return ByBroadcast(device)
-    return ByFolder(Path(config.weights_dir or output_dir) / "rollout_weights")
 
 
 def rollout_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from gre.config import UserError, option, shipped
 from gre.models.vlm import ModelConfig
 
+CHECKPOINTS_KEPT = 2  # the newest ones while training: the one before serves when the last is damaged
 DDP_TIMEOUT_SECONDS = 4 * 3600  # a rank may wait for rollouts, a judge or a large file
 
 
@@ -33,8 +34,7 @@ class TrainConfig:
     bf16: bool = option(False, "bfloat16: autocast over float32 weights, or DeepSpeed's with a float32 master")
     deepspeed: str | None = option(None, "DeepSpeed's JSON config")
     logging_steps: int = option(1, "steps between two lines of metrics.jsonl")
-    save_steps: int = option(0, "steps between two checkpoints, from which a killed run goes on; 0: only at a signal")
-    save_total_limit: int = option(2, "newest checkpoints kept while training; they go when the stage is finished")
+    save_steps: int = option(0, "steps between two checkpoints, of which the newest two are kept; 0: only at a signal")
     dataloader_num_workers: int = option(0, "processes that decode pictures; 0: the training process does")
     report_to: str = option("none", "none, tensorboard or wandb")
 
@@ -55,9 +55,6 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         check_deepspeed(shipped(train.deepspeed))
         if "WORLD_SIZE" not in os.environ:
             os.environ.update(launcher_environment())
-    if train.save_total_limit < 1:
-        raise UserError(f"train.save_total_limit is {train.save_total_limit}: keep at least one checkpoint; "
-                        "train.save_steps=0 writes none")
     if train.report_to == "wandb" and find_spec("wandb") is None:
         raise UserError("train.report_to=wandb, and wandb is not installed: .venv/bin/python -m uv pip install wandb")
     if train.report_to == "tensorboard":
@@ -70,7 +67,7 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         weight_decay=train.weight_decay, max_grad_norm=train.max_grad_norm, bf16=train.bf16,
         deepspeed=str(shipped(train.deepspeed)) if train.deepspeed else None,
         logging_steps=train.logging_steps, save_strategy="steps" if train.save_steps else "no",
-        save_steps=train.save_steps or 500, save_total_limit=train.save_total_limit,
+        save_steps=train.save_steps or 500, save_total_limit=CHECKPOINTS_KEPT,
         dataloader_num_workers=train.dataloader_num_workers, report_to=train.report_to,
         gradient_checkpointing=gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,

@@ -38,7 +38,15 @@ from gre.rewards.answers import Answers, Reward
 from gre.rollout.completion import Completion, Rollout
 from gre.training.arguments import check_weights
 from gre.training.groups import PassBatch, Rolled
-from gre.training.loss import NORMALIZATIONS, advantages, grpo_loss, importance_weights, kl, token_weights
+from gre.training.loss import (
+    IMPORTANCE_CAP,
+    NORMALIZATIONS,
+    advantages,
+    grpo_loss,
+    importance_weights,
+    kl,
+    token_weights,
+)
 from gre.training.sampler import EvenSampler, StepSampler
 from gre.training.trainer import broken
 from gre.training.trainer.balance import balanced
@@ -57,15 +65,12 @@ class GRPOConfig:
     scale_by_std: bool = option(True, "divide advantages by max(std of the group's rewards, 0.05)")
     normalize: str = option("token", "token: every token of a step weighs the same; sequence: every completion")
     num_iterations: int = option(1, "updates made on each step's completions")
-    importance_cap: float = option(2.0, "largest importance weight of a token that another engine has sampled")
 
     def __post_init__(self):
         if self.normalize not in NORMALIZATIONS:
             raise ValueError(f"grpo.normalize is {self.normalize!r}: write {' or '.join(NORMALIZATIONS)}")
         if self.num_generations < 2 or self.num_iterations < 1:
             raise ValueError("grpo.num_generations must be at least 2 and grpo.num_iterations at least 1")
-        if self.importance_cap < 1:
-            raise ValueError(f"grpo.importance_cap is {self.importance_cap}: below 1 it would cut what needs no weight")
 
 
 OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …
@@ -216,9 +221,9 @@ class GRPOTrainer(PackedTrainer):
         weights = token_weights(scores.completion, self.grpo.normalize, int(num_items_in_batch))
         importance = None
         if not self.rollout.exact:
-            importance = importance_weights(old, batch.sampled, self.grpo.importance_cap)
+            importance = importance_weights(old, batch.sampled, IMPORTANCE_CAP)
             self.meter.add("importance", importance)
-            self.meter.add("importance_cut", importance == self.grpo.importance_cap)
+            self.meter.add("importance_cut", importance == IMPORTANCE_CAP)
         loss = grpo_loss(scores.log_probs, old, batch.advantages[scores.completion], weights,
                          clip_epsilon=self.grpo.clip_epsilon, beta=self.grpo.beta, reference_log_probs=batch.reference,
                          importance=importance)

@@ -7,6 +7,7 @@ from torch import LongTensor, Tensor
 
 STD_FLOOR = 0.05  # below it, noise of 0.01 in the rewards of equal misses would become full-size advantages
 NORMALIZATIONS = ("token", "sequence")
+IMPORTANCE_CAP = 2.0  # largest importance weight of a token that another engine has sampled
 
 
 def advantages(rewards: Tensor, group: LongTensor, scale_by_std: bool, floor: float = STD_FLOOR) -> Tensor:

@@ -19,7 +19,7 @@ from gre.training.data import Loader, row_prompt_length
 from gre.training.grpo import GRPOConfig, GRPOTrainer, OnRollout
 from gre.training.stage import Stage, StageConfig
 from gre.training.trainer.resumable import Stateful
-from gre.training.watching.alarms import Alarms, GuardsConfig
+from gre.training.watching.alarms import Alarms
 from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
 
 
@@ -30,7 +30,6 @@ class RLConfig(StageConfig):
     train: TrainConfig = option(TrainConfig(learning_rate=1e-6), "the optimiser")
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
-    guards: GuardsConfig = option(GuardsConfig, "what is watched besides")
     validation: ValidationConfig = option(ValidationConfig, "greedy answers while training")
 
 
@@ -75,15 +74,15 @@ def prepare(name: str, config: RLConfig, parents: set[str], read: Callable[[Data
 
     read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
     """
+    rows, validation = read(config.data), validation_rows(config.validation)
     stage = Stage(name, config, parents)
-    rows = stage.fitting(read(config.data),
-                         lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
+    rows = stage.fitting(rows, lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
     if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed pictures, and vLLM processes pictures itself: write "
                         "data.cache_gib=0 or rollout.engine=transformers")
     rollout = make_rollout(config.rollout, stage.parent, stage.processor, config.model.max_length,
-                           torch.bfloat16 if config.train.bf16 else torch.float32, config.output_dir)
-    return Setup(stage, rows, validation_rows(config.validation), rollout)
+                           torch.bfloat16 if config.train.bf16 else torch.float32)
+    return Setup(stage, rows, validation, rollout)
 
 
 def train(setup: Setup, recipe: Recipe) -> None:

@@ -5,10 +5,8 @@
 import sys
 from pathlib import Path
 
-from gre import config
 from gre.config import UserError
-from gre.manifest import MANIFEST
-from stages import stage2
+from gre.training.inputs import check_inputs, read_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,23 +18,25 @@ def judge_arguments(argv: list[str]) -> list[str]:
     """
     files = [text for text in argv if "=" not in text and text.endswith((".yaml", ".yml"))]
     file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
-    settings = config.load(stage2.Config, argv if files else [str(file), *argv])
+    keys = [text for text in argv if text != "--dry-run"]
+    settings = read_inputs(keys if files else [str(file), *keys])
     if settings.judge.model_name_or_path:
         return []
+    if "--dry-run" not in argv:
+        check_inputs(settings)  # what stage 2 itself reads: before days of training a judge, not after
     judge_file, folder = file.with_name("judge.yaml"), Path(settings.output_dir).parent / "judge"
     if not judge_file.exists():
         raise UserError(f"no judge is given and there is no {judge_file} to train one by: write "
                         "judge.model_name_or_path=FOLDER")
-    if (folder / MANIFEST).exists():
+    if (folder / "manifest.json").exists():
         raise UserError(f"no judge is given, but {folder} holds one: write judge.model_name_or_path={folder}")
     return [str(judge_file), f"output_dir={folder}", f"policy.model_name_or_path={settings.model_name_or_path}"]
 
 
 if __name__ == "__main__":
-    arguments = [text for text in sys.argv[1:] if text != "--dry-run"]
     try:
-        if not {"--help", "-h"} & set(arguments):
-            print(*judge_arguments(arguments), sep="\n")
+        if not {"--help", "-h"} & set(sys.argv):
+            print(*judge_arguments(sys.argv[1:]), sep="\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,47 +1,30 @@
-"""For stage.sh: refuse, before many processes start, what would stop each of them.
+"""For stage.sh: refuse, before torch is loaded and many processes start, what would stop each of them.
 
     python scripts/train/ready.py STAGE GPUS LOCAL GPU_GIB [CONFIG] [key=value …]
 
 GPUS: processes in all; LOCAL: on this machine; GPU_GIB: memory of its smallest GPU, 0 to leave memory unchecked.
 """
-import importlib
 import os
 import sys
 from pathlib import Path
 
 from gre import config
 from gre.config import UserError
-from gre.manifest import MANIFEST
-from gre.models.shapes import PUBLISHED
-from gre.plan import recipe as recipes
-from gre.plan.memory import GIB, host_bytes, peak
+from gre.training.inputs import check_inputs, read_inputs
 
 
 def check(stage: str, gpus: int, local: int, gpu_gib: float, argv: list[str]) -> None:
-    """Raise UserError when data, parent, DeepSpeed config or memory are missing."""
-    module = importlib.import_module(f"stages.{stage}")
-    settings = config.load(module.Config, argv)
-    check_paths(module.plan(settings)["reads"], settings.data.path)
-    if settings.train.deepspeed and not config.shipped(settings.train.deepspeed).is_file():
-        raise UserError(f"there is no DeepSpeed config {settings.train.deepspeed}: set train.deepspeed to a JSON file")
+    """Raise UserError when something to read, or memory, is missing."""
+    check_inputs(read_inputs(argv))
     if gpu_gib:
         check_memory(stage, gpus, local, gpu_gib, argv)
 
 
-def check_paths(reads: list[str], data: str) -> None:
-    """Raise UserError unless every file and folder a stage reads is there; a published base may still be fetched."""
-    for path in reads:
-        if Path(path).exists() or path in PUBLISHED:
-            continue
-        if path == data or Path(path).suffix in (".json", ".jsonl"):
-            key = "data.path" if path == data else "the key that names it (--help lists them)"
-            raise UserError(f"there is no data file {path}: put it there or set {key}")
-        raise UserError(f"there is no model folder {path}: train that stage first or name another one "
-                        f"(a finished stage holds {MANIFEST})")
-
-
 def check_memory(stage: str, gpus: int, local: int, gpu_gib: float, argv: list[str]) -> None:
     """Raise UserError when the planner finds that the longest rows do not fit, on a GPU or in the machine."""
+    from gre.plan import recipe as recipes  # loads torch, which takes seconds
+    from gre.plan.memory import GIB, host_bytes, peak
+
     file = Path(next(text for text in argv if text.endswith((".yaml", ".yml"))))
     known = config.keys(recipes.Recipe)
     own = [text for text in argv if text == str(file) or text.split("=")[0] in known]

@@ -33,7 +33,7 @@ stage() {
     if [ "$only_shows" ]; then become_python -m "stages.$name" "$@"; fi
     count_processes
     find_nodes
-    if [ "$gpus" -gt 0 ] || [ $((processes * nodes)) -gt 1 ]; then check_ready "$name" "$@"; fi
+    check_ready "$name" "$@"
     if [ $((processes * nodes)) -eq 1 ]; then become_python -m "stages.$name" "$@"; fi
     echo "stage.sh: $name on $((processes * nodes)) processes, $processes on each of $nodes machines"
     # torchrun passes on only the signals it is told, and by default kills after 30 s what still writes a checkpoint.
@@ -97,7 +97,7 @@ starts the others"
     meeting=(--node-rank "$rank" --master-addr "$host" --master-port "$port")
 }
 
-# One process looks before many start: each would print the same error.
+# One process looks before many start, and before any of them loads torch: each would print the same error.
 check_ready() {
     local name=$1 gib=0 shown=()
     shift

@@ -59,7 +59,7 @@ class ByBroadcast:
         if lost:
             raise UserError(f"new weights: {server.url} was lost while they were sent ({_first_line(lost)}). Start it "
                             "again and run the same command, which goes on from the last checkpoint; or send them "
-                            "through a folder: rollout.transfer=folder")
+                            "through a folder: rollout.weights_dir=FOLDER")
 
     def _open(self, server: Server, port: int) -> Channel:
         store = dist.TCPStore(urlsplit(server.url).hostname, port, is_master=False,

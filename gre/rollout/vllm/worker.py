@@ -41,7 +41,7 @@ class Served:
     def gre_listen(self, timeout_s: float) -> int:
         """Open the store of a channel that the trainer is going to join; its port. One that was open is closed."""
         if self.vllm_config.parallel_config.world_size > 1:
-            raise RuntimeError("this server has several workers: set rollout.transfer=folder")
+            raise RuntimeError("this server has several workers: set rollout.weights_dir=FOLDER")
         self.gre_channel = None
         self.gre_store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False,
                                        timeout=timedelta(seconds=timeout_s))

@@ -25,10 +25,9 @@ MODEL_FILES = ("config.json", "generation_config.json", "adapter_config.json")
 # Keys that leave the weights as they are: where things lie, what is printed, what happens after training. Parent and
 # data count by their content, not by their path.
 ELSEWHERE = ("output_dir", "model_name_or_path", "accept_parent", "data.path", "data.image_root", "data.dropped_list",
-             "data.cache_gib", "train.save_steps", "train.save_total_limit", "train.logging_steps", "train.report_to",
-             "train.dataloader_num_workers", "judge.model_name_or_path", "judge.url", "judge.timeout_s",
-             "validation.data.", "eval_batch_size", "policy.", "rollout.url", "rollout.transfer",
-             "rollout.weights_dir", "rollout.timeout_s")
+             "data.cache_gib", "train.save_steps", "train.logging_steps", "train.report_to",
+             "train.dataloader_num_workers", "judge.model_name_or_path", "judge.url",
+             "validation.data", "policy.", "rollout.url", "rollout.weights_dir", "rollout.timeout_s")
 
 
 def complete(folder: Path, step: int, run: dict) -> None:

@@ -21,6 +21,7 @@ from gre.rollout.generate import TransformersRollout
 from gre.training.trainer.ranks import turns
 from gre.training.trainer.resumable import ResumableTrainer
 
+BATCH_SIZE = 64  # answers generated at a time
 SLICE_SEED = 0  # every run is asked about the same photos, whatever its seed
 
 
@@ -29,20 +30,19 @@ class ValidationConfig:
     """Greedy answers while training."""
 
     eval_every: int = option(0, "steps between two evaluations; 0: none. The best checkpoint by them is kept")
-    data: DataConfig = option(DataConfig, "rows like GRE30K-Seed's, of photos that are not trained on")
+    data: str = option("", "rows like GRE30K-Seed's, of photos that are not trained on")
     num_photos: int = option(64, "photos asked about, at most; the same ones every time")
     max_new_tokens: int = option(2048, "longest answer in tokens, the end token included")
-    batch_size: int = option(64, "answers generated at a time")
 
 
 def validation_rows(config: ValidationConfig) -> list[SeedRow]:
     """The fixed slice; empty when there is no evaluation."""
     if not config.eval_every:
         return []
-    if not config.data.path:
-        raise UserError(f"validation.eval_every={config.eval_every} needs photos: set validation.data.path, or set "
+    if not config.data:
+        raise UserError(f"validation.eval_every={config.eval_every} needs photos: set validation.data, or set "
                         "eval_every to 0")
-    rows = read_seed(config.data)
+    rows = read_seed(DataConfig(config.data))
     return random.Random(SLICE_SEED).sample(rows, min(config.num_photos, len(rows)))
 
 
@@ -62,7 +62,7 @@ class Validation(TrainerCallback):
         self.every = -(-config.eval_every // trainer.border) * trainer.border
         self.best: float | None = None
         self.rollout = TransformersRollout.of(processor.tokenizer, trainer.model.config.text_config.vocab_size,
-                                              config.max_new_tokens, batch_size=config.batch_size)
+                                              config.max_new_tokens, batch_size=BATCH_SIZE)
 
     def state_dict(self) -> dict:
         return {"best": self.best}
@@ -84,7 +84,7 @@ class Validation(TrainerCallback):
         """Means over all photos; processes share them, and make the same number of model calls."""
         accelerator = self.trainer.accelerator
         sums = torch.zeros(4, device=accelerator.device)
-        for batch, counted in turns(accelerator, len(self.rows), self.config.batch_size):
+        for batch, counted in turns(accelerator, len(self.rows), BATCH_SIZE):
             prompts = [encode_prompt(self.processor, self.rows[i].instruction, load_image(self.rows[i].image))
                        for i in batch]
             with self.trainer.accelerator.autocast():

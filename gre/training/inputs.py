@@ -1,0 +1,122 @@
+"""What a stage reads, looked for before anything slow: all that is missing is said in one message. No torch.
+
+A stage's own config and `Inputs`, which knows these keys alone, have the same sections.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gre import config as settings
+from gre.config import REQUIRED, UserError, option, shipped
+from gre.data.records import DataConfig
+from gre.models import hub
+
+PUBLISHED_DATA = "dataset/"  # where configs/gre7b and configs/gre3b_lora look for GRE's own files
+
+
+@dataclass
+class Judge:
+    model_name_or_path: str | None = option(None, "the judge's folder")
+
+
+@dataclass
+class Policy:
+    model_name_or_path: str | None = option(None, "stage 1's folder")
+    data: str = option("", "rows to measure a judge on")
+
+
+@dataclass
+class Guards:
+    places: str | None = option(None, "CSV name,lat,lon")
+
+
+@dataclass
+class Validation:
+    eval_every: int = option(0, "steps between two validations")
+    data: str = option("", "rows to validate on")
+
+
+@dataclass
+class Train:
+    deepspeed: str | None = option(None, "DeepSpeed's JSON config")
+
+
+@dataclass
+class Inputs:
+    """The keys of any stage that name something to read."""
+
+    output_dir: str = option(REQUIRED, "folder of the stage")
+    model_name_or_path: str = option(REQUIRED, "the parent")
+    data: DataConfig = option(DataConfig, "the rows")
+    train: Train = option(Train, "the optimiser")
+    judge: Judge = option(Judge, "the judge")
+    policy: Policy = option(Policy, "measuring the judge")
+    guards: Guards = option(Guards, "what is watched besides")
+    validation: Validation = option(Validation, "greedy answers while training")
+
+
+class Input(NamedTuple):
+    """A file or a model, and the key that names it. remedy: what to do where it is missing."""
+
+    key: str
+    path: str
+    remedy: str
+
+
+def read_inputs(argv: Sequence[str]) -> Inputs:
+    """The inputs of `[CONFIG] [key=value …]`. Other keys are left to the stage's own config. Raises ConfigError."""
+    known = settings.keys(Inputs)
+    own = [text for text in argv if "=" not in text or Path(text).is_file() or text.split("=")[0] in known]
+    return settings.load(Inputs, own, partial=("", "data", "train", "judge", "policy", "guards", "validation"))
+
+
+def inputs(config: Any) -> list[Input]:
+    """What a stage with this config reads. config: a stage's, or Inputs; a section it lacks reads nothing."""
+    judge, policy, guards, validation = (getattr(config, name, None)
+                                         for name in ("judge", "policy", "guards", "validation"))
+    found = [_model("model_name_or_path", config.model_name_or_path), _rows("data.path", config.data.path)]
+    if judge is not None and judge.model_name_or_path:
+        found.append(_model("judge.model_name_or_path", judge.model_name_or_path))
+    if policy is not None and policy.model_name_or_path:
+        found += [_model("policy.model_name_or_path", policy.model_name_or_path), _rows("policy.data", policy.data)]
+    if guards is not None and guards.places:
+        found.append(Input("guards.places", guards.places, "put a CSV name,lat,lon there, or set it to null"))
+    if validation is not None and validation.eval_every:
+        found.append(_rows("validation.data", validation.data))
+    if config.train.deepspeed:
+        found.append(Input("train.deepspeed", config.train.deepspeed, "name a DeepSpeed JSON file, or set it to null"))
+    return found
+
+
+def check_inputs(config: Any) -> None:
+    """Raise UserError naming everything a stage with this config reads that is missing, and the remedy of each."""
+    missing = []
+    for each in inputs(config):
+        if not each.path:
+            missing.append(f"{each.key} names nothing: {each.remedy}")
+        elif hub.is_name(each.path) and each.key.endswith("model_name_or_path"):
+            try:
+                hub.fetch(each.path, ["config.json"])
+            except UserError as error:
+                missing.append(f"{each.key}: {error}")
+        elif not shipped(each.path).exists():
+            missing.append(f"{each.key}: there is no {each.path}: {each.remedy}")
+    if len(missing) == 1:
+        raise UserError(missing[0])
+    if missing:
+        raise UserError(f"{len(missing)} inputs are missing" + "".join(f"\n  {line}" for line in missing))
+
+
+def plan(config: Any) -> dict[str, list[str]]:
+    """What a run reads and writes, for --dry-run."""
+    return {"reads": [each.path for each in inputs(config)], "writes": [config.output_dir]}
+
+
+def _model(key: str, path: str) -> Input:
+    return Input(key, path, "train that stage first, or name another model folder")
+
+
+def _rows(key: str, path: str) -> Input:
+    published = " (GRE's own files are not distributed here)" if path.startswith(PUBLISHED_DATA) else ""
+    return Input(key, path, f"put the file there, or write {key}=FILE{published}")
