@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # gre's own order: a module imports only from its own line and from lines above it.
 ORDER = ["config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "rollout", "rewards",
          "training", "judge", "plan", "tiny"]
-ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "tests"}
+ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
                  "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.data.cache",
                  "gre.rewards.format", "gre.rewards.gps",

@@ -1,6 +1,6 @@
 """What each part of the recipe is worth: every arm is trained once and answers the same test rows.
 
-    bash scripts/ablation.sh [run=quickstart] [seed=N] [arm=NAME] [out=FILE.json]
+    bash experiments/ablation.sh [run=quickstart] [seed=N] [arm=NAME] [out=FILE.json]
 
 Reads a finished quickstart run, whose three stages are arms themselves, and trains the others into runs/NAME/ablation.
 An arm that ended before is kept and one that was stopped goes on, so two terminals can train two arms (arm=NAME) at
@@ -176,7 +176,7 @@ def run(settings: Config) -> None:
     if settings.arm:
         return
     made = {"commit": provenance.commit(),
-            "command": f"bash scripts/ablation.sh run={settings.run} seed={settings.seed}",
+            "command": f"bash experiments/ablation.sh run={settings.run} seed={settings.seed}",
             **measure(folder, settings.seed), "gamed": gamed}
     provenance.write_atomically(Path(settings.out) if settings.out else folder / "ablation" / "results.json",
                              json.dumps(made, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """DeepSpeed on two processes, a vLLM in each: the numbers of one process, and a killed run that goes on.
 
-    bash scripts/zero_proof.sh [run=quickstart] [stage=NAME] [out=FILE.json]
+    bash experiments/zero_proof.sh [run=quickstart] [stage=NAME] [out=FILE.json]
 
 Reads the models of a finished quickstart run. A stage of RL first trains on one process for a few steps, and what vLLM
 samples is recorded. Then two processes do the same steps with the same global batch under ZeRO-2 and under ZeRO-3: both
@@ -49,7 +49,7 @@ def command(stage: str, run: Path, folder: Path) -> list[str]:
             f"data.path={run}/data/gre_seed/gre_seed.jsonl", f"guards.places={run}/data/places.csv",
             f"train.max_steps={STEPS}", "train.warmup_steps=0", "train.save_steps=1", "rollout.engine=vllm",
             "grpo.num_generations=4"]
-    alone = [sys.executable, f"{ROOT}/scripts/zero_rank.py", stage, *keys]
+    alone = [sys.executable, f"{ROOT}/experiments/zero_rank.py", stage, *keys]
     if folder.name == "one":
         return [*alone, f"train.per_device_batch_size={PROMPTS}"]
     engine = "zero3" if folder.name == "killed" else folder.name
@@ -171,7 +171,7 @@ def run(settings: Config) -> None:
             raise UserError(f"{package} is not installed: run bash environment.sh")
     out = folder / "zero_proof"
     file = Path(settings.out) if settings.out else out / "results.json"
-    command = f"bash scripts/zero_proof.sh run={settings.run}" + (f" stage={settings.stage}" if settings.stage else "")
+    command = f"bash experiments/zero_proof.sh run={settings.run}" + (f" stage={settings.stage}" if settings.stage else "")
     made = {"commit": provenance.commit(), "command": command, "stages": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["commit"] == made["commit"]:
         made["stages"] = before["stages"]

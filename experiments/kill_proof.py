@@ -1,6 +1,6 @@
 """Kill every stage at random moments; it must end with the weights of an uninterrupted run.
 
-    bash scripts/kill_proof.sh [run=quickstart] [kills=10] [stage=NAME] [out=FILE.json]
+    bash experiments/kill_proof.sh [run=quickstart] [kills=10] [stage=NAME] [out=FILE.json]
 
 Reads the models of a finished quickstart run. Each stage trains for a few steps on a small world, once left alone, then
 again from nothing while it is killed and started again by the same command, until `kills` kills have fallen and it
@@ -141,7 +141,7 @@ def run(settings: Config) -> None:
         if len(made["stages"].get(stage, {}).get("kills", ())) != settings.kills:
             made["stages"][stage] = prove(stage, lines[stage], out, settings.kills,
                                           random.Random(f"{settings.seed}{stage}"))
-        made["command"] = f"bash scripts/kill_proof.sh run={settings.run} kills={settings.kills} seed={settings.seed}"
+        made["command"] = f"bash experiments/kill_proof.sh run={settings.run} kills={settings.kills} seed={settings.seed}"
         provenance.write_atomically(file, json.dumps(made, indent=1) + "\n")
     for stage, proof in made["stages"].items():
         in_save = sum(note["saving"] for note in proof["kills"])

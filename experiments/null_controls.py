@@ -1,6 +1,6 @@
 """Two controls that must fail: stage 3 on shuffled truths, and stage 1 simply trained longer.
 
-    bash scripts/null_controls.sh [run=quickstart] [seed=N] [out=FILE.json]
+    bash experiments/null_controls.sh [run=quickstart] [seed=N] [out=FILE.json]
 
 Reads a finished quickstart run. `shuffled` repeats stage 3 with the truths dealt to other rows, from the same parent;
 `longer` goes on with stage 1's fine-tuning, from stage 1's checkpoint, for the seconds that stages 2 and 3 took.
@@ -16,7 +16,7 @@ from eval import predict, predictions, results, score
 from gre import config, manifest, provenance
 from gre.config import UserError, option
 from gre.data.records import DataConfig, read_seed, write_seed
-from scripts.ablation import train
+from experiments.ablation import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,7 +71,7 @@ def run(settings: Config) -> None:
              for name in ("stage2", "stage3", "shuffled", "longer")}
     gains |= {f"{name}_over_{other}": score.geoscore_gain(answers[name], answers[other], (name, other), seed)
               for name, other in (("shuffled", "stage2"), ("stage3", "longer"))}
-    report = {"commit": provenance.commit(), "command": f"bash scripts/null_controls.sh run={settings.run} seed={seed}",
+    report = {"commit": provenance.commit(), "command": f"bash experiments/null_controls.sh run={settings.run} seed={seed}",
               "longer": {"steps": steps, "seconds": seconds},
               "checkpoints": {name: score.summary(rows, thetas_km) for name, rows in answers.items()},
               "geoscore_gain": gains}

@@ -1,6 +1,6 @@
 """One process of zero_proof.py: a stage of RL as its command runs it, that writes down what it samples and learns from.
 
-    python scripts/zero_rank.py STAGE [given=FOLDER] key=value …
+    python experiments/zero_rank.py STAGE [given=FOLDER] key=value …
 
 Into the stage's folder go rollouts-RANK.jsonl (a step's completions), learned-RANK.jsonl (the rows of every backward
 pass) and pid-RANK. given: another run's folder, whose completions are learned from in place of the own ones; these are

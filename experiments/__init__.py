@@ -1,0 +1,1 @@
+"""Studies on a finished quickstart, each a command of its own that resumes: bash experiments/NAME.sh."""
