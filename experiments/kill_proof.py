@@ -141,7 +141,8 @@ def run(settings: Config) -> None:
         if len(made["stages"].get(stage, {}).get("kills", ())) != settings.kills:
             made["stages"][stage] = prove(stage, lines[stage], out, settings.kills,
                                           random.Random(f"{settings.seed}{stage}"))
-        made["command"] = f"bash experiments/kill_proof.sh run={settings.run} kills={settings.kills} seed={settings.seed}"
+        made["command"] = (f"bash experiments/kill_proof.sh run={settings.run} kills={settings.kills} "
+                           f"seed={settings.seed}")
         provenance.write_atomically(file, json.dumps(made, indent=1) + "\n")
     for stage, proof in made["stages"].items():
         in_save = sum(note["saving"] for note in proof["kills"])

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval import predict, predictions, results, score
+from experiments.ablation import train
 from gre import config, manifest, provenance
 from gre.config import UserError, option
 from gre.data.records import DataConfig, read_seed, write_seed
-from experiments.ablation import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,7 +71,8 @@ def run(settings: Config) -> None:
              for name in ("stage2", "stage3", "shuffled", "longer")}
     gains |= {f"{name}_over_{other}": score.geoscore_gain(answers[name], answers[other], (name, other), seed)
               for name, other in (("shuffled", "stage2"), ("stage3", "longer"))}
-    report = {"commit": provenance.commit(), "command": f"bash experiments/null_controls.sh run={settings.run} seed={seed}",
+    report = {"commit": provenance.commit(),
+              "command": f"bash experiments/null_controls.sh run={settings.run} seed={seed}",
               "longer": {"steps": steps, "seconds": seconds},
               "checkpoints": {name: score.summary(rows, thetas_km) for name, rows in answers.items()},
               "geoscore_gain": gains}

@@ -171,7 +171,7 @@ def run(settings: Config) -> None:
             raise UserError(f"{package} is not installed: run bash environment.sh")
     out = folder / "zero_proof"
     file = Path(settings.out) if settings.out else out / "results.json"
-    command = f"bash experiments/zero_proof.sh run={settings.run}" + (f" stage={settings.stage}" if settings.stage else "")
+    command = f"bash experiments/zero_proof.sh run={settings.run}" + f" stage={settings.stage}" * bool(settings.stage)
     made = {"commit": provenance.commit(), "command": command, "stages": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["commit"] == made["commit"]:
         made["stages"] = before["stages"]

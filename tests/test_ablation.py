@@ -1,23 +1,17 @@
 """The ablation's arms: every command is one its stage takes, and the planted judge's rows are about length alone."""
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
+from experiments import ablation
 from gre.config import load, save
 from gre.data.records import JudgeRow
 from gre.geo.point import LatLon
-from stages import judge, stage1, stage2, stage3
+from stages import judge, stage1, stage2, stage2_verdict, stage3
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "ablation.py"
-spec = importlib.util.spec_from_file_location("ablation", SCRIPT)
-ablation = importlib.util.module_from_spec(spec)
-sys.modules["ablation"] = ablation  # dataclasses look their module up
-spec.loader.exec_module(ablation)
-
-STAGES = {"stage1": stage1, "judge": judge, "stage2": stage2, "stage3": stage3}
-CONFIGS = SCRIPT.parents[1] / "configs" / "tiny"
+STAGES = {"stage1": stage1, "judge": judge, "stage2": stage2, "stage2_verdict": stage2_verdict,
+          "stage3": stage3}
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "tiny"
 
 
 @pytest.fixture

@@ -1,16 +1,10 @@
 """The proof's own work: kills fall, runs are started again, and a stage that does not resume rightly is found out."""
-import importlib.util
 import random
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "kill_proof.py"
-spec = importlib.util.spec_from_file_location("kill_proof", SCRIPT)
-kill_proof = importlib.util.module_from_spec(spec)
-sys.modules["kill_proof"] = kill_proof  # dataclasses look their module up
-spec.loader.exec_module(kill_proof)
+from experiments import kill_proof
 
 STAND_IN = """
 import json, pathlib, sys, time

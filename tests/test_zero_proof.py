@@ -1,28 +1,15 @@
 """The proof's own work: what counts as equal, which completions are learned from, and that a hanging rank is seen."""
-import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments import zero_proof, zero_rank
 from gre.rollout.completion import Completion
 from tests.test_grpo import rows, trainer_of  # noqa: F401 rows is a fixture
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-zero_proof, zero_rank = script("zero_proof"), script("zero_rank")
 ONE = {"loss": [0.1, 0.2, 0.3, 0.4], "grad_norm": [1.0, 2.0, 3.0, 4.0], "learned": [["a"]] * 4, "words": [32] * 4,
        "sampled": 32}
 
