@@ -34,6 +34,9 @@ from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig, training_metrics
 
 
+AT_ONCE = 16  # photos judged at a time when it is measured
+
+
 @dataclass
 class Config(StageConfig):
     """Keys of the judge."""
@@ -84,13 +87,13 @@ def measure(config: Config, stage: Stage, held_out: list, policy: manifest.Paren
     """The quality of the saved judge, on this process alone."""
     folder = stage.folder / "model"
     judge = Judge(stage.load_frozen(folder), load_processor(folder))
-    metrics = held_out_metrics(judge, held_out, config.seed)
+    metrics = held_out_metrics(judge, held_out, config.seed, AT_ONCE)
     if policy is None:
         print("the judge was not measured on a policy: policy.model_name_or_path names none", flush=True)
     else:
         rollout, texts = completions_of(config.policy, stage.load_frozen(policy.model_dir),
                                         load_processor(policy.model_dir), seeds, config.seed)
-        metrics |= on_policy_metrics(judge, seeds, texts, config.policy.true_within_km)
+        metrics |= on_policy_metrics(judge, seeds, texts, config.policy.true_within_km, AT_ONCE)
         metrics |= {"policy_sha256": policy.sha256, "policy_sampling": sampling(rollout)}
     print("judge: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
           flush=True)
