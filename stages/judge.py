@@ -33,7 +33,6 @@ from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig, training_metrics
 
-
 AT_ONCE = 16  # photos judged at a time when it is measured
 
 
