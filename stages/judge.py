@@ -23,6 +23,7 @@ from gre.data.records import DataConfig, read_judge, read_seed
 from gre.models.judge import Judge
 from gre.models.vlm import ModelConfig, load_model, load_processor
 from gre.rollout.transformers import TransformersRollout
+from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training import judging, resume
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.callbacks import MetricsFile
@@ -97,7 +98,8 @@ def run(config: Config) -> None:
         metrics |= measure(config, folder, held_out, policy, seeds, args.device)
         metrics["photos_sha256"] = write_photos(folder, {row.image for row in rows})
         data = [config.data.path, *([config.policy.data.path] if policy else [])]
-        handoff.finish(folder, stage=STAGE, parent=parent, data=data, metrics=metrics)
+        handoff.finish(folder, stage=STAGE, parent=parent, data=data,
+                       instructions=[JUDGE_INSTRUCTION] * len(train_rows), metrics=metrics)
         resume.end(begun, processor)
     PartialState().wait_for_everyone()
 

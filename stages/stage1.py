@@ -58,6 +58,7 @@ def run(config: Config) -> None:
     watch(trainer, processor, config.validation, watched)
     resume.train(trainer, begun)
     hand_on(trainer, processor, folder, stage="stage1", parent=parent, data=[config.data.path],
+            instructions=[row.instruction for row in rows],
             metrics={**training_metrics(trainer), "rows": len(rows)})
     resume.end(begun, processor, trainer.best_step)
 

@@ -34,7 +34,8 @@ def write_stage(vlm, stage, metrics):
     for part in vlm:
         part.save_pretrained(folder / "model")
     parent = handoff.verify_parent("base", {handoff.BASE})
-    return handoff.finish(folder, stage=stage, parent=parent, data=[], metrics=metrics)
+    return handoff.finish(folder, stage=stage, parent=parent, data=[], instructions=["Where is this?"],
+                          metrics=metrics)
 
 
 def write_judge(vlm, policy_sha256, saw="seed/imgs/judged.png"):
@@ -82,6 +83,7 @@ def test_one_stage_hands_on_to_the_next(workplace):
         "made_of.json"}
     manifest = handoff.verify_parent("run/stage2", {"stage2"}).manifest
     assert manifest["parent"]["stage"] == "stage1" and manifest["metrics"]["judge"]["auc_on_policy"] == 0.8
+    assert manifest["instructions"]["texts"] == [{"text": "Where is this?", "rows": 4}]
     run3()
     manifest = handoff.verify_parent("run/stage3", {"stage3"}).manifest
     assert manifest["parent"]["sha256"] == handoff.verify_parent("run/stage2", {"stage2"}).sha256

@@ -28,12 +28,13 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
 
 
 def hand_on(trainer: Trainer, processor, output_dir: str | Path, *, stage: str, parent: handoff.Parent,
-            data: Iterable[str | Path], metrics: dict) -> None:
+            data: Iterable[str | Path], instructions: Iterable[str], metrics: dict) -> None:
     """Write `output_dir/model` and its manifest; every rank must call it. UserError when the saved model is not whole.
     """
     save_model(trainer, processor, output_dir)
     if trainer.is_world_process_zero():
-        handoff.finish(output_dir, stage=stage, parent=parent, data=data, metrics=metrics)
+        handoff.finish(output_dir, stage=stage, parent=parent, data=data, instructions=instructions,
+                       metrics=metrics)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -113,6 +113,7 @@ def train(config: RLConfig, policy: Policy, rewards: dict[str, Reward], *, stage
     resume.train(trainer, begun)
     measured = measure(trainer.model_wrapped) if measure else {}
     hand_on(trainer, policy.processor, folder, stage=stage, parent=policy.parent, data=[config.data.path],
+            instructions=[row.instruction for row in policy.rows],
             metrics={**training_metrics(trainer), "rows": len(policy.rows), **(metrics or {}), **measured,
                      "rollout": {"engine": policy.rollout.engine, "version": policy.rollout.version}})
     resume.end(begun, policy.processor, trainer.best_step)

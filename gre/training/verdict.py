@@ -6,7 +6,7 @@ unreadable and earns nothing. How well a policy judges is measured on photos it 
 Shapes: counts (2, 3) are answers by the row's label (False, True) and by what was said (False, True, unreadable).
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from gre.models.judge import judge_text, verdict_prompt
 from gre.models.packing import Prompt
 from gre.rewards.verdict import read_verdict, verdict_reward
 from gre.rollout.rollout import Rollout
+from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training import judging
 from gre.training.alarms import ring
 from gre.training.grpo import Answers
@@ -37,9 +38,10 @@ MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longe
 
 
 def read(config: DataConfig) -> list[JudgeRow]:
-    """GRE30K-Judge rows. Raises UserError for another kind of file, saying which kind is wanted."""
+    """GRE30K-Judge rows, with the question that is really asked. Raises UserError for another kind of file, saying
+    which kind is wanted."""
     try:
-        return read_judge(config)
+        return [replace(row, instruction=JUDGE_INSTRUCTION) for row in read_judge(config)]
     except DataError as error:
         raise UserError(f"mode=verdict trains on GRE30K-Judge rows, and data.path={config.path} does not read as such: "
                         f"{error}") from None
