@@ -78,11 +78,12 @@ def _ours(scores: Mapping) -> list[str]:
     decoding = made_with.get("decoding", {})
     said = "decoding not recorded" if not decoding else "greedy" if decoding["samples"] == 1 and not decoding[
         "temperature"] else f"{decoding['samples']} samples at temperature {decoding['temperature']:g}"
-    protocol = scores["protocol"]
+    protocol, asked = scores["protocol"], printed.asked(scores)
+    distance = f"{protocol['within']} on a {protocol['distance']}"
+    how = "; ".join(filter(None, [protocol["answer"], asked, said, distance]))
     return [f"**ours: {name(scores)}**", *(_interval(scores["all"]["predictions"][f"within_{km}_km"])
                                            for km in THRESHOLDS_KM), f"{scores['n']:,}",
-            f"{protocol['answer']}; {said}; {protocol['within']} on a {protocol['distance']}; unread answers "
-            f"({scores['unparsed']['predictions']}) are wrong",
+            f"{how}; unread answers ({scores['unparsed']['predictions']}) are wrong",
             f"`{scores['command']}`, commit {scores['commit'][:12]}"]
 
 

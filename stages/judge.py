@@ -29,6 +29,7 @@ from gre.judge.quality import (
 from gre.judge.rows import check_split, encode, length, split_by_photo
 from gre.models.vlm import load_processor
 from gre.rollout.generate import TransformersRollout
+from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig, training_metrics
@@ -72,7 +73,8 @@ def run(config: Config) -> None:
     if stage.args.process_index == 0:
         metrics |= measure(config, stage, held_out, policy, seeds)
         metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in rows})
-    stage.finish(metrics, data=[config.policy.data] if policy else [])
+    stage.finish(metrics, instructions=[JUDGE_INSTRUCTION] * len(train_rows),
+                 data=[config.policy.data] if policy else [])
 
 
 def policy_parent(config: Config) -> manifest.Parent | None:

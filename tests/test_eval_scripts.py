@@ -31,7 +31,7 @@ def run(stand_in: Path, script: str, *arguments: str) -> subprocess.CompletedPro
     ("scripts/eval/eval_img2gps3k.sh", "Im2GPS3k"), ("scripts/eval/eval_gws15k.sh", "GWS15k"),
     ("scripts/eval/eval_google_streetview.sh", "Google_StreetView"),
     ("scripts/eval/eval_google_streeview.sh", "Google_StreetView"),  # as GRE's eval.md spells it
-    ("scripts/eval_bench/eval_greval-bench.sh", "GREval-Bench")])
+    ("scripts/eval/eval_csv.sh", "csv"), ("scripts/eval_bench/eval_greval-bench.sh", "GREval-Bench")])
 def test_each_script_predicts_its_benchmark_and_scores_it(stand_in, script, benchmark):
     done = run(stand_in, script, "runs/a/stage3", "batch_size=8", "prompt=Where is it?")
     out = f"eval/output/{benchmark}/a-stage3.jsonl"

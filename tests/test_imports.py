@@ -12,7 +12,7 @@ ORDER = ["config", "provenance", "http", "llm", "geo", "text", "data", "models",
          "training", "judge", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
-                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.data.cache",
+                 "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
                  "gre.rewards.format", "gre.rewards.gps",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks", "eval.published", "eval.areas", "eval.named", "eval.peers", "eval.page",

@@ -176,6 +176,7 @@ def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
     run2("train.max_steps=25", "train.learning_rate=3e-3")
     record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
     assert record["parent"]["stage"] == "stage1" and record["metrics"]["mode"] == "verdict"
+    assert record["instructions"]["texts"] == [{"text": JUDGE_INSTRUCTION, "rows": 72}]
     measured = record["metrics"]["verdict"]
     print(measured)
     assert measured["n"] == measured["photos"] == 24 and record["metrics"]["rows"] == 72

@@ -4,6 +4,7 @@
 
     OUT/gre_cot/{gre_cot.json,imgs}  gre_judge/{gre_judge.json,imgs}  gre_seed/{gre_seed.jsonl,imgs}
     OUT/{validation,test,test_new_places}/{NAME.jsonl,imgs}     the form of gre_seed
+    OUT/{test,test_new_places}/NAME.csv                         the same as a table, for scripts/eval/eval_csv.sh
     OUT/truth.jsonl                                             what each photo shows and how its teacher erred
     OUT/places.csv                                              name, lat and lon of every city
 
@@ -172,6 +173,10 @@ def write(config: Config) -> Counter:
             planet.note(photo, folder)
         write_seed(planet.out / folder / f"{folder}.jsonl",
                    [SeedRow("", photo.image, INSTRUCTION, photo.truth) for photo in rows])
+        if split.startswith("test"):
+            lines = [f"{photo.image.name},{photo.truth.lat_deg},{photo.truth.lon_deg}\n" for photo in rows]
+            (planet.out / folder / f"{folder}.csv").write_text("image,latitude,longitude\n" + "".join(lines),
+                                                               encoding="utf-8")
         counts[split] = len(rows)
 
     (planet.out / "places.csv").write_text("name,lat,lon\n" + "".join(
