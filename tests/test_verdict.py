@@ -226,7 +226,7 @@ def test_what_is_refused_before_training(workplace, vlm):
 
 def test_a_judge_is_trained_first_unless_one_is_named():
     """stage2.sh trains a judge when this gives its arguments."""
-    where = [str(ROOT / "configs/tiny/stage2.yaml"), "output_dir=nowhere/stage2"]
+    where = [str(ROOT / "configs/tiny/stage2.yaml"), "output_dir=nowhere/stage2", "--dry-run"]
     assert judge_arguments(where)[1] == "output_dir=nowhere/judge"
     assert judge_arguments([*where, "judge.model_name_or_path=runs/judge"]) == []
 
