@@ -1,17 +1,18 @@
 """Answers of one checkpoint, greedy: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
 Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks.py). A stage is then asked what it was
-trained on, as its manifest says, unless prompt= asks otherwise (eval/question.py); rows of data= say themselves what
-they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must be given.
+trained on, as its manifest says, unless prompt= asks otherwise (eval/answering/question.py); rows of data= say
+themselves what they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must
+be given.
 
 One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
-Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/shards.py); when all have
-ended, the command without shard joins their files. Either way the file is the one a single run would have written.
-The pixel budget is the checkpoint's own. engine= says who answers (eval/engines.py): transformers, vLLM, or any
-OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric median of all
-that can be read (self-consistency), and the line holds every sample. The two controls show the same questions with
-other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
+Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/answering/shards.py); when
+all have ended, the command without shard joins their files. Either way the file is the one a single run would have
+written. The pixel budget is the checkpoint's own. engine= says who answers (eval/answering/engines.py): transformers,
+vLLM, or any OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric
+median of all that can be read (self-consistency), and the line holds every sample. The two controls show the same
+questions with other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
 """
 import json
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from eval import benchmarks, controls, endpoint, engines, predictions, question, shards
+from eval import benchmarks, predictions
+from eval.answering import controls, endpoint, engines, question, shards
+from eval.answering.endpoint import EndpointConfig
+from eval.answering.engines import Answer, Decoding, Said
 from eval.benchmarks import BenchmarkConfig, BenchmarkRow
-from eval.endpoint import EndpointConfig
-from eval.engines import Answer, Decoding, Said
 from eval.predictions import Prediction
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
@@ -224,7 +226,7 @@ def _answerer(model: Model, decoding: Decoding, engine: str, config: Config, bat
     if engine == "endpoint":
         return endpoint.by_endpoint(config.endpoint, config.model, model.budget.max_pixels, decoding)
     if engine == "vllm":
-        from eval.vllm_offline import by_vllm
+        from eval.answering.vllm_offline import by_vllm
 
         return by_vllm(model.folder, model.budget, decoding, model.dtype, instructions)
     return engines.by_transformers(model.folder, model.budget, decoding, model.dtype, batch_size)

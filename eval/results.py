@@ -11,7 +11,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from eval import controls, predictions, score
+from eval import predictions, score
+from eval.answering import controls
 from eval.predictions import Prediction
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 import pytest
 from PIL import Image
 
-from eval import charts, controls, predictions, score, worldmap
+from eval import charts, predictions, score, worldmap
+from eval.answering import controls
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.geo.point import LatLon

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import peers, predict, predictions, question, score
+from eval import peers, predict, predictions, score
+from eval.answering import question
 from eval.benchmarks import BenchmarkConfig
 from gre.config import UserError, load
 from gre.text import instructions
