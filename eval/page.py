@@ -12,7 +12,8 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import benchmarks, cues, heat, peers, photos, predictions, printed, tables, worldmap
+from eval import cues, heat, peers, photos, predictions, printed, tables, worldmap
+from eval.benchmarks import reader
 from eval.cues import Cues
 from eval.predictions import Prediction
 from gre import provenance
@@ -88,7 +89,7 @@ def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]],
 
 def pictures(config: Config, benchmark: str) -> Path | None:
     """The folder of the pictures; None where there is none."""
-    folder = Path(config.images or benchmarks.known().get(benchmark, {}).get("images", ""))
+    folder = Path(config.images or reader.known().get(benchmark, {}).get("images", ""))
     return folder if config.images or folder.parts and folder.is_dir() else None
 
 
@@ -108,7 +109,7 @@ def chains(scores: Sequence[Mapping]) -> list[str]:
     """The quality of the chains, a column a model; of GREval-Bench, that it was left out."""
     found = {peers.name(one): one["chain"] for one in scores if one.get("chain")}
     if not found:
-        return [f"<p>{escape(printed.CHAIN_LEFT_OUT)}</p>"] if peers.benchmark(scores) == benchmarks.GREVAL else []
+        return [f"<p>{escape(printed.CHAIN_LEFT_OUT)}</p>"] if peers.benchmark(scores) == reader.GREVAL else []
     rows = [(escape(title), *(f"{printed.chain_shown(estimate)} n {estimate['n']}" if estimate else "–"
                               for estimate in (chain["all"].get(measure) for chain in found.values())))
             for measure, title in printed.CHAIN_SHOWN.items()]

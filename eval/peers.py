@@ -1,14 +1,16 @@
 """Our numbers beside the published ones: `python -m eval.peers scores=[A.json] [out=FILE.md]`.
 
 Reads what eval.score wrote with out=, finds the benchmark in it, and prints one table: ours with interval, n, protocol
-and command; others' as eval/published.yaml has them, with who reported them and under which protocol. Nothing is typed.
+and command; others' as eval/benchmarks/published.yaml has them, with who reported them and under which protocol.
+Nothing is typed.
 """
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import printed, published
+from eval import printed
+from eval.benchmarks import published
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.geo.accuracy import THRESHOLDS_KM

@@ -1,6 +1,6 @@
 """Answers of one checkpoint, greedy: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
-Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks.py). A stage is then asked what it was
+Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks/). A stage is then asked what it was
 trained on, as its manifest says, unless prompt= asks otherwise (eval/answering/question.py); rows of data= say
 themselves what they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must
 be given.
@@ -22,11 +22,12 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from eval import benchmarks, predictions
+from eval import predictions
 from eval.answering import controls, endpoint, engines, question, shards
 from eval.answering.endpoint import EndpointConfig
 from eval.answering.engines import Answer, Decoding, Said
-from eval.benchmarks import BenchmarkConfig, BenchmarkRow
+from eval.benchmarks import reader
+from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import handoff
 from gre.config import REQUIRED, UserError, main, option
@@ -69,7 +70,7 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    data = map(str, benchmarks.files(config.benchmark)) if config.benchmark.name else [config.data]
+    data = map(str, reader.files(config.benchmark)) if config.benchmark.name else [config.data]
     out = shards.path(Path(config.out), *shards.parse(config.shard)) if config.shard else config.out
     return {"reads": [config.model, *data, *filter(None, [config.places])], "writes": [str(out)]}
 
@@ -185,10 +186,10 @@ def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, 
         raise UserError(f"{config.model} has no manifest that says what it is asked and how large its pictures are: "
                         "write prompt=… min_pixels=… max_pixels=…; both decide the number")
     prompt, source = question.choose(prompt, config.model, model.trained_on)
-    rows = benchmarks.read(config.benchmark, prompt)
-    labels, images = benchmarks.files(config.benchmark)
+    rows = reader.read(config.benchmark, prompt)
+    labels, images = reader.files(config.benchmark)
     asked = question.record(source, [prompt] * len(rows), model.trained_on)
-    return rows, labels, images.resolve(), {"benchmark": benchmarks.record(config.benchmark), "question": asked}
+    return rows, labels, images.resolve(), {"benchmark": reader.record(config.benchmark), "question": asked}
 
 
 def read_prompt(prompt: str) -> str:

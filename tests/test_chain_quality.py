@@ -13,7 +13,7 @@ from llm_endpoint import Endpoint
 from planet_reader import reader
 
 from eval import page, predictions, score
-from eval.benchmarks import GREVAL
+from eval.benchmarks.reader import GREVAL
 from eval.chain import __main__ as command
 from eval.chain import measures, scoring
 from eval.chain.bert import Bert

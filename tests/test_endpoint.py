@@ -12,7 +12,7 @@ from PIL import Image
 
 from eval import predict, score
 from eval.answering.endpoint import EndpointConfig
-from eval.benchmarks import BenchmarkConfig
+from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 from gre.geo.median import geometric_median
 from gre.geo.point import LatLon

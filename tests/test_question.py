@@ -11,7 +11,7 @@ from PIL import Image
 
 from eval import peers, predict, predictions, score
 from eval.answering import question
-from eval.benchmarks import BenchmarkConfig
+from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError, load
 from gre.text import instructions
 from gre.text.prompts import JUDGE_INSTRUCTION
@@ -170,7 +170,7 @@ def test_more_questions_than_a_manifest_lists():
 def test_the_tiny_worlds_test_split_is_a_benchmark_too(tmp_path):
     """World's test.csv holds the pictures and truths of test.jsonl in its order: what a script scores is what eval.run
     scores."""
-    from eval import benchmarks
+    from eval.benchmarks import reader
     from gre.data.records import DataConfig, read_seed
     from gre.tiny import world
 
@@ -178,7 +178,7 @@ def test_the_tiny_worlds_test_split_is_a_benchmark_too(tmp_path):
     for split in ("test", "test_new_places"):
         folder = tmp_path / split
         as_rows = read_seed(DataConfig(str(folder / f"{split}.jsonl")))
-        as_table = benchmarks.read(BenchmarkConfig("csv", str(folder / f"{split}.csv"), str(folder / "imgs")), "?")
+        as_table = reader.read(BenchmarkConfig("csv", str(folder / f"{split}.csv"), str(folder / "imgs")), "?")
         assert [(row.image, row.truth) for row in as_table] == [(row.image.resolve(), row.truth) for row in as_rows]
         with open(folder / f"{split}.csv") as table:
             assert next(csv.reader(table)) == ["image", "latitude", "longitude"]
