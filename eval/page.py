@@ -12,10 +12,11 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import cues, heat, peers, photos, predictions, printed, tables, worldmap
+from eval import cues, heat, peers, photos, predictions, tables, worldmap
 from eval.benchmarks import reader
 from eval.cues import Cues
 from eval.predictions import Prediction
+from eval.scoring import printed
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.annotations import Indicator

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import printed
 from eval.benchmarks import published
+from eval.scoring import printed
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.geo.accuracy import THRESHOLDS_KM

@@ -7,7 +7,8 @@ row alone. With `other`, a second model's predictions of the same rows, the pair
 min_population= adds country, continent and city by the offline gazetteer of that cut, areas=osv5m OSV-5M's own four
 levels; with answer=names the gazetteer turns the names answered into the coordinates that are scored, as GLOBE does.
 With chain=, what eval.chain said of the same predictions stands beside the numbers.
-docs/evaluation.md defines everything; eval/columns.py lists what a line may carry (labels to break down by, names).
+docs/evaluation.md defines everything; eval/scoring/columns.py lists what a line may carry (labels to break down by,
+names).
 """
 import json
 import shlex
@@ -19,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eval import areas, columns, measures, named, predictions, printed
-from eval.columns import Columns
+from eval import predictions
 from eval.predictions import Prediction
+from eval.scoring import areas, columns, measures, named, printed
+from eval.scoring.columns import Columns
+from eval.scoring.measures import DRAWS
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.geo import accuracy
@@ -31,7 +34,6 @@ from gre.geo.point import NO_ANSWER_KM
 from gre.rewards.format import format_reward
 from gre.rewards.gps import gps_reward
 
-DRAWS = 10_000  # bootstrap resamples, and sign flips where not all can be counted
 ANSWERS = ("coordinates", "names")
 OSV5M = "osv5m"
 
@@ -230,11 +232,5 @@ def origin(path: Path) -> dict:
     return {"path": provenance.public_path(path), "sha256": provenance.file_hash(path), "made_with": made_with}
 
 
-def arguments(argv: Sequence[str]) -> list[str]:
-    """A file named without a key is the prediction file, not a config."""
-    return [f"predictions={text}" if text.endswith(".jsonl") and ("=" not in text or Path(text).is_file()) else text
-            for text in argv]
-
-
 if __name__ == "__main__":
-    main(run, Config, __doc__, plan, arguments(sys.argv[1:]))
+    main(run, Config, __doc__, plan, predictions.arguments(sys.argv[1:]))

@@ -15,8 +15,8 @@ WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.boo
                  "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
                  "gre.rewards.format", "gre.rewards.gps",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
-                 "eval.benchmarks.reader", "eval.benchmarks.published", "eval.areas", "eval.named", "eval.peers",
-                 "eval.page",
+                 "eval.benchmarks.reader", "eval.benchmarks.published", "eval.scoring.areas", "eval.scoring.named",
+                 "eval.peers", "eval.page",
                  "eval.cues",
                  "gre.geo.median", "gre.text.named", "gre.http", "gre.llm", "gre.data.annotations",
                  "eval.chain.questions"]

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from eval import columns, predictions
+from eval import predictions
 from eval.benchmarks import published, reader
 from eval.benchmarks.reader import GREVAL, BenchmarkConfig
 from eval.chain import scoring
 from eval.chain.bert import Bert
 from eval.chain.scoring import Annotated, Scored
-from eval.printed import CHAIN_SHOWN
-from eval.score import DRAWS, arguments
+from eval.scoring import columns
+from eval.scoring.measures import DRAWS
+from eval.scoring.printed import CHAIN_SHOWN
 from gre import provenance
 from gre.config import REQUIRED, main, option
 from gre.geo.bootstrap import paired_bootstrap
@@ -142,4 +143,4 @@ def _slice(scene: str, rows: Sequence[Annotated], scored: Sequence[Scored], clus
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, plan, arguments(sys.argv[1:]))
+    main(run, Config, __doc__, plan, predictions.arguments(sys.argv[1:]))
