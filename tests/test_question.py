@@ -168,8 +168,8 @@ def test_more_questions_than_a_manifest_lists():
 
 
 def test_the_tiny_worlds_test_split_is_a_benchmark_too(tmp_path):
-    """World's test.csv holds the pictures and truths of test.jsonl in its order: what a script scores is what eval.run
-    scores."""
+    """World's test.csv holds the pictures and truths of test.jsonl in its order: what a script scores is what the
+    quickstart scores."""
     from eval.benchmarks import reader
     from gre.data.records import DataConfig, read_seed
     from gre.tiny import world
