@@ -12,9 +12,10 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import cues, heat, peers, photos, predictions, tables, worldmap
+from eval import peers, predictions
 from eval.benchmarks import reader
-from eval.cues import Cues
+from eval.drawing import cues, heat, photos, tables, worldmap
+from eval.drawing.cues import Cues
 from eval.predictions import Prediction
 from eval.scoring import printed
 from gre import provenance
@@ -73,7 +74,7 @@ def unaltered(file: Mapping) -> Path:
 def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]], known: Mapping[str, Cues],
          config: Config) -> str:
     """The whole document. answers: model → rows. known: model → row id → cues."""
-    style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
     title = peers.benchmark(scores) or "Own data"
     sections = [f"<h1>{escape(title)}</h1>", "<h2>Beside what others reported</h2>", standing(scores),
                 *chains(scores), "<h2>By country</h2>", heat.explained(), worldmap.land()]

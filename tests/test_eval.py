@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 import pytest
 from PIL import Image
 
-from eval import charts, predictions, worldmap
+from eval import predictions
 from eval.answering import controls
+from eval.drawing import charts, worldmap
 from eval.predictions import Prediction
 from eval.quickstart import numbers
 from gre.config import UserError

@@ -17,7 +17,7 @@ WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.boo
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks.reader", "eval.benchmarks.published", "eval.scoring.areas", "eval.scoring.named",
                  "eval.peers", "eval.page",
-                 "eval.cues",
+                 "eval.drawing.cues",
                  "gre.geo.median", "gre.text.named", "gre.http", "gre.llm", "gre.data.annotations",
                  "eval.chain.questions"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import heat, page, peers, photos, score
+from eval import page, peers, score
+from eval.drawing import heat, photos
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.provenance import file_hash

@@ -11,7 +11,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import charts, cues, heat, photos, tables, worldmap
+from eval.drawing import charts, cues, heat, photos, tables, worldmap
 from eval.predictions import Prediction
 from eval.quickstart import results
 from eval.quickstart.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
@@ -83,7 +83,7 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
          planted: str, curves: str, said: str, profile: str, samples: int, seed: int) -> str:
     """The whole document. answers: checkpoint → rows. pictures: the folder the rows' images are relative to. planted,
     curves, said, profile: HTML; every other text is escaped here."""
-    style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
     bars = [(label, "control" if label in CONTROLS else "", scores["geoscore"][label])
             for label in (*CONTROLS, *CHECKPOINTS)]
     shown = photos.side_by_side(answers, pictures, _picked(len(answers["stage1"]), samples, seed))
