@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import peers, predict, predictions, score
+from eval import compare, predict, predictions, score
 from eval.answering import question
 from eval.benchmarks.reader import BenchmarkConfig
+from eval.scoring import peers
 from gre.config import UserError, load
 from gre.text import instructions
 from gre.text.prompts import JUDGE_INSTRUCTION
@@ -85,7 +86,7 @@ def test_a_benchmark_asks_what_the_stage_was_trained_on(workplace):
     other = script("eval_img2gps3k.sh", "run/stage1", "out/other.jsonl", "benchmark.rows=3", "prompt=Where?")
     assert other["question"] == {"from": "prompt=", **instructions.record(["Where?"] * 3), "untrained_rows": 3,
                                  "trained_on": trained_on}
-    asked = peers.rows([peers.read(f"out/{name}.scores.json") for name in ("own", "other")])
+    asked = peers.rows([compare.read(f"out/{name}.scores.json") for name in ("own", "other")])
     assert f"; asked '{UNUSUAL}' (as in its manifest); greedy" in asked[0][7]
     assert f"; asked 'Where?' (chosen by prompt=), and trained on '{UNUSUAL}'; greedy" in asked[1][7]
     assert "asked &#x27;Where?&#x27; (chosen by prompt=)" in Path("out/other.html").read_text()
