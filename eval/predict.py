@@ -1,17 +1,18 @@
 """Answers of one checkpoint, greedy: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
-Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks.py). A stage is then asked what it was
-trained on, as its manifest says, unless prompt= asks otherwise (eval/question.py); rows of data= say themselves what
-they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must be given.
+Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks/). A stage is then asked what it was
+trained on, as its manifest says, unless prompt= asks otherwise (eval/answering/question.py); rows of data= say
+themselves what they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must
+be given.
 
 One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
-Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/shards.py); when all have
-ended, the command without shard joins their files. Either way the file is the one a single run would have written.
-The pixel budget is the checkpoint's own. engine= says who answers (eval/engines.py): transformers, vLLM, or any
-OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric median of all
-that can be read (self-consistency), and the line holds every sample. The two controls show the same questions with
-other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
+Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/answering/shards.py); when
+all have ended, the command without shard joins their files. Either way the file is the one a single run would have
+written. The pixel budget is the checkpoint's own. engine= says who answers (eval/answering/engines.py): transformers,
+vLLM, or any OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric
+median of all that can be read (self-consistency), and the line holds every sample. The two controls show the same
+questions with other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
 """
 import json
 from collections.abc import Sequence
@@ -21,10 +22,12 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from eval import benchmarks, controls, endpoint, engines, predictions, question, shards
-from eval.benchmarks import BenchmarkConfig, BenchmarkRow
-from eval.endpoint import EndpointConfig
-from eval.engines import Answer, Decoding, Said
+from eval import predictions
+from eval.answering import controls, endpoint, engines, question, shards
+from eval.answering.endpoint import EndpointConfig
+from eval.answering.engines import Answer, Decoding, Said
+from eval.benchmarks import reader
+from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
@@ -67,7 +70,7 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    data = map(str, benchmarks.files(config.benchmark)) if config.benchmark.name else [config.data]
+    data = map(str, reader.files(config.benchmark)) if config.benchmark.name else [config.data]
     out = shards.path(Path(config.out), *shards.parse(config.shard)) if config.shard else config.out
     return {"reads": [config.model, *data, *filter(None, [config.places])], "writes": [str(out)]}
 
@@ -183,10 +186,10 @@ def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, 
         raise UserError(f"{config.model} has no manifest that says what it is asked and how large its pictures are: "
                         "write prompt=… min_pixels=… max_pixels=…; both decide the number")
     prompt, source = question.choose(prompt, config.model, model.trained_on)
-    rows = benchmarks.read(config.benchmark, prompt)
-    labels, images = benchmarks.files(config.benchmark)
+    rows = reader.read(config.benchmark, prompt)
+    labels, images = reader.files(config.benchmark)
     asked = question.record(source, [prompt] * len(rows), model.trained_on)
-    return rows, labels, images.resolve(), {"benchmark": benchmarks.record(config.benchmark), "question": asked}
+    return rows, labels, images.resolve(), {"benchmark": reader.record(config.benchmark), "question": asked}
 
 
 def read_prompt(prompt: str) -> str:
@@ -224,7 +227,7 @@ def _answerer(model: Model, decoding: Decoding, engine: str, config: Config, bat
     if engine == "endpoint":
         return endpoint.by_endpoint(config.endpoint, config.model, model.budget.max_pixels, decoding)
     if engine == "vllm":
-        from eval.vllm_offline import by_vllm
+        from eval.answering.vllm_offline import by_vllm
 
         return by_vllm(model.folder, model.budget, decoding, model.dtype, instructions)
     return engines.by_transformers(model.folder, model.budget, decoding, model.dtype, batch_size)

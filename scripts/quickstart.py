@@ -28,7 +28,7 @@ from gre.config import ConfigError, UserError, option
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = {"world": "gre.tiny.world", "stage1": "stages.stage1", "judge": "stages.judge", "stage2": "stages.stage2",
-          "stage3": "stages.stage3", "evaluation": "eval.run"}
+          "stage3": "stages.stage3", "evaluation": "eval.quickstart.run"}
 OWN = ("out", "run", "data", "base", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path",
         "policy.model_name_or_path", "policy.data", "validation.data", "guards.places")
 

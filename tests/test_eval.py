@@ -5,8 +5,11 @@ from dataclasses import asdict, replace
 import pytest
 from PIL import Image
 
-from eval import charts, controls, predictions, score, worldmap
+from eval import predictions
+from eval.answering import controls
+from eval.drawing import charts, worldmap
 from eval.predictions import Prediction
+from eval.quickstart import numbers
 from gre.config import UserError
 from gre.geo.point import LatLon
 
@@ -70,33 +73,33 @@ def test_missing_and_foreign_rows_are_refused():
                                    [row(1), row(2, gt_lat=47.0)]])
 def test_files_of_different_rows_are_not_compared(other):
     with pytest.raises(UserError, match="predict both on the same data"):
-        score.geoscore_gain([row(1), row(2)], other, ("a", "b"), seed=0)
+        numbers.geoscore_gain([row(1), row(2)], other, ("a", "b"), seed=0)
 
 
 def test_numbers_worked_by_hand():
     # One degree of latitude is 111.195 km on a sphere of radius 6371.0088 km.
     rows = [row(1), row(2, lat=49.0), row(3, lat=None, lon=None), row(4, lat=58.0)]
-    numbers = score.summary(rows, THETAS_KM)
-    assert numbers["n"] == 4 and numbers["unparsed"] == 1
-    assert numbers["within_km"] == {"1": 0.25, "25": 0.25, "200": 0.5, "750": 0.5, "2500": 0.75}
+    made = numbers.summary(rows, THETAS_KM)
+    assert made["n"] == 4 and made["unparsed"] == 1
+    assert made["within_km"] == {"1": 0.25, "25": 0.25, "200": 0.5, "750": 0.5, "2500": 0.75}
     # 5000, 5000 e^(-111.195/1492.7) = 4641.1, 0, 5000 e^(-1111.95/1492.7) = 2373.9
-    assert numbers["mean_geoscore"] == pytest.approx((5000 + 4641.06 + 0 + 2373.86) / 4, abs=0.1)
-    assert numbers["median_km"] == pytest.approx((111.195 + 1111.95) / 2, abs=0.01)
+    assert made["mean_geoscore"] == pytest.approx((5000 + 4641.06 + 0 + 2373.86) / 4, abs=0.1)
+    assert made["median_km"] == pytest.approx((111.195 + 1111.95) / 2, abs=0.01)
     # gps: 1; mean(2/(1+e^4.4478), 2/(1+e^0.14826)) = 0.47473; 0; mean(2/(1+e^44.478), 2/(1+e^1.4826)) = 0.18503
-    assert numbers["mean_reward"] == pytest.approx((4 + 1 + 0.47473 + 0.18503) / 4, abs=1e-4)
+    assert made["mean_reward"] == pytest.approx((4 + 1 + 0.47473 + 0.18503) / 4, abs=1e-4)
 
 
 def test_an_unfinished_answer_loses_the_format_reward():
-    assert score.greedy_reward(row(1), THETAS_KM) == 2
-    assert score.greedy_reward(row(1, finished=False), THETAS_KM) == 1
-    assert score.greedy_reward(row(1, text="48.0, 2.0"), THETAS_KM) == 1
+    assert numbers.greedy_reward(row(1), THETAS_KM) == 2
+    assert numbers.greedy_reward(row(1, finished=False), THETAS_KM) == 1
+    assert numbers.greedy_reward(row(1, text="48.0, 2.0"), THETAS_KM) == 1
 
 
 def test_intervals_resample_places_not_photos():
     # Two places, all gain in one: a draw of places holds it 0, 1 or 2 times in 2, so the interval is the whole range.
     a = [row(i, place="gains") for i in range(50)] + [row(50 + i, place="does not") for i in range(50)]
     b = [row(i, place="gains", lat=None, lon=None) for i in range(50)] + a[50:]
-    gain = score.geoscore_gain(a, b, ("a", "b"), seed=0)
+    gain = numbers.geoscore_gain(a, b, ("a", "b"), seed=0)
     assert (gain["mean"], gain["low"], gain["high"]) == (2500, 0, 5000)
 
 
@@ -109,7 +112,7 @@ def test_the_best_constant_is_where_most_training_photos_are():
 
 def test_the_constant_answers_every_row_alike_and_well_formed():
     constant = controls.constant_predictions([row(1), row(2)], LatLon(48.0, 2.0))
-    assert [score.greedy_reward(prediction, THETAS_KM) for prediction in constant] == [2, 2]
+    assert [numbers.greedy_reward(prediction, THETAS_KM) for prediction in constant] == [2, 2]
     assert [prediction.id for prediction in constant] == ["test:1", "test:2"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from eval import predict
-from eval.benchmarks import BenchmarkConfig
+from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import peers, predict, predictions, question, score
-from eval.benchmarks import BenchmarkConfig
+from eval import compare, predict, predictions, score
+from eval.answering import question
+from eval.benchmarks.reader import BenchmarkConfig
+from eval.scoring import peers
 from gre.config import UserError, load
 from gre.text import instructions
 from gre.text.prompts import JUDGE_INSTRUCTION
@@ -84,7 +86,7 @@ def test_a_benchmark_asks_what_the_stage_was_trained_on(workplace):
     other = script("eval_img2gps3k.sh", "run/stage1", "out/other.jsonl", "benchmark.rows=3", "prompt=Where?")
     assert other["question"] == {"from": "prompt=", **instructions.record(["Where?"] * 3), "untrained_rows": 3,
                                  "trained_on": trained_on}
-    asked = peers.rows([peers.read(f"out/{name}.scores.json") for name in ("own", "other")])
+    asked = peers.rows([compare.read(f"out/{name}.scores.json") for name in ("own", "other")])
     assert f"; asked '{UNUSUAL}' (as in its manifest); greedy" in asked[0][7]
     assert f"; asked 'Where?' (chosen by prompt=), and trained on '{UNUSUAL}'; greedy" in asked[1][7]
     assert "asked &#x27;Where?&#x27; (chosen by prompt=)" in Path("out/other.html").read_text()
@@ -167,9 +169,9 @@ def test_more_questions_than_a_manifest_lists():
 
 
 def test_the_tiny_worlds_test_split_is_a_benchmark_too(tmp_path):
-    """World's test.csv holds the pictures and truths of test.jsonl in its order: what a script scores is what eval.run
-    scores."""
-    from eval import benchmarks
+    """World's test.csv holds the pictures and truths of test.jsonl in its order: what a script scores is what the
+    quickstart scores."""
+    from eval.benchmarks import reader
     from gre.data.records import DataConfig, read_seed
     from gre.tiny import world
 
@@ -177,7 +179,7 @@ def test_the_tiny_worlds_test_split_is_a_benchmark_too(tmp_path):
     for split in ("test", "test_new_places"):
         folder = tmp_path / split
         as_rows = read_seed(DataConfig(str(folder / f"{split}.jsonl")))
-        as_table = benchmarks.read(BenchmarkConfig("csv", str(folder / f"{split}.csv"), str(folder / "imgs")), "?")
+        as_table = reader.read(BenchmarkConfig("csv", str(folder / f"{split}.csv"), str(folder / "imgs")), "?")
         assert [(row.image, row.truth) for row in as_table] == [(row.image.resolve(), row.truth) for row in as_rows]
         with open(folder / f"{split}.csv") as table:
             assert next(csv.reader(table)) == ["image", "latitude", "longitude"]

@@ -76,7 +76,7 @@ def test_processes_share_the_rows_of_a_step(tmp_path):
 
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
-    """Phases that append their name to calls.txt; the last one writes results.json, as eval.run does."""
+    """Phases that append their name to calls.txt; the last one writes results.json, as eval.quickstart.run does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(quickstart.config, "keys", lambda cls: ["text"] if cls is not quickstart.Config else [])
     monkeypatch.setattr(quickstart.importlib, "import_module", lambda name: type("Stage", (), {"Config": object}))

@@ -1,6 +1,6 @@
 """Maps of errors as inline SVG: every answer joined to the truth by the shortest way over the globe.
 
-The projection is equirectangular: x is the longitude, y minus the latitude, one unit a degree. Land (eval/land.json) is
+The projection is equirectangular: x is the longitude, y minus the latitude, one unit a degree. Land (land.json) is
 drawn by hand and coarse; it is there for orientation.
 """
 import json
@@ -20,7 +20,7 @@ STEP_DEG = 6  # one corner of an arc every so many degrees
 
 def land() -> str:
     """The background, to be put into a page once: <svg> with a symbol `world` (graticule and land)."""
-    outlines = json.loads(resources.files("eval").joinpath("land.json").read_text(encoding="utf-8"))
+    outlines = json.loads(resources.files("eval.drawing").joinpath("land.json").read_text(encoding="utf-8"))
 
     def shape(kind: str) -> str:
         rings = ("M" + "L".join(f"{lon},{-lat}" for lon, lat in ring) + "Z" for ring in outlines[kind].values())

@@ -1,7 +1,7 @@
 """What eval.score prints: every number with its interval, its denominator, and whoever named the places."""
 from collections.abc import Mapping
 
-from eval.benchmarks import GREVAL
+from eval.benchmarks.reader import GREVAL
 from gre.geo import accuracy
 from gre.text import instructions
 
