@@ -1,7 +1,9 @@
 """Evaluation: hand-worked numbers, controls, refusals, and the shape of what is written."""
 import json
+import re
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -144,8 +146,46 @@ def test_arcs_are_shortest_ways_and_break_at_the_date_line():
         assert "nan" not in worldmap.arc(start, end)
 
 
-def test_land_is_land():
-    assert worldmap.land().count("Z") > 50
+@pytest.fixture(scope="module")
+def land() -> list[np.ndarray]:
+    """The rings of land as a page draws them: of each, the longitudes and latitudes of its corners, closed."""
+    drawn = re.search(r'<path class="land" transform="scale\(.1\)" fill-rule="evenodd" d="([^"]*)"', worldmap.land())[1]
+    subpaths = [np.array(re.findall(r"-?\d+", ring), int).reshape(-1, 2) for ring in drawn.split("Z")[:-1]]
+    rings = [steps.cumsum(axis=0) / (10, -10) for steps in subpaths]
+    return [np.concatenate([ring, ring[:1]]) for ring in rings]
+
+
+def is_land(rings: list[np.ndarray], lat: float, lon: np.ndarray) -> np.ndarray:
+    """Even-odd rule along one parallel: an odd number of edges lies west of the point."""
+    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+    x0, y0, x1, y1 = edges[(edges[:, 1] > lat) != (edges[:, 3] > lat)].T
+    return (x0 + (lat - y0) * (x1 - x0) / (y1 - y0) < np.asarray(lon)[..., None]).sum(axis=-1) % 2 == 1
+
+
+@pytest.mark.parametrize(("lat", "lon", "on_land"), [
+    (51.5, -0.1, True), (-1.3, 36.8, True), (-33.8, 150.9, True), (39, -98, True),  # London, Nairobi, Sydney, Kansas
+    (30, -40, False), (0, -150, False), (43, 15, False), (60, -85, False), (-30, 80, False),  # sea
+    (42, 50.5, False), (40, 55, True),  # the Caspian is a hole
+    (67, 179.5, True), (67, -179.5, True), (66, -172, True), (60, 179.5, False), (60, -179.5, False), (0, 179.9, False),
+    (-16.6, 179.3, True), (71.2, 179.5, True), (71.2, -179, True),  # Chukotka, Fiji, Wrangel lie on the date line
+    (-89.9, -179.9, True), (-89.9, 179.9, True), (-87, -100, True), (-86, 100, True), (-60, 0, False)])  # Antarctica
+def test_land_is_land_and_sea_is_sea(land, lat, lon, on_land):
+    assert is_land(land, lat, lon) == on_land
+
+
+def test_land_is_29_per_cent_of_the_globe(land):
+    """148.9 of 510.1 million km²; a polygon filled inside out or left open along the date line would be far off."""
+    lon = np.arange(-179.5, 180)
+    shares = {lat: is_land(land, lat, lon).mean() for lat in np.arange(-89.5, 90)}
+    weights = np.cos(np.radians(list(shares)))
+    assert np.average(list(shares.values()), weights=weights) == pytest.approx(148.9 / 510.1, abs=0.005)
+    assert shares[-89.5] == 1 and shares[89.5] == 0
+
+
+def test_land_has_natural_earths_polygons(land):
+    """125 polygons, one with a hole, and the other side of two that reach across the date line on both."""
+    assert len(land) == 125 + 1 + 2
+    assert len(worldmap.land()) < 40_000
 
 
 def test_charts_escape_names_and_take_flat_lines():

@@ -40,8 +40,7 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "profile": "Mean seconds of a step of RL. In the exchange several processes wait for the slowest and deal "
                "groups out evenly; passes are the reference's and the old policy's; the rest is pictures, logging and "
                "saving.",
-    "map": "From each picture's place (dot) to the answer, along the globe. The coastlines are drawn by hand, for "
-           "orientation only.",
+    "map": "From each picture's place (dot) to the answer, along the globe. Coastlines: Natural Earth.",
     "samples": "Pictures drawn at random, not chosen.",
     "protocol": "Answers are coordinates, read by one parser; no geocoder. Decoding is greedy. Distances are on a "
                 "sphere of radius 6371.0088 km and “within” means at most. An answer that cannot be read counts as "
