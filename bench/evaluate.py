@@ -21,10 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import engines
-from eval.endpoint import EndpointConfig, by_endpoint
-from eval.engines import Answer, Decoding
-from eval.vllm_offline import by_vllm
+from eval.answering import engines
+from eval.answering.endpoint import EndpointConfig, by_endpoint
+from eval.answering.engines import Answer, Decoding
+from eval.answering.vllm_offline import by_vllm
 from gre import manifest, provenance
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image

@@ -1,16 +1,18 @@
 """Answers of one checkpoint, greedy: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
-Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks.py), and prompt= is what is asked.
-A model folder without a manifest says neither what it was asked nor how large its pictures were: both must be given.
+Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks/). A stage is then asked what it was
+trained on, as its manifest says, unless prompt= asks otherwise (eval/answering/question.py); rows of data= say
+themselves what they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must
+be given.
 
 One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
-Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/shards.py); when all have
-ended, the command without shard joins their files. Either way the file is the one a single run would have written.
-The pixel budget is the checkpoint's own. engine= says who answers (eval/engines.py): transformers, vLLM, or any
-OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric median of all
-that can be read (self-consistency), and the line holds every sample. The two controls show the same questions with
-other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
+Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/answering/shards.py); when
+all have ended, the command without shard joins their files. Either way the file is the one a single run would have
+written. The pixel budget is the checkpoint's own. engine= says who answers (eval/answering/engines.py): transformers,
+vLLM, or any OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric
+median of all that can be read (self-consistency), and the line holds every sample. The two controls show the same
+questions with other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
 """
 import json
 from collections.abc import Sequence
@@ -20,10 +22,12 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from eval import benchmarks, controls, endpoint, engines, predictions, shards
-from eval.benchmarks import BenchmarkConfig, BenchmarkRow
-from eval.endpoint import EndpointConfig
-from eval.engines import Answer, Decoding, Said
+from eval import predictions
+from eval.answering import controls, endpoint, engines, question, shards
+from eval.answering.endpoint import EndpointConfig
+from eval.answering.engines import Answer, Decoding, Said
+from eval.benchmarks import reader
+from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
@@ -33,7 +37,6 @@ from gre.geo.median import geometric_median
 from gre.geo.point import distance_km
 from gre.models.vlm import PixelBudget
 from gre.text.answers import parse_answer
-from gre.text.prompts import COT_INSTRUCTION
 
 PICTURES = ("own", "blank", "swapped")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -45,8 +48,8 @@ class Config:
     model: str = option(REQUIRED, "a stage's folder, a plain Hugging Face model folder, or a name at endpoint.url")
     data: str = option("", "rows to answer, in the form of GRE30K-Seed; or name a benchmark")
     benchmark: BenchmarkConfig = option(BenchmarkConfig(), "the benchmark to answer instead of data")
-    prompt: str = option("", "what is asked of each picture of a benchmark, or @FILE that holds it; empty: what our "
-                             "stages are trained on")
+    prompt: str = option("", "what is asked of each picture of a benchmark, or @FILE that holds it; empty: what the "
+                             "stage was trained on")
     out: str = option(REQUIRED, "prediction file, one JSON line per picture")
     image_root: str = option("", "where the rows' pictures lie; empty: beside the data file")
     places: str = option("", "JSON lines naming the `place` of each `image`; empty: equal coordinates are one place")
@@ -67,7 +70,7 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    data = map(str, benchmarks.files(config.benchmark)) if config.benchmark.name else [config.data]
+    data = map(str, reader.files(config.benchmark)) if config.benchmark.name else [config.data]
     out = shards.path(Path(config.out), *shards.parse(config.shard)) if config.shard else config.out
     return {"reads": [config.model, *data, *filter(None, [config.places])], "writes": [str(out)]}
 
@@ -127,11 +130,12 @@ def run(config: Config) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Model:
-    """Who is asked. record: what the prediction file says of it; plain: without a manifest; folder and dtype: None
-    where it is not here."""
+    """Who is asked. record: what the prediction file says of it; plain: no stage of ours; trained_on: the questions of
+    its manifest, None where none says so; folder and dtype: None where it is not here."""
 
     record: dict
     plain: bool
+    trained_on: dict | None
     budget: PixelBudget
     folder: Path | None
     dtype: str | None
@@ -140,8 +144,9 @@ class Model:
 def _on_disk(config: Config) -> Model:
     parent = manifest.verify_parent(config.model, STAGES, config.accept_parent)
     budget = manifest.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
-    return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == manifest.BASE, budget,
-                 parent.model_dir, stored_dtype(parent.model_dir) if config.dtype == "auto" else config.dtype)
+    return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == manifest.BASE,
+                 parent.instructions, budget, parent.model_dir,
+                 stored_dtype(parent.model_dir) if config.dtype == "auto" else config.dtype)
 
 
 def stored_dtype(folder: Path) -> str:
@@ -159,28 +164,32 @@ def _at_endpoint(config: Config) -> Model:
         raise UserError(f"how large may pictures be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
                         "decides the number")
     record = {"name": config.model, "endpoint": config.endpoint.url, "fields": config.endpoint.fields}
-    return Model(record, True, PixelBudget(config.min_pixels or 0, config.max_pixels), None, None)
+    return Model(record, True, None, PixelBudget(config.min_pixels or 0, config.max_pixels), None, None)
 
 
 def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, dict]:
-    """(rows, the file they stand in, the folder of their pictures, what to record about benchmark and prompt)."""
+    """(rows, the file they stand in, the folder of their pictures, what to record about benchmark and question)."""
     if bool(config.data) == bool(config.benchmark.name):
         raise UserError("name what is to be answered: either data=FILE or benchmark.name=NAME")
     if config.data:
         if config.prompt:
             raise UserError("prompt= is for benchmarks: the rows of data= say themselves what they ask")
         rows = read_seed(DataConfig(path=config.data, image_root=config.image_root))
-        return rows, Path(config.data), Path(config.image_root or Path(config.data).parent).resolve(), {}
+        asked = [row.instruction for row in rows]
+        question.warn(config.model, config.data, asked, model.trained_on)
+        return rows, Path(config.data), Path(config.image_root or Path(config.data).parent).resolve(), {
+            "question": question.record(question.DATA, asked, model.trained_on)}
     if config.image_root:
         raise UserError("image_root= is for data=FILE: name the pictures of a benchmark with benchmark.images=")
     prompt = read_prompt(config.prompt)
     if model.plain and (not prompt or model.folder and None in (config.min_pixels, config.max_pixels)):
         raise UserError(f"{config.model} has no manifest that says what it is asked and how large its pictures are: "
                         "write prompt=… min_pixels=… max_pixels=…; both decide the number")
-    prompt = prompt or COT_INSTRUCTION
-    rows = benchmarks.read(config.benchmark, prompt)
-    labels, images = benchmarks.files(config.benchmark)
-    return rows, labels, images.resolve(), {"benchmark": benchmarks.record(config.benchmark), "prompt": prompt}
+    prompt, source = question.choose(prompt, config.model, model.trained_on)
+    rows = reader.read(config.benchmark, prompt)
+    labels, images = reader.files(config.benchmark)
+    asked = question.record(source, [prompt] * len(rows), model.trained_on)
+    return rows, labels, images.resolve(), {"benchmark": reader.record(config.benchmark), "question": asked}
 
 
 def read_prompt(prompt: str) -> str:
@@ -218,7 +227,7 @@ def _answerer(model: Model, decoding: Decoding, engine: str, config: Config, bat
     if engine == "endpoint":
         return endpoint.by_endpoint(config.endpoint, config.model, model.budget.max_pixels, decoding)
     if engine == "vllm":
-        from eval.vllm_offline import by_vllm
+        from eval.answering.vllm_offline import by_vllm
 
         return by_vllm(model.folder, model.budget, decoding, model.dtype, instructions)
     return engines.by_transformers(model.folder, model.budget, decoding, model.dtype, batch_size)

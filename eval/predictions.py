@@ -4,7 +4,7 @@
 
 Degrees are decimal; lat and lon are null where the text holds no readable answer. `finished` is false when the model
 was cut off at the token limit. `image` is relative to the data's folder. Later versions add fields and drop none.
-eval/columns.py lists further fields a line may carry (author, slices, names).
+eval/scoring/columns.py lists further fields a line may carry (author, slices, names).
 """
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,6 +71,12 @@ def stream(path: str | Path) -> Iterator[tuple[Prediction, dict]]:
                 yield row, fields
     except FileNotFoundError:
         raise UserError(f"there are no predictions {path}: run eval.predict with out={path} first") from None
+
+
+def arguments(argv: Sequence[str]) -> list[str]:
+    """Of a command about a prediction file: one named without a key is that file, not a config."""
+    return [f"predictions={text}" if text.endswith(".jsonl") and ("=" not in text or Path(text).is_file()) else text
+            for text in argv]
 
 
 def drop_torn_line(path: Path) -> None:

@@ -7,31 +7,28 @@ row alone. With `other`, a second model's predictions of the same rows, the pair
 min_population= adds country, continent and city by the offline gazetteer of that cut, areas=osv5m OSV-5M's own four
 levels; with answer=names the gazetteer turns the names answered into the coordinates that are scored, as GLOBE does.
 With chain=, what eval.chain said of the same predictions stands beside the numbers.
-docs/evaluation.md defines everything; eval/columns.py lists what a line may carry (labels to break down by, names).
+docs/evaluation.md defines everything; eval/scoring/columns.py lists what a line may carry (labels to break down by,
+names).
 """
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from eval import areas, columns, measures, named, predictions, printed
-from eval.columns import Columns
-from eval.predictions import Prediction
+from eval import predictions
+from eval.scoring import areas, columns, measures, named, printed
+from eval.scoring.columns import Columns
+from eval.scoring.measures import DRAWS
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
-from gre.geo import accuracy
-from gre.geo.bootstrap import paired_bootstrap
 from gre.geo.places import Gazetteer, gazetteer
 from gre.geo.point import NO_ANSWER_KM
-from gre.rewards.format import format_reward
-from gre.rewards.gps import gps_reward
 
-DRAWS = 10_000  # bootstrap resamples, and sign flips where not all can be counted
 ANSWERS = ("coordinates", "names")
 OSV5M = "osv5m"
 
@@ -50,42 +47,6 @@ class Config:
     rows: int | None = option(None, "rows the benchmark has; a file with another number is refused. null: not checked")
     draws: int = option(DRAWS, "bootstrap resamples, and sign flips where not all can be counted")
     seed: int = option(0, "seed of the bootstrap and of the sign flips")
-
-
-def summary(rows: Sequence[Prediction], thetas_km: Sequence[float]) -> dict:
-    """The numbers of one prediction file, in the form results.json has them."""
-    numbers = accuracy.summarize([row.error_km for row in rows])
-    rewards = [greedy_reward(row, thetas_km) for row in rows]
-    return {"mean_geoscore": numbers["mean_geoscore"], "median_km": numbers["median_km"],
-            "mean_reward": sum(rewards) / len(rewards), "within_km": numbers["within_km"], "n": numbers["n"],
-            "unparsed": numbers["unparsed"]}
-
-
-def greedy_reward(row: Prediction, thetas_km: Sequence[float]) -> float:
-    """Stage 3's reward of an answer, 0 to 2: format + gps, one fixed function for all checkpoints."""
-    return format_reward(row.text, row.finished) + gps_reward(row.error_km, thetas_km)
-
-
-def geoscores(rows: Sequence[Prediction]) -> list[float]:
-    """GeoScore of each row, 0 to 5000."""
-    return [accuracy.geoscore(row.error_km) for row in rows]
-
-
-def gain(a: Sequence[float], b: Sequence[float], places: Sequence[str], seed: int) -> dict[str, float]:
-    """Mean of a - b over pictures, with the 95 % interval of the bootstrap over `places`: {"mean", "low", "high"}."""
-    return paired_bootstrap(a, b, places, draws=DRAWS, seed=seed)
-
-
-def geoscore_gain(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple[str, str],
-                  seed: int) -> dict[str, float]:
-    """How much better `a` locates the same pictures than `b`, in GeoScore points."""
-    predictions.check_same_rows(a, b, names)
-    return gain(geoscores(a), geoscores(b), [row.place for row in a], seed)
-
-
-def geoscore_interval(rows: Sequence[Prediction], seed: int) -> dict[str, float]:
-    """Mean GeoScore of one file with its interval."""
-    return gain(geoscores(rows), [0.0] * len(rows), [row.place for row in rows], seed)
 
 
 def plan(config: Config) -> dict[str, list[str]]:
@@ -230,11 +191,5 @@ def origin(path: Path) -> dict:
     return {"path": provenance.public_path(path), "sha256": provenance.file_hash(path), "made_with": made_with}
 
 
-def arguments(argv: Sequence[str]) -> list[str]:
-    """A file named without a key is the prediction file, not a config."""
-    return [f"predictions={text}" if text.endswith(".jsonl") and ("=" not in text or Path(text).is_file()) else text
-            for text in argv]
-
-
 if __name__ == "__main__":
-    main(run, Config, __doc__, plan, arguments(sys.argv[1:]))
+    main(run, Config, __doc__, plan, predictions.arguments(sys.argv[1:]))

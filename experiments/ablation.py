@@ -26,7 +26,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval import predict, predictions, results, score
+from eval import predict, predictions
+from eval.quickstart import numbers, results
 from gre import config, manifest, provenance
 from gre.config import UserError, option
 from gre.data.records import DataConfig, JudgeRow, read_judge, write_judge
@@ -151,9 +152,9 @@ def measure(folder: Path, seed: int) -> dict:
     logs = [json.loads(line) for line in (ours / "curriculum" / "metrics.jsonl").read_text("utf-8").splitlines()]
     return {
         "arms": {name: {"steps": metrics[name]["steps"], "train_seconds": metrics[name]["train_seconds"],
-                        "rows": metrics[name]["rows"], **score.summary(rows, list(stage3.gps.thetas_km))}
+                        "rows": metrics[name]["rows"], **numbers.summary(rows, list(stage3.gps.thetas_km))}
                  for name, rows in answers.items()},
-        "geoscore_gain": {f"{a}_over_{b}": score.geoscore_gain(answers[a], answers[b], (a, b), seed)
+        "geoscore_gain": {f"{a}_over_{b}": numbers.geoscore_gain(answers[a], answers[b], (a, b), seed)
                           for a, b in PAIRS},
         "verdict": metrics["verdict"]["verdict"],
         "theta_km": {log["step"]: log["theta_km"] for log in logs if "theta_km" in log},

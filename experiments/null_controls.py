@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval import predict, predictions, results, score
+from eval import predict, predictions
+from eval.quickstart import numbers, results
 from experiments.ablation import train
 from gre import config, manifest, provenance
 from gre.config import UserError, option
@@ -67,14 +68,14 @@ def run(settings: Config) -> None:
             model=str(null / name), data=str(data / results.DATA["test"]), places=str(data / "truth.jsonl"),
             out=str(null / f"{name}.jsonl"), max_new_tokens=tokens))
     thetas_km = list(results.stage_config(folder, "stage3").gps.thetas_km)
-    gains = {f"{name}_over_stage1": score.geoscore_gain(answers[name], answers["stage1"], (name, "stage1"), seed)
+    gains = {f"{name}_over_stage1": numbers.geoscore_gain(answers[name], answers["stage1"], (name, "stage1"), seed)
              for name in ("stage2", "stage3", "shuffled", "longer")}
-    gains |= {f"{name}_over_{other}": score.geoscore_gain(answers[name], answers[other], (name, other), seed)
+    gains |= {f"{name}_over_{other}": numbers.geoscore_gain(answers[name], answers[other], (name, other), seed)
               for name, other in (("shuffled", "stage2"), ("stage3", "longer"))}
     report = {"commit": provenance.commit(),
               "command": f"bash experiments/null_controls.sh run={settings.run} seed={seed}",
               "longer": {"steps": steps, "seconds": seconds},
-              "checkpoints": {name: score.summary(rows, thetas_km) for name, rows in answers.items()},
+              "checkpoints": {name: numbers.summary(rows, thetas_km) for name, rows in answers.items()},
               "geoscore_gain": gains}
     out = Path(settings.out) if settings.out else null / "results.json"
     provenance.write_atomically(out, json.dumps(report, indent=2) + "\n")

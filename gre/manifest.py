@@ -3,8 +3,8 @@
     runs/NAME/STAGE/{config.yaml, metrics.jsonl, samples.jsonl, checkpoints/, model/, manifest.json}
 
 A manifest exists only when the stage is complete. It names the parent and the hashes of parent, data and config, so
-that a checkpoint can be traced to the base it grew from. Paths in it are relative or shortened: no home folder gets
-published.
+that a checkpoint can be traced to the base it grew from, and the instructions of the rows it was trained on, so that it
+is asked the same afterwards. Paths in it are relative or shortened: no home folder gets published.
 """
 import hashlib
 import json
@@ -20,6 +20,7 @@ from gre.config import UserError
 from gre.models import hub
 from gre.models.vlm import MAX_PIXELS, MIN_PIXELS, PixelBudget, load_model, load_processor, pixel_budget
 from gre.provenance import commit, file_hash, public_path, versions, write_atomically
+from gre.text.instructions import record as record_of
 
 MANIFEST = "manifest.json"
 BASE = "base"  # the stage of a plain Hugging Face folder
@@ -38,6 +39,11 @@ class Parent:
     pixel_budget: PixelBudget
     manifest: dict | None
     verified: bool
+
+    @property
+    def instructions(self) -> dict | None:
+        """What it was trained on (`gre.text.instructions.record`); None where no manifest says so."""
+        return (self.manifest or {}).get("instructions")
 
     def record(self) -> dict:
         """What a child's manifest says about this parent."""
@@ -88,10 +94,12 @@ def child_budget(parent: Parent, min_pixels: int | None, max_pixels: int | None,
     return budget
 
 
-def finish(output_dir: str | Path, *, stage: str, parent: Parent, data: Iterable[str | Path], metrics: dict) -> dict:
+def finish(output_dir: str | Path, *, stage: str, parent: Parent, data: Iterable[str | Path],
+           instructions: Iterable[str], metrics: dict) -> dict:
     """Check `model/` by loading it, then write the manifest, last and atomically. Returns the manifest.
 
-    data: the files the stage read. metrics: numbers only; one that is not finite is an error.
+    data: the files the stage read. instructions: of every row it was trained on. metrics: numbers only; one that is
+    not finite is an error.
     """
     folder = Path(output_dir)
     budget = check_model(folder / "model")
@@ -100,7 +108,7 @@ def finish(output_dir: str | Path, *, stage: str, parent: Parent, data: Iterable
         "stage": stage, "gre": gre.__version__, "commit": commit(), "versions": versions(),
         "model_sha256": model_hash(folder / "model"), "config_sha256": file_hash(folder / "config.yaml"),
         "parent": parent.record(), "data": [{"path": public_path(path), "sha256": file_hash(path)} for path in data],
-        "pixel_budget": asdict(budget), "metrics": metrics,
+        "instructions": record_of(instructions), "pixel_budget": asdict(budget), "metrics": metrics,
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False) + "\n")
     return manifest

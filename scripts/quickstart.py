@@ -21,12 +21,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from gre import config, provenance
 from gre.config import ConfigError, UserError, option
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = {"world": "gre.tiny.world", "stage1": "stages.stage1", "judge": "stages.judge", "stage2": "stages.stage2",
-          "stage3": "stages.stage3", "evaluation": "eval.run"}
+          "stage3": "stages.stage3", "evaluation": "eval.quickstart.run"}
 OWN = ("out", "run", "data", "base", "output_dir", "model_name_or_path", "data.path", "judge.model_name_or_path",
         "policy.model_name_or_path", "policy.data", "validation.data", "guards.places")
 
@@ -38,8 +40,9 @@ class Config:
     fresh: bool = option(False, "start over, though phases of this run have ended before")
 
 
-def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The command of each phase. known: the keys each phase takes."""
+def commands(folder: Path, seed: int, known: dict[str, list[str]], processes: int = 1) -> dict[str, list[str]]:
+    """The command of each phase. known: the keys each phase takes. processes: how many train a stage; they share the
+    rows of its steps, and gradients do not tell how many they are."""
     data, base = folder / "data", ROOT / "gre" / "tiny" / "base"
     watched = f"validation.data={data}/validation/validation.jsonl"
     prompts = [f"data.path={data}/gre_seed/gre_seed.jsonl", f"guards.places={data}/places.csv", watched]
@@ -52,10 +55,21 @@ def commands(folder: Path, seed: int, known: dict[str, list[str]]) -> dict[str, 
     }
     lines = {"world": [sys.executable, "-m", PHASES["world"], f"out={data}"]}
     for stage, keys in settings.items():
-        lines[stage] = ["bash", f"{ROOT}/scripts/train/{stage}.sh", f"{ROOT}/configs/tiny/{stage}.yaml",
-                        f"output_dir={folder}/{stage}", *keys]
-    lines["evaluation"] = [sys.executable, "-m", PHASES["evaluation"], f"run={folder}", f"data={data}", f"base={base}"]
+        path = ROOT / "configs" / "tiny" / f"{stage}.yaml"
+        lines[stage] = ["bash", f"{ROOT}/scripts/train/{stage}.sh", str(path), f"output_dir={folder}/{stage}",
+                        f"train.per_device_batch_size={rows_each(path, processes)}", *keys]
+    lines["evaluation"] = [sys.executable, "-m", PHASES["evaluation"], f"run={folder}", f"data={data}", f"base={base}",
+                           "batch_size=180"]
     return {phase: line + ([f"seed={seed}"] if "seed" in known[phase] else []) for phase, line in lines.items()}
+
+
+def rows_each(path: Path, processes: int) -> int:
+    """Rows of a step for each process, of a config for one process. Raises UserError when they do not come out even."""
+    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["per_device_batch_size"]
+    if rows % processes:
+        raise UserError(f"a step of {path} has {rows} rows, which {processes} processes cannot share evenly: "
+                        "write NPROC=2")
+    return rows // processes
 
 
 def share_out(overrides: list[str], known: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -154,8 +168,8 @@ def run(settings: Config, overrides: list[str]) -> None:
     if Path(settings.run).name != settings.run or settings.run in ("", ".", ".."):
         raise UserError(f"run={settings.run!r} is not a plain name: the run lands in runs/NAME")
     known = {phase: config.keys(importlib.import_module(module).Config) for phase, module in PHASES.items()}
-    folder = Path("runs") / settings.run
-    lines, shares = commands(folder, settings.seed, known), share_out(overrides, known)
+    folder, processes = Path("runs") / settings.run, int(os.environ.get("NPROC", "1"))
+    lines, shares = commands(folder, settings.seed, known, processes), share_out(overrides, known)
     progress = Progress(folder, settings.fresh)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # nothing is fetched
     started, mark = STARTED, ""

@@ -29,9 +29,12 @@ from gre.judge.quality import (
 from gre.judge.rows import check_split, encode, length, split_by_photo
 from gre.models.vlm import load_processor
 from gre.rollout.generate import TransformersRollout
+from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig, training_metrics
+
+AT_ONCE = 16  # photos judged at a time when it is measured
 
 
 @dataclass
@@ -70,7 +73,8 @@ def run(config: Config) -> None:
     if stage.args.process_index == 0:
         metrics |= measure(config, stage, held_out, policy, seeds)
         metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in rows})
-    stage.finish(metrics, data=[config.policy.data] if policy else [])
+    stage.finish(metrics, instructions=[JUDGE_INSTRUCTION] * len(train_rows),
+                 data=[config.policy.data] if policy else [])
 
 
 def policy_parent(config: Config) -> manifest.Parent | None:
@@ -84,13 +88,13 @@ def measure(config: Config, stage: Stage, held_out: list, policy: manifest.Paren
     """The quality of the saved judge, on this process alone."""
     folder = stage.folder / "model"
     judge = Judge(stage.load_frozen(folder), load_processor(folder))
-    metrics = held_out_metrics(judge, held_out, config.seed)
+    metrics = held_out_metrics(judge, held_out, config.seed, AT_ONCE)
     if policy is None:
         print("the judge was not measured on a policy: policy.model_name_or_path names none", flush=True)
     else:
         rollout, texts = completions_of(config.policy, stage.load_frozen(policy.model_dir),
                                         load_processor(policy.model_dir), seeds, config.seed)
-        metrics |= on_policy_metrics(judge, seeds, texts, config.policy.true_within_km)
+        metrics |= on_policy_metrics(judge, seeds, texts, config.policy.true_within_km, AT_ONCE)
         metrics |= {"policy_sha256": policy.sha256, "policy_sampling": sampling(rollout)}
     print("judge: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
           flush=True)

@@ -41,7 +41,7 @@ def run(config: Config) -> None:
                          tokens_per_pass=config.train.tokens_per_pass, callbacks=stage.callbacks())
     add_validation(trainer, stage.processor, config.validation, validated)
     stage.train(trainer)
-    stage.hand_on(trainer, {"rows": len(rows)})
+    stage.hand_on(trainer, rows)
 
 
 def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:

@@ -1,4 +1,5 @@
 """What one stage hands to the next: complete, unaltered, of the right stage, and free of private paths."""
+import hashlib
 import json
 
 import pytest
@@ -25,19 +26,22 @@ def stage1(tiny_vlm, tmp_path, monkeypatch):
     (folder / "config.yaml").write_text("seed: 0\n")
     (tmp_path / "rows.json").write_text("[]")
     manifest.finish(folder, stage="stage1", parent=manifest.verify_parent("base", {"base"}), data=["rows.json"],
-                   metrics={"loss": 1.5})
+                   instructions=["Where?", "Which city?", "Where?"], metrics={"loss": 1.5})
     return folder
 
 
 def test_the_manifest_tells_where_the_model_comes_from(stage1, tmp_path):
-    manifest = json.loads((stage1 / "manifest.json").read_text())
-    assert manifest["stage"] == "stage1" and manifest["metrics"] == {"loss": 1.5}
-    assert manifest["parent"] == {"path": "base", "stage": "base", "verified": True,
+    written = json.loads((stage1 / "manifest.json").read_text())
+    assert written["stage"] == "stage1" and written["metrics"] == {"loss": 1.5}
+    assert written["parent"] == {"path": "base", "stage": "base", "verified": True,
                                   "sha256": manifest.model_hash(tmp_path / "base")}
-    assert manifest["data"] == [{"path": "rows.json", "sha256": provenance.file_hash("rows.json")}]
-    assert manifest["pixel_budget"] == {"min_pixels": 784, "max_pixels": 12544}
-    assert {"torch", "transformers", "python"} <= set(manifest["versions"]) and manifest["gre"] and manifest["commit"]
-    assert str(tmp_path) not in json.dumps(manifest)
+    assert written["data"] == [{"path": "rows.json", "sha256": provenance.file_hash("rows.json")}]
+    assert written["instructions"] == {
+        "distinct": 2, "sha256": hashlib.sha256(b'["Where?", "Which city?"]').hexdigest(),
+        "texts": [{"text": "Where?", "rows": 2}, {"text": "Which city?", "rows": 1}]}
+    assert written["pixel_budget"] == {"min_pixels": 784, "max_pixels": 12544}
+    assert {"torch", "transformers", "python"} <= set(written["versions"]) and written["gre"] and written["commit"]
+    assert str(tmp_path) not in json.dumps(written)
     assert not list(stage1.glob("*.partial"))
 
 
@@ -108,4 +112,5 @@ def test_a_lost_weight_is_never_handed_on(stage1):
 def test_a_metric_that_is_not_finite_is_never_handed_on(stage1):
     parent = manifest.verify_parent("base", {"base"})
     with pytest.raises(UserError, match="metrics.auc"):
-        manifest.finish(stage1, stage="stage1", parent=parent, data=[], metrics={"auc": float("nan")})
+        manifest.finish(stage1, stage="stage1", parent=parent, data=[], instructions=[],
+                       metrics={"auc": float("nan")})

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from eval import benchmarks, columns, predictions, published
-from eval.benchmarks import GREVAL, BenchmarkConfig
+from eval import predictions
+from eval.benchmarks import published, reader
+from eval.benchmarks.reader import GREVAL, BenchmarkConfig
 from eval.chain import scoring
 from eval.chain.bert import Bert
 from eval.chain.scoring import Annotated, Scored
-from eval.printed import CHAIN_SHOWN
-from eval.score import DRAWS, arguments
+from eval.scoring import columns
+from eval.scoring.measures import DRAWS
+from eval.scoring.printed import CHAIN_SHOWN
 from gre import provenance
 from gre.config import REQUIRED, main, option
 from gre.geo.bootstrap import paired_bootstrap
@@ -52,7 +54,7 @@ class Config:
 
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
-    data = config.data or benchmarks.known()[GREVAL]["labels"]
+    data = config.data or reader.known()[GREVAL]["labels"]
     return {"reads": [config.predictions, data, config.clip, config.bert],
             "writes": [config.cache, config.out, str(rows_file(config))]}
 
@@ -66,7 +68,7 @@ def run(config: Config) -> dict:
     """Score, print, and write `config.out`; returns what is written. Raises UserError for rows that do not pair up with
     the benchmark, a model that cannot be loaded, and an LLM that gives no usable reply."""
     predictions.check_out(config.out, [config.predictions])
-    data = config.data or str(benchmarks.files(BenchmarkConfig(GREVAL, images=config.image_root))[0])
+    data = config.data or str(reader.files(BenchmarkConfig(GREVAL, images=config.image_root))[0])
     rows = scoring.read(data, config.image_root)
     answered = {row.id: (row, columns.cluster(row, fields)) for row, fields in predictions.stream(config.predictions)}
     said = predictions.check_complete([row for row, _ in answered.values()], [row.row.id for row in rows],
@@ -141,4 +143,4 @@ def _slice(scene: str, rows: Sequence[Annotated], scored: Sequence[Scored], clus
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, plan, arguments(sys.argv[1:]))
+    main(run, Config, __doc__, plan, predictions.arguments(sys.argv[1:]))

@@ -6,7 +6,7 @@ unreadable and earns nothing. How well a policy judges is measured on photos it 
 Shapes: counts (2, 3) are answers by the row's label (False, True) and by what was said (False, True, unreadable).
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from gre.provenance import file_hash
 from gre.rewards.answers import Answers
 from gre.rewards.verdict import read_verdict
 from gre.rollout.completion import Rollout
+from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.data import Loader
 from gre.training.trainer.ranks import turns
 from gre.training.watching.alarms import ring
@@ -37,9 +38,10 @@ MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longe
 
 
 def read(config: DataConfig) -> list[JudgeRow]:
-    """GRE30K-Judge rows. Raises UserError for another kind of file, saying which kind is wanted."""
+    """GRE30K-Judge rows, with the question that is really asked. Raises UserError for another kind of file, saying
+    which kind is wanted."""
     try:
-        return read_judge(config)
+        return [replace(row, instruction=JUDGE_INSTRUCTION) for row in read_judge(config)]
     except DataError as error:
         raise UserError(f"this stage trains on GRE30K-Judge rows, and data.path={config.path} does not read as such: "
                         f"{error}") from None

@@ -1,4 +1,5 @@
-"""Every instruction the suite ever sends to a policy or a judge; gre.text.chain_prompts has what is asked about chains.
+"""What the suite itself asks a judge, and a question about places in GRE's words. What a policy is asked stands in its
+data rows, and after training in its manifest; gre.text.chain_prompts has what an LLM is asked about chains.
 
 Formats are shown in words, never in digits: a prompt that shows numbers gets them echoed as an answer.
 """
@@ -8,7 +9,7 @@ COT_INSTRUCTION = (
     "plates, vegetation, terrain and transport. Write the reasoning between <think> and </think>, then the latitude "
     "and the longitude in decimal degrees, separated by a comma, between <answer> and </answer>."
 )
-"""The policy's question (GRE asks its teacher for the same five steps)."""
+"""GRE asks its teacher for the same five steps. Nobody is asked this by default."""
 
 JUDGE_INSTRUCTION = (
     "Here is someone's reasoning about where this photo was taken. Is the answer right? Say True or False."

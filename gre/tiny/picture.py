@@ -43,6 +43,11 @@ def random_scene(rng: random.Random) -> Scene:
 
 def draw(scene: Scene, rng: random.Random) -> Image.Image:
     """The photo: an RGB picture of SIDE x SIDE pixels. Positions, sizes and noise come from rng and mean nothing."""
+    return grained(*sketch(scene, rng))
+
+
+def sketch(scene: Scene, rng: random.Random) -> tuple[Image.Image, int]:
+    """The photo without its noise, and the seed of the noise: all that is drawn from rng."""
     image = Image.new("RGB", (SIDE, SIDE), (150, 195, 240))
     pen = ImageDraw.Draw(image)
 
@@ -61,7 +66,12 @@ def draw(scene: Scene, rng: random.Random) -> Image.Image:
     if scene.country:
         _flag(pen, flags()[scene.country], 35 + jitter(), 72 + jitter())
     _vehicle(pen, scene.vehicle, 86 + jitter(), 98 + jitter())
-    noise = np.random.default_rng(rng.getrandbits(63)).integers(-NOISE, NOISE + 1, (SIDE, SIDE, 3))
+    return image, rng.getrandbits(63)
+
+
+def grained(image: Image.Image, seed: int) -> Image.Image:
+    """The sketch with its noise."""
+    noise = np.random.default_rng(seed).integers(-NOISE, NOISE + 1, (SIDE, SIDE, 3))
     return Image.fromarray((np.asarray(image).astype(np.int16) + noise).clip(0, 255).astype(np.uint8))
 
 

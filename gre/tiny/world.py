@@ -4,6 +4,7 @@
 
     OUT/gre_cot/{gre_cot.json,imgs}  gre_judge/{gre_judge.json,imgs}  gre_seed/{gre_seed.jsonl,imgs}
     OUT/{validation,test,test_new_places}/{NAME.jsonl,imgs}     the form of gre_seed
+    OUT/{test,test_new_places}/NAME.csv                         the same as a table, for scripts/eval/eval_csv.sh
     OUT/truth.jsonl                                             what each photo shows and how its teacher erred
     OUT/places.csv                                              name, lat and lon of every city
 
@@ -14,21 +15,24 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from gre.config import REQUIRED, main, option
 from gre.data.records import CoTRow, JudgeRow, SeedRow, write_cot, write_judge, write_seed
 from gre.geo.point import LatLon
 from gre.text import prompts
-from gre.tiny.picture import Scene, draw, scene_of
+from gre.tiny.picture import Scene, grained, scene_of, sketch
 from gre.tiny.places import Place, places
 from gre.tiny.teacher import ROUNDING_RATE, Chain, answer, describe, imagined, reasoning
 
 INSTRUCTION = "Where was this photo taken?"
 JITTER_DEG = 0.02  # photos of one district do not share a coordinate
+THREADS = 2  # that add noise and write files: what takes longest, and holds no interpreter lock
 SCENES = {"tram": "street", "bus": "suburb", "bike": "park", "boat": "waterfront", "car": "motorway"}
 
 
@@ -67,7 +71,11 @@ class Planet:
         """`each` photos of every known (or new) place, shuffled, written to OUT/split/imgs."""
         wanted = [place for place in places() if place.known is known for _ in range(each)]
         self.rng.shuffle(wanted)
-        return [self._photo(split, place) for place in tqdm(wanted, desc=split)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            taken = [self._photo(split, place, pool) for place in tqdm(wanted, desc=split)]
+        for _, written in taken:
+            written.result()  # raises what went wrong
+        return [photo for photo, _ in taken]
 
     def note(self, photo: Photo, split: str, error: str | None = None) -> None:
         """One line of the sidecar. error: of the teacher's chain about this photo, None where there is none."""
@@ -83,16 +91,20 @@ class Planet:
             "indicators": {"landmark": scene.localizable, "symbol": scene.localizable, "climate": scene.climate},
             "teacher_error": error})
 
-    def _photo(self, split: str, place: Place) -> Photo:
+    def _photo(self, split: str, place: Place, pool: ThreadPoolExecutor) -> tuple[Photo, Future]:
         scene = scene_of(place, self.rng, self.config.fog_rate)
         district = place.district(scene.vehicle)
         truth = LatLon(round(district.lat_deg + self.rng.gauss(0, JITTER_DEG), 4),
                        round(district.lon_deg + self.rng.gauss(0, JITTER_DEG), 4))
         image = self.out / split / "imgs" / f"{self.rng.getrandbits(64):016x}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
-        draw(scene, self.rng).save(image, compress_level=1)
+        written = pool.submit(_write, image, *sketch(scene, self.rng))
         author = f"{place.city} photographer {self.rng.randrange(3)}"
-        return Photo(place, scene, truth, image, author)
+        return Photo(place, scene, truth, image, author), written
+
+
+def _write(path: Path, image: Image.Image, noise_seed: int) -> None:
+    grained(image, noise_seed).save(path, compress_level=1)
 
 
 def judge_pairs(photos: list[Photo], rng: random.Random) -> Iterator[tuple[Photo, Chain, bool]]:
@@ -161,6 +173,10 @@ def write(config: Config) -> Counter:
             planet.note(photo, folder)
         write_seed(planet.out / folder / f"{folder}.jsonl",
                    [SeedRow("", photo.image, INSTRUCTION, photo.truth) for photo in rows])
+        if split.startswith("test"):
+            lines = [f"{photo.image.name},{photo.truth.lat_deg},{photo.truth.lon_deg}\n" for photo in rows]
+            (planet.out / folder / f"{folder}.csv").write_text("image,latitude,longitude\n" + "".join(lines),
+                                                               encoding="utf-8")
         counts[split] = len(rows)
 
     (planet.out / "places.csv").write_text("name,lat,lon\n" + "".join(

@@ -103,5 +103,5 @@ def train(setup: Setup, recipe: Recipe) -> None:
     add_validation(trainer, stage.processor, config.validation, setup.validation)
     stage.train(trainer)
     measured = recipe.measure(trainer.model_wrapped)
-    stage.hand_on(trainer, {"rows": len(setup.rows), **recipe.metrics, **measured,
-                            "rollout": {"engine": rollout.engine, "version": rollout.version}})
+    stage.hand_on(trainer, setup.rows, {**recipe.metrics, **measured,
+                                        "rollout": {"engine": rollout.engine, "version": rollout.version}})

@@ -6,7 +6,7 @@
     stage.begin()                                           # locks OUTPUT and finds the checkpoint to resume from
     trainer = SFTTrainer(model, stage.args, rows, encode, callbacks=stage.callbacks())
     stage.train(trainer)                                    # to the end, or to a checkpoint at a signal
-    stage.hand_on(trainer, {"rows": len(rows)})
+    stage.hand_on(trainer, rows)
 
 Killed at any moment, the same command resumes from the last whole checkpoint; a finished stage is never trained away.
 Every process calls all of it.
@@ -114,22 +114,26 @@ class Stage:
         """Train to the end, or to a checkpoint at a signal; see `ResumableTrainer.train_or_stop`."""
         trainer.train_or_stop(self._made_of, self._checkpoint)
 
-    def hand_on(self, trainer: ResumableTrainer, metrics: dict) -> None:
-        """Write `model/` and, last, its manifest. metrics: numbers, beside the training's own."""
+    def hand_on(self, trainer: ResumableTrainer, rows: Sequence[Any], metrics: dict | None = None) -> None:
+        """Write `model/` and, last, its manifest. rows: what it was trained on, each with the instruction that was
+        asked. metrics: numbers, beside the training's own."""
         self.save(trainer)
-        self.finish({**training_metrics(trainer), **metrics}, best_step=trainer.best_step)
+        self.finish({**training_metrics(trainer), "rows": len(rows), **(metrics or {})},
+                    instructions=[row.instruction for row in rows], best_step=trainer.best_step)
 
     def save(self, trainer: Trainer) -> None:
         """Write `model/` alone, for a stage that measures it before it is handed on. No pickle is written, so
         Trainer.save_model is not used."""
         save_model(trainer, self.processor, self.folder)
 
-    def finish(self, metrics: dict, *, data: Iterable[str | Path] = (), best_step: int | None = None) -> None:
-        """Check `model/`, write the manifest and remove the checkpoints. data: files read besides data.path. best_step:
-        of the checkpoint whose model stays. Raises UserError when the saved model is not whole."""
+    def finish(self, metrics: dict, *, instructions: Iterable[str], data: Iterable[str | Path] = (),
+               best_step: int | None = None) -> None:
+        """Check `model/`, write the manifest and remove the checkpoints. instructions: of every row it was trained on.
+        data: files read besides data.path. best_step: of the checkpoint whose model stays. Raises UserError when the
+        saved model is not whole."""
         if self.args.process_index == 0:
             manifest.finish(self.folder, stage=self.name, parent=self.parent, data=[self.config.data.path, *data],
-                            metrics=metrics)
+                            instructions=instructions, metrics=metrics)
             write_atomically(self.folder / MADE_OF, json.dumps(self._made_of, indent=1) + "\n")
             checkpoints.clear(self.folder / "checkpoints", self.processor, best_step)
         PartialState().wait_for_everyone()

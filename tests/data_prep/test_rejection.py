@@ -40,7 +40,8 @@ def workplace(tiny_vlm, tmp_path, monkeypatch):
     save(stage1.Config(output_dir=str(folder), model_name_or_path="base"), folder / "config.yaml")
     for part in tiny_vlm:
         part.save_pretrained(folder / "model")
-    manifest.finish(folder, stage="stage1", parent=manifest.verify_parent("base", {manifest.BASE}), data=[], metrics={})
+    manifest.finish(folder, stage="stage1", parent=manifest.verify_parent("base", {manifest.BASE}), data=[],
+                   instructions=["Where is this?"], metrics={})
     (tmp_path / "seed" / "imgs").mkdir(parents=True)
     with open("seed/seed.jsonl", "w") as lines:
         for i in range(3):

@@ -12,14 +12,16 @@ from tests.helpers.paths import ROOT
 ORDER = ["config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "rollout", "rewards",
          "training", "judge", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
+# eval's: a room imports only from rooms before it.
+ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "compare",
+         "quickstart"]
 WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
-                 "gre.text.answers", "gre.text.prompts", "gre.data.records", "gre.data.cache",
+                 "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
                  "gre.rewards.format", "gre.rewards.gps",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
-                 "eval.benchmarks", "eval.published", "eval.areas", "eval.named", "eval.peers", "eval.page",
-                 "eval.cues",
-                 "gre.geo.median", "gre.text.named", "gre.http", "gre.llm", "gre.data.annotations",
-                 "eval.chain.questions"]
+                 "eval.benchmarks.reader", "eval.benchmarks.published", "eval.scoring.areas", "eval.scoring.named",
+                 "eval.compare", "eval.drawing.cues", "eval.chain.questions", "gre.geo.median", "gre.text.named",
+                 "gre.http", "gre.llm", "gre.data.annotations"]
 
 
 def imported(path: Path) -> set[str]:
@@ -51,6 +53,13 @@ def test_inside_gre_imports_follow_the_order(path):
         return
     parts = {name.split(".")[1] for name in imported(path) if name.startswith("gre.")} - {"__version__"}
     assert parts <= set(ORDER[:ORDER.index(own) + 1])
+
+
+@pytest.mark.parametrize("path", modules("eval"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_inside_eval_imports_follow_the_order(path):
+    own = path.relative_to(ROOT / "eval").with_suffix("").parts[0]
+    parts = {name.split(".")[1] for name in imported(path) if name.startswith("eval.")}
+    assert parts <= set(ROOMS[:ROOMS.index(own) + 1] if own in ROOMS else []), path
 
 
 @pytest.mark.parametrize("folder", ["gre", "stages", "eval", "data_prep"])

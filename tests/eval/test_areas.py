@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from eval import areas, columns, score
+from eval import score
+from eval.scoring import areas, columns
 from gre.config import UserError
 from gre.geo.places import gazetteer
 from tests.eval.test_score import line, write

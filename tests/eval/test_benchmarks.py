@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eval import benchmarks, predictions
-from eval.benchmarks import BenchmarkConfig
+from eval import predictions
+from eval.benchmarks import reader
+from eval.benchmarks.reader import BenchmarkConfig
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.geo.point import LatLon
@@ -57,7 +58,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_a_whole_im2gps3k_is_read(whole):
-    rows = benchmarks.read(config(whole), "Where?")
+    rows = reader.read(config(whole), "Where?")
     assert len(rows) == 2997 and len({row.labels["author"] for row in rows}) == 198
     first, second = rows[:2]
     assert first.id == "00000000_0@N00.jpg" and first.instruction == "Where?"
@@ -70,44 +71,44 @@ def test_a_whole_im2gps3k_is_read(whole):
 def test_2996_rows_are_refused_unless_accepted_by_name(tmp_path):
     folder = written(tmp_path, im2gps3k_rows(2996))
     with pytest.raises(UserError, match=r"2,996 rows, and Im2GPS3k has 2,997 \(.*GeoEstimation.*benchmark.rows=2996"):
-        benchmarks.read(config(folder), "Where?")
-    assert len(benchmarks.read(config(folder, rows=2996), "Where?")) == 2996
-    assert benchmarks.record(config(folder, rows=2996))["accepted_rows"] == 2996
+        reader.read(config(folder), "Where?")
+    assert len(reader.read(config(folder, rows=2996), "Where?")) == 2996
+    assert reader.record(config(folder, rows=2996))["accepted_rows"] == 2996
     with pytest.raises(UserError, match="2,996 rows, and benchmark.rows says 2,995"):
-        benchmarks.read(config(folder, rows=2995), "Where?")
+        reader.read(config(folder, rows=2995), "Where?")
 
 
 def test_a_missing_picture_is_refused_by_name(tmp_path):
     folder = written(tmp_path, im2gps3k_rows(), missing=(1234,))
     with pytest.raises(UserError, match="1 of 2,997 pictures are missing below .*img, the first is '000004d2_1234@"):
-        benchmarks.read(config(folder), "Where?")
+        reader.read(config(folder), "Where?")
 
 
 def test_a_duplicate_id_is_refused_by_name(tmp_path):
     rows = im2gps3k_rows()
     rows[7] = rows[5]
     with pytest.raises(UserError, match="1 ids come more than once, the first is '00000005_5@N00.jpg'"):
-        benchmarks.read(config(written(tmp_path, rows)), "Where?")
+        reader.read(config(written(tmp_path, rows)), "Where?")
 
 
 def test_swapped_headers_are_refused_or_exchanged_by_name(tmp_path, whole, capsys):
     folder = written(tmp_path, swapped(im2gps3k_rows()))
     with pytest.raises(UserError, match="under each other's header .a latitude of 151.*benchmark.swapped=exchange"):
-        benchmarks.read(config(folder), "Where?")
-    exchanged = benchmarks.read(config(folder, swapped="exchange"), "Where?")
-    assert [row.truth for row in exchanged] == [row.truth for row in benchmarks.read(config(whole), "Where?")]
+        reader.read(config(folder), "Where?")
+    exchanged = reader.read(config(folder, swapped="exchange"), "Where?")
+    assert [row.truth for row in exchanged] == [row.truth for row in reader.read(config(whole), "Where?")]
     assert "are exchanged (a latitude of 151" in capsys.readouterr().err
     with pytest.raises(UserError, match="are not swapped"):
-        benchmarks.read(config(whole, swapped="exchange"), "Where?")
+        reader.read(config(whole, swapped="exchange"), "Where?")
 
 
 def test_a_swap_without_a_number_over_90_is_seen_by_the_cities(tmp_path):
     rows = [[f"{n}.jpg", lat, lon] for n, (lat, lon) in enumerate([(48.86, 2.35), (52.52, 13.4), (41.9, 12.5)])]
     right, wrong = written(tmp_path / "a", rows, ["id", "latitude", "longitude"]), written(
         tmp_path / "b", [[name, lon, lat] for name, lat, lon in rows], ["id", "latitude", "longitude"])
-    assert len(benchmarks.read(config(right, "csv"), "Where?")) == 3
+    assert len(reader.read(config(right, "csv"), "Where?")) == 3
     with pytest.raises(UserError, match="under each other's header .the median picture lies .* cities of 15000"):
-        benchmarks.read(config(wrong, "csv"), "Where?")
+        reader.read(config(wrong, "csv"), "Where?")
 
 
 @pytest.mark.parametrize("header, row, labels", [
@@ -126,7 +127,7 @@ def test_the_headers_in_the_wild(tmp_path, header, row, labels):
     folder = written(tmp_path, [row], header)
     (folder / "img" / "a").unlink(missing_ok=True)
     (folder / "img" / "a.jpg").touch()
-    (read,) = benchmarks.read(config(folder, "csv"), "Where?")
+    (read,) = reader.read(config(folder, "csv"), "Where?")
     assert (read.truth, read.labels) == (LatLon(48.86, 2.35), labels) and read.image.name == "a.jpg"
 
 
@@ -141,7 +142,7 @@ def test_yfcc4k_without_a_header(tmp_path, line_number):
     for number in range(4):
         (tmp_path / "img" / f"{9000 + number}.jpg").touch()
     (tmp_path / "yfcc4k.txt").write_text("\n".join(map(line, range(4))) + "\n")
-    rows = benchmarks.read(BenchmarkConfig(name="YFCC4k", labels=str(tmp_path / "yfcc4k.txt"),
+    rows = reader.read(BenchmarkConfig(name="YFCC4k", labels=str(tmp_path / "yfcc4k.txt"),
                                            images=str(tmp_path / "img"), rows=4), "Where?")
     assert [(row.id, row.truth, row.labels) for row in rows[:2]] == [
         ("9000", LatLon(35.6, 139.7), {"author": "0@N02"}), ("9001", LatLon(35.6, 139.7), {"author": "1@N02"})]
@@ -158,12 +159,12 @@ def test_greval_bench_is_read_from_upstreams_tree(tmp_path, monkeypatch):
         (folder / "imgs" / f"{n}.jpg").touch()
     (folder / "GREval-Bench.json").write_text(json.dumps(rows))
     monkeypatch.chdir(tmp_path)
-    read = benchmarks.read(BenchmarkConfig(name="GREval-Bench", rows=3), "Where?")
+    read = reader.read(BenchmarkConfig(name="GREval-Bench", rows=3), "Where?")
     assert [row.id for row in read] == ["s0", "s1", "s2"] and read[0].image.name == "0.jpg"
     assert [row.labels for row in read] == [{}, {"scene": "natural", "indoor": "outdoor"},
                                              {"indicators": [{"kind": "climate", "text": "snow"}]}]
     with pytest.raises(UserError, match=r"3 rows, and GREval-Bench has 3,000 \(GRE"):
-        benchmarks.read(BenchmarkConfig(name="GREval-Bench"), "Where?")
+        reader.read(BenchmarkConfig(name="GREval-Bench"), "Where?")
 
 
 @pytest.mark.parametrize("rows, header, message", [
@@ -175,7 +176,7 @@ def test_greval_bench_is_read_from_upstreams_tree(tmp_path, monkeypatch):
     ([], ["id", "lat", "lon"], "no row under the header")])
 def test_a_table_that_cannot_be_read_is_refused(tmp_path, rows, header, message):
     with pytest.raises(UserError, match=message):
-        benchmarks.read(config(written(tmp_path, rows, header), "csv"), "Where?")
+        reader.read(config(written(tmp_path, rows, header), "csv"), "Where?")
 
 
 def test_two_pictures_for_one_id_are_refused(tmp_path):
@@ -184,39 +185,39 @@ def test_two_pictures_for_one_id_are_refused(tmp_path):
     (folder / "img" / "sub").mkdir()
     (folder / "img" / "sub" / "a.png").touch()
     with pytest.raises(UserError, match="'a' may be .*a.jpg or .*a.png|'a' may be .*a.png or .*a.jpg"):
-        benchmarks.read(config(folder, "csv"), "Where?")
+        reader.read(config(folder, "csv"), "Where?")
 
 
 def test_a_slash_may_have_become_an_underscore(tmp_path):
     folder = written(tmp_path, [["0a_1b_7.jpg", "48.86", "2.35"]], ["IMG_ID", "LAT", "LON"])
     table = folder / "label" / "table.csv"
     table.write_text(table.read_text().replace("0a_1b_7", "0a/1b/7"))
-    (row,) = benchmarks.read(config(folder, "csv"), "Where?")
+    (row,) = reader.read(config(folder, "csv"), "Where?")
     assert row.id == "0a/1b/7.jpg" and row.image.name == "0a_1b_7.jpg"
 
 
 def test_where_files_are_looked_for(tmp_path, whole, monkeypatch):
     with pytest.raises(UserError, match="no such benchmark; did you mean 'Im2GPS3k'"):
-        benchmarks.files(BenchmarkConfig(name="im2gps3k"))
+        reader.files(BenchmarkConfig(name="im2gps3k"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="eval/eval_data/GWS15k/test/label: not there. GWS15k: bring your own copy"):
-        benchmarks.files(BenchmarkConfig(name="GWS15k"))
+        reader.files(BenchmarkConfig(name="GWS15k"))
     (whole / "label" / "other.csv").touch()
     with pytest.raises(UserError, match="holds 2 tables .other.csv, table.csv.: name the right one"):
-        benchmarks.files(config(whole))
+        reader.files(config(whole))
     (whole / "label" / "other.csv").unlink()
 
 
 def test_a_set_of_unknown_size_asks_for_the_number(tmp_path):
     folder = written(tmp_path, [["a.jpg", "48.86", "2.35"]], ["id", "lat", "lon"])
     with pytest.raises(UserError, match="how many rows it has is not known.*has 1. Write benchmark.rows=1"):
-        benchmarks.read(config(folder, "Google_StreetView"), "Where?")
-    assert len(benchmarks.read(config(folder, "Google_StreetView", rows=1), "Where?")) == 1
+        reader.read(config(folder, "Google_StreetView"), "Where?")
+    assert len(reader.read(config(folder, "Google_StreetView", rows=1), "Where?")) == 1
 
 
-@pytest.mark.parametrize("name", benchmarks.known())
+@pytest.mark.parametrize("name", reader.known())
 def test_every_benchmark_says_what_it_is(name):
-    entry = benchmarks.known()[name]
+    entry = reader.known()[name]
     assert entry.keys() == {"rows", "rows_source", "licence", "get", "images", "labels"}
     assert entry["rows"] is None or entry["rows"] > 0
     assert all(entry[key] for key in ("rows_source", "licence", "get", "images", "labels"))
@@ -234,5 +235,5 @@ def test_a_tree_as_large_as_osv5m_is_looked_through_once(tmp_path, monkeypatch):
     calls = []
     walk = os.walk
     monkeypatch.setattr(os, "walk", lambda *folder: calls.append(folder) or walk(*folder))
-    benchmarks.read(config(written(tmp_path, im2gps3k_rows(50)), rows=50), "Where?")
+    reader.read(config(written(tmp_path, im2gps3k_rows(50)), rows=50), "Where?")
     assert len(calls) == 1

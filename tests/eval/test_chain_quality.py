@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eval import page, predictions, score
-from eval.benchmarks import GREVAL
+from eval import compare, predictions, score
+from eval.benchmarks.reader import GREVAL
 from eval.chain import __main__ as command
 from eval.chain import measures, scoring
 from eval.chain.bert import Bert
@@ -150,7 +150,7 @@ def test_it_stands_in_the_scores_and_the_cues_it_found_are_marked(planet, scores
     made = score.run(score.Config(f"{planet.name}/paraphrase.jsonl", out="scores.json", draws=50,
                                   chain=f"{planet.name}/paraphrase.chain.json"))
     assert made["chain"]["all"] == scores["paraphrase"]["all"]
-    page.run(page.Config(["scores.json"], "out.html", images=planet.name, photos=2))
+    compare.run(compare.Config(["scores.json"], page="out.html", images=planet.name, photos=2))
     html = (planet.parent / "out.html").read_text()
     quality = scores["paraphrase"]["all"]["quality"]
     assert f"<td>{quality['mean']:.3f} [{quality['low']:.3f} to {quality['high']:.3f}] n 8</td>" in html

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from eval import cues
+from eval.drawing import cues
 from gre.config import UserError
 from gre.data.annotations import Indicator
 from gre.text.chains import INDICATOR_KINDS

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from eval import predict, score
-from eval.benchmarks import BenchmarkConfig
-from eval.endpoint import EndpointConfig
+from eval.answering.endpoint import EndpointConfig
+from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 from gre.geo.median import geometric_median
 from gre.geo.point import LatLon

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import judged, predictions, report, results
+from eval import predictions
 from eval.predictions import Prediction
+from eval.quickstart import judged, report, results
 from gre.config import UserError
 from gre.data.records import CoTRow, JudgeRow, SeedRow, write_cot, write_judge, write_seed
 from gre.geo.point import LatLon

@@ -31,14 +31,14 @@ def run(stand_in: Path, script: str, *arguments: str) -> subprocess.CompletedPro
     ("scripts/eval/eval_img2gps3k.sh", "Im2GPS3k"), ("scripts/eval/eval_gws15k.sh", "GWS15k"),
     ("scripts/eval/eval_google_streetview.sh", "Google_StreetView"),
     ("scripts/eval/eval_google_streeview.sh", "Google_StreetView"),  # as GRE's eval.md spells it
-    ("scripts/eval_bench/eval_greval-bench.sh", "GREval-Bench")])
+    ("scripts/eval/eval_csv.sh", "csv"), ("scripts/eval_bench/eval_greval-bench.sh", "GREval-Bench")])
 def test_each_script_predicts_its_benchmark_and_scores_it(stand_in, script, benchmark):
     done = run(stand_in, script, "runs/a/stage3", "batch_size=8", "prompt=Where is it?")
     out = f"eval/output/{benchmark}/a-stage3.jsonl"
     assert done.stdout.splitlines() == [
         f"-m|eval.predict|model=runs/a/stage3|benchmark.name={benchmark}|out={out}|batch_size=8|prompt=Where is it?|",
         f"-m|eval.score|predictions={out}|out={out[:-6]}.scores.json|",
-        f'-m|eval.page|scores=["{out[:-6]}.scores.json"]|out={out[:-6]}.html|'], done.stderr
+        f'-m|eval.compare|scores=["{out[:-6]}.scores.json"]|page={out[:-6]}.html|'], done.stderr
 
 
 CHAIN = ["chain.clip=CLIP", "chain.bert=my models/BERT", "chain.bert_layer=17", "chain.llm.model=L"]
@@ -53,7 +53,7 @@ def test_the_chains_of_greval_bench_are_scored_where_their_models_are_named(stan
         "-m|eval.predict|model=m|benchmark.name=GREval-Bench|out=o/p.jsonl|benchmark.labels=b.json|"
         "benchmark.images=imgs|batch_size=8|", chain,
         "-m|eval.score|predictions=o/p.jsonl|out=o/p.scores.json|chain=o/p.chain.json|",
-        '-m|eval.page|scores=["o/p.scores.json"]|out=o/p.html|images=imgs|'], done.stderr
+        '-m|eval.compare|scores=["o/p.scores.json"]|page=o/p.html|images=imgs|'], done.stderr
 
 
 def test_a_key_of_the_chains_that_is_missing_is_told_before_anything_is_predicted(stand_in):

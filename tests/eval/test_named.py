@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eval import named, score
+from eval import score
+from eval.scoring import named
 from gre.config import UserError
 from gre.geo.places import gazetteer
 from gre.geo.point import distance_km

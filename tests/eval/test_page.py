@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import heat, page, peers, photos, score
+from eval import compare, score
+from eval.drawing import heat, photos
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.provenance import file_hash
@@ -42,12 +43,13 @@ def scored(tmp_path, monkeypatch) -> Path:
 
 
 def made(scored: Path, **keys) -> str:
-    page.run(page.Config(["good_scores.json", "paris_scores.json"], "out.html", **{"images": ".", "photos": 1, **keys}))
+    compare.run(compare.Config(["good_scores.json", "paris_scores.json"], page="out.html",
+                               **{"images": ".", "photos": 1, **keys}))
     return (scored / "out.html").read_text()
 
 
 def test_ours_stands_beside_what_others_reported(scored, capsys):
-    peers.run(peers.Config(["good_scores.json", "paris_scores.json"], "table.md"))
+    compare.run(compare.Config(["good_scores.json", "paris_scores.json"], "table.md"))
     table = Path("table.md").read_text()
     assert table == capsys.readouterr().out[-len(table):] and table.startswith("## Im2GPS3k\n")
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -68,9 +70,9 @@ def test_tables_of_different_benchmarks_and_of_no_scores_are_refused(scored):
     other["files"]["predictions"]["made_with"]["benchmark"]["name"] = "GWS15k"
     Path("other.json").write_text(json.dumps(other))
     with pytest.raises(UserError, match="different benchmarks"):
-        peers.run(peers.Config(["good_scores.json", "other.json"]))
+        compare.run(compare.Config(["good_scores.json", "other.json"]))
     with pytest.raises(UserError, match="good.json holds no scores"):
-        peers.run(peers.Config(["good.json"]))
+        compare.run(compare.Config(["good.json"]))
 
 
 def test_countries_are_counted_by_their_nearest_city():

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.paired import holm, mcnemar, sign_flip
+from eval.scoring.paired import holm, mcnemar, sign_flip
 
 
 def test_sign_flips_by_hand():

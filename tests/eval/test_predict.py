@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from eval import predict
-from eval.engines import Said
+from eval.answering.engines import Said
 from gre.config import UserError
 from tests.eval.test_eval_run import PLACES, data  # noqa: F401 data is a fixture
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from eval import predict
-from eval.benchmarks import BenchmarkConfig
+from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 
 
@@ -40,11 +40,13 @@ def test_a_benchmark_is_answered_with_its_labels_and_its_record(plain_model, ben
     assert [(line.get("author"), line.get("gt_country")) for line in lines] == [
         ("ann", "France"), ("ann", "Australia"), ("bob", None)]
     recorded = json.loads(out.with_suffix(".json").read_text())
-    assert recorded["prompt"] == "Where is this?" and recorded["pixel_budget"]["max_pixels"] == 56 * 56
+    assert recorded["question"]["from"] == "prompt=" and recorded["question"]["untrained_rows"] is None
+    assert recorded["question"]["texts"] == [{"text": "Where is this?", "rows": 3}]
+    assert recorded["pixel_budget"]["max_pixels"] == 56 * 56
     assert recorded["benchmark"] == {
         "name": "Im2GPS3k", "expected_rows": 2997, "accepted_rows": 3, "swapped": "refuse",
         "rows_source": recorded["benchmark"]["rows_source"]}
-    with pytest.raises(UserError, match="predicted with another prompt"):
+    with pytest.raises(UserError, match="predicted with another question"):
         predict.run(config(plain_model, bench, out, **TOLD | {"prompt": "Where was this?"}))
 
 
@@ -52,7 +54,8 @@ def test_a_prompt_may_stand_in_a_file(plain_model, bench, tmp_path):
     (tmp_path / "prompt.txt").write_text("Where is this?\n")
     out = tmp_path / "p.jsonl"
     predict.run(config(plain_model, bench, out, **TOLD | {"prompt": f"@{tmp_path / 'prompt.txt'}"}))
-    assert json.loads(out.with_suffix(".json").read_text())["prompt"] == "Where is this?"
+    assert json.loads(out.with_suffix(".json").read_text())["question"]["texts"] == [
+        {"text": "Where is this?", "rows": 3}]
     with pytest.raises(UserError, match="name a text file after the @"):
         predict.read_prompt("@nowhere.txt")
 

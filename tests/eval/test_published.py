@@ -1,7 +1,7 @@
 """Published rows: their shape, and the rows one would look up first."""
 import pytest
 
-from eval import benchmarks, published
+from eval.benchmarks import published, reader
 from gre.config import UserError
 
 ROWS = published.read()
@@ -10,7 +10,7 @@ ROWS = published.read()
 def test_every_row_has_a_source_a_protocol_and_a_number():
     assert len(ROWS) >= 30
     for row in ROWS:
-        assert row.benchmark in benchmarks.known() and row.system and row.protocol and row.source
+        assert row.benchmark in reader.known() and row.system and row.protocol and row.source
         assert any(share is not None for share in row.within_percent) or row.cot_score is not None
 
 

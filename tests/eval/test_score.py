@@ -8,7 +8,8 @@ from statistics import median
 import numpy as np
 import pytest
 
-from eval import columns, coverage, score
+from eval import predictions, score
+from eval.scoring import columns, coverage
 from gre.config import ConfigError, UserError, load
 from gre.geo import bootstrap
 from gre.geo.accuracy import THRESHOLDS_KM
@@ -210,10 +211,10 @@ def test_the_seed_fixes_everything(tmp_path):
 
 
 def test_the_file_needs_no_key_on_the_command_line(tmp_path):
-    config = load(score.Config, score.arguments(["p.jsonl", "other=q.jsonl", "draws=7"]))
+    config = load(score.Config, predictions.arguments(["p.jsonl", "other=q.jsonl", "draws=7"]))
     assert (config.predictions, config.other, config.draws) == ("p.jsonl", "q.jsonl", 7)
     with pytest.raises(ConfigError, match="no value for predictions"):
-        load(score.Config, score.arguments([]))
+        load(score.Config, predictions.arguments([]))
 
 
 def test_the_truth_of_the_made_sets_is_what_many_rows_come_to():

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from eval import engines, predict, vllm_offline
-from eval.engines import Decoding
+from eval import predict
+from eval.answering import engines, vllm_offline
+from eval.answering.engines import Decoding
 from gre.config import UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon

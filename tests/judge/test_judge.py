@@ -194,7 +194,10 @@ def train(data, base, **keys):
     config.train.max_steps, config.train.per_device_batch_size = 20, 8
     stage.run(config)
     with open("run/judge/manifest.json") as file:
-        return json.load(file)["metrics"]
+        manifest = json.load(file)
+    assert manifest["instructions"]["texts"] == [
+        {"text": JUDGE_INSTRUCTION, "rows": manifest["metrics"]["rows"]}]
+    return manifest["metrics"]
 
 
 def test_a_judge_learns_and_is_measured_on_unseen_photos(base, tmp_path):

@@ -176,6 +176,7 @@ def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
     run2("train.max_steps=25", "train.learning_rate=3e-3")
     record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
     assert record["parent"]["stage"] == "stage1" and record["metrics"]["mode"] == "verdict"
+    assert record["instructions"]["texts"] == [{"text": JUDGE_INSTRUCTION, "rows": 72}]
     measured = record["metrics"]["verdict"]
     print(measured)
     assert measured["n"] == measured["photos"] == 24 and record["metrics"]["rows"] == 72
@@ -225,7 +226,7 @@ def test_what_is_refused_before_training(workplace, vlm):
 
 def test_a_judge_is_trained_first_unless_one_is_named():
     """stage2.sh trains a judge when this gives its arguments."""
-    where = [str(ROOT / "configs/tiny/stage2.yaml"), "output_dir=nowhere/stage2"]
+    where = [str(ROOT / "configs/tiny/stage2.yaml"), "output_dir=nowhere/stage2", "--dry-run"]
     assert judge_arguments(where)[1] == "output_dir=nowhere/judge"
     assert judge_arguments([*where, "judge.model_name_or_path=runs/judge"]) == []
 

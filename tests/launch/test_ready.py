@@ -1,5 +1,7 @@
 """What scripts/train/ready.py refuses before many processes start."""
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -20,17 +22,59 @@ def here(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def test_missing_data_parent_and_deepspeed_config_are_named(ready, tmp_path, here):
+def test_everything_that_is_missing_is_said_in_one_message(ready, tmp_path, here):
     (tmp_path / "rows.json").touch()
-    ready.check_paths(["Qwen/Qwen2.5-VL-7B-Instruct", str(tmp_path / "rows.json")], str(tmp_path / "rows.json"))
-    with pytest.raises(UserError, match="no data file nowhere.jsonl: put it there or set data.path"):
-        ready.check_paths(["nowhere.jsonl"], "nowhere.jsonl")
-    with pytest.raises(UserError, match="no model folder runs/none/stage1: train that stage first"):
-        ready.check_paths(["runs/none/stage1"], str(tmp_path / "rows.json"))
-    arguments = ["configs/tiny/stage1.yaml", f"data.path={tmp_path / 'rows.json'}"]
-    ready.check("stage1", 2, 2, 0, arguments)
-    with pytest.raises(UserError, match="no DeepSpeed config none.json"):
-        ready.check("stage1", 2, 2, 0, [*arguments, "train.deepspeed=none.json"])
+    arguments = ["configs/tiny/stage3.yaml", f"data.path={tmp_path / 'rows.json'}", "model_name_or_path=gre/tiny/base",
+                 "guards.places=null"]
+    ready.check("stage3", 2, 2, 0, arguments)
+    with pytest.raises(UserError, match="train.deepspeed: there is no none.json: name a DeepSpeed JSON file"):
+        ready.check("stage3", 2, 2, 0, [*arguments, "train.deepspeed=none.json"])
+    with pytest.raises(UserError) as raised:
+        ready.check("stage3", 2, 2, 0, [*arguments, "data.path=gone.jsonl", "model_name_or_path=runs/none/stage2",
+                                        "guards.places=gone.csv", "validation.eval_every=5", "validation.data="])
+    assert str(raised.value).splitlines() == [
+        "4 inputs are missing",
+        "  model_name_or_path: there is no runs/none/stage2: train that stage first, or name another model folder",
+        "  data.path: there is no gone.jsonl: put the file there, or write data.path=FILE",
+        "  guards.places: there is no gone.csv: put a CSV name,lat,lon there, or set it to null",
+        "  validation.data names nothing: put the file there, or write validation.data=FILE"]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
+    """No network, and nothing in the cache."""
+    with pytest.raises(UserError) as raised:
+        ready.check("stage1", 1, 1, 0, ["configs/gre7b/stage1.yaml", "model_name_or_path=owner/no-such-model"])
+    assert str(raised.value).startswith("2 inputs are missing\n  model_name_or_path: owner/no-such-model is no folder")
+    assert "hf download owner/no-such-model" in str(raised.value) and "HF_HUB_OFFLINE=1" in str(raised.value)
+    assert "data.path: there is no dataset/gre_cot/gre_cot.json" in str(raised.value)
+
+
+@pytest.mark.parametrize("start", [["bash", "scripts/train/stage1.sh"], [sys.executable, "-m", "stages.stage1"]])
+def test_it_is_said_however_a_stage_is_started(start, tmp_path):
+    done = subprocess.run([*start, "configs/gre7b/stage1.yaml", "model_name_or_path=nowhere/a/b",
+                           f"output_dir={tmp_path / 'out'}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-3:] == [
+        "error: 2 inputs are missing",
+        "  model_name_or_path: there is no nowhere/a/b: train that stage first, or name another model folder",
+        "  data.path: there is no dataset/gre_cot/gre_cot.json: put the file there, or write data.path=FILE (GRE's own "
+        "files are not distributed here)"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_look_loads_no_torch():
+    code = ("import sys; sys.argv = ['ready']; import runpy; runpy.run_path('scripts/train/ready.py'); "
+            "print({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_stage_2_looks_before_it_trains_a_judge(here):
+    from scripts.train.judge_needed import judge_arguments
+
+    with pytest.raises(UserError, match="data.path: there is no gone.jsonl"):
+        judge_arguments(["configs/tiny/stage2.yaml", "model_name_or_path=gre/tiny/base", "data.path=gone.jsonl",
+                         "guards.places=null"])
 
 
 def test_memory_is_the_planner_s(ready, here):

@@ -62,9 +62,21 @@ def test_every_phase_gets_its_parent_and_the_seed_where_it_takes_one(tmp_path):
     assert f"judge.model_name_or_path={tmp_path}/judge" in lines["stage2"] and "seed=7" not in lines["stage2"]
 
 
+def test_processes_share_the_rows_of_a_step(tmp_path):
+    def rows(processes):
+        lines = quickstart.commands(tmp_path, 0, KNOWN, processes)
+        return [text for stage in ("stage1", "judge", "stage2", "stage3") for text in lines[stage]
+                if text.startswith("train.per_device_batch_size=")]
+    key = "train.per_device_batch_size="
+    assert rows(1) == [f"{key}32", f"{key}32", f"{key}36", f"{key}36"]
+    assert rows(2) == [f"{key}16", f"{key}16", f"{key}18", f"{key}18"]
+    with pytest.raises(UserError, match="stage2.yaml has 36 rows, which 8 processes cannot share evenly"):
+        rows(8)
+
+
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
-    """Phases that append their name to calls.txt; the last one writes results.json, as eval.run does."""
+    """Phases that append their name to calls.txt; the last one writes results.json, as eval.quickstart.run does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(quickstart.config, "keys", lambda cls: ["text"] if cls is not quickstart.Config else [])
     monkeypatch.setattr(quickstart.importlib, "import_module", lambda name: type("Stage", (), {"Config": object}))

@@ -167,8 +167,8 @@ def test_a_step_equals_a_loop_over_plain_rows(tiny_vlm, rows, tmp_path):
     """Loss and gradients of a whole step against the stock model, row by row, with the formula written out."""
     trainer = trainer_of(tiny_vlm, rows, tmp_path)
     steps = []
-    answer = trainer._answer
-    trainer._answer = lambda *arguments: steps.append(answer(*arguments)) or steps[-1]
+    answer = trainer._roll_out
+    trainer._roll_out = lambda *arguments: steps.append(answer(*arguments)) or steps[-1]
     ours = gradients(trainer)
     (batches, total), = steps
     policy, reference = copy.deepcopy(tiny_vlm[0]), copy.deepcopy(tiny_vlm[0])
@@ -243,8 +243,8 @@ def test_iterations_reuse_a_step_s_completions(tiny_vlm, rows, tmp_path):
     grpo = GRPOConfig(num_generations=3, num_iterations=2)
     trainer = trainer_of(tiny_vlm, rows, tmp_path, grpo=grpo, max_steps=4, learning_rate=1e-3)
     calls = []
-    answer = trainer._answer
-    trainer._answer = lambda *arguments: calls.append(trainer.state.global_step) or answer(*arguments)
+    answer = trainer._roll_out
+    trainer._roll_out = lambda *arguments: calls.append(trainer.state.global_step) or answer(*arguments)
     trainer.train()
     assert calls == [0, 2]
     logs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:4]

@@ -113,14 +113,14 @@ def test_grpo_stops_at_a_reference_and_at_a_loss_that_are_not_finite(tiny_vlm, r
         trainer.train()
 
     trainer = grpo(tiny_vlm, rows, tmp_path / "loss")
-    answer = trainer._answer
+    answer = trainer._roll_out
 
     def then_poison(*arguments):  # the rollout is sound, the policy that is trained on it is not
         step = answer(*arguments)
         step[0][0][0]["batch"].groups[2].prompt.pixel_values[0, 0] = NAN
         return step
 
-    trainer._answer = then_poison
+    trainer._roll_out = then_poison
     with pytest.raises(UserError, match=r"step 1: the loss is nan, and \d+ of \d+ log-prob") as stopped:
         trainer.train()
     content, tensors = dumped(tmp_path / "loss")

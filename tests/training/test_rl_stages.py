@@ -36,7 +36,8 @@ def write_stage(vlm, stage, metrics):
     for part in vlm:
         part.save_pretrained(folder / "model")
     parent = manifest.verify_parent("base", {manifest.BASE})
-    return manifest.finish(folder, stage=stage, parent=parent, data=[], metrics=metrics)
+    return manifest.finish(folder, stage=stage, parent=parent, data=[], instructions=["Where is this?"],
+                          metrics=metrics)
 
 
 def write_judge(vlm, policy_sha256, saw="seed/imgs/judged.png"):
@@ -84,6 +85,7 @@ def test_one_stage_hands_on_to_the_next(workplace):
         "made_of.json"}
     record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
     assert record["parent"]["stage"] == "stage1" and record["metrics"]["judge"]["auc_on_policy"] == 0.8
+    assert record["instructions"]["texts"] == [{"text": "Where is this?", "rows": 4}]
     run3()
     record = manifest.verify_parent("run/stage3", {"stage3"}).manifest
     assert record["parent"]["sha256"] == manifest.verify_parent("run/stage2", {"stage2"}).sha256

@@ -44,6 +44,7 @@ def test_stage1_trains_and_hands_on(workplace):
     parent = manifest.verify_parent("run/stage1", {"stage1"})
     assert parent.manifest["metrics"]["rows"] == 4 and parent.manifest["metrics"]["steps"] == 2
     assert parent.pixel_budget.max_pixels == 12544
+    assert parent.instructions["texts"] == [{"text": "Where is this?", "rows": 4}]
     assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
     trained, base = load_model(parent.model_dir), load_model("base")
     for (name, new), old in zip(trained.named_parameters(), base.parameters(), strict=True):

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from eval.engines import Decoding, by_transformers
-from eval.vllm_offline import by_vllm
+from eval.answering.engines import Decoding, by_transformers
+from eval.answering.vllm_offline import by_vllm
 from gre import manifest
 from gre.config import UserError, load
 from gre.models import lora, zero

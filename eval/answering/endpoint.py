@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from eval.engines import Answer, Decoding, Said
+from eval.answering.engines import Answer, Decoding, Said
 from gre import http
 from gre.config import UserError, option
 

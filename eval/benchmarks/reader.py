@@ -54,7 +54,7 @@ LOOKED_AT = 1000  # rows whose nearest city is looked up to tell a swap
 class BenchmarkConfig:
     """Which benchmark, and where its files are."""
 
-    name: str = option("", "a name in eval/benchmarks.yaml, or csv for any table with an id, a latitude, a longitude")
+    name: str = option("", "a name in benchmarks.yaml, or csv for any table with an id, a latitude, a longitude")
     labels: str = option("", "the table, or the folder that holds it and no other; empty: where benchmarks.yaml says")
     images: str = option("", "folder of the pictures, subfolders included; empty: where benchmarks.yaml says")
     rows: int | None = option(None, "rows this copy has, where that is not the benchmark's number or none is known")
@@ -71,7 +71,8 @@ class BenchmarkRow(SeedRow):
 @cache
 def known() -> dict[str, dict]:
     """benchmarks.yaml: name → rows, rows_source, licence, get, images, labels."""
-    return OmegaConf.to_container(OmegaConf.create(resources.files("eval").joinpath("benchmarks.yaml").read_text()))
+    content = resources.files("eval.benchmarks").joinpath("benchmarks.yaml").read_text(encoding="utf-8")
+    return OmegaConf.to_container(OmegaConf.create(content))
 
 
 def read(config: BenchmarkConfig, instruction: str) -> list[BenchmarkRow]:

@@ -1,4 +1,4 @@
-"""results.json of a run: `python -m eval.results run=runs/NAME data=runs/NAME/data`.
+"""results.json of a run: `python -m eval.quickstart.results run=runs/NAME data=runs/NAME/data`.
 
 Reads runs/NAME/predictions/*.jsonl, the stages' manifests and configs, and phases.json (what the phases took).
 Nothing is filled in: a missing file, row or metric is an error. What results.json has no field for (intervals of each
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from eval import controls, predictions, score
+from eval import predictions
+from eval.answering import controls
 from eval.predictions import Prediction
+from eval.quickstart import numbers
 from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_cot, read_judge, read_seed
@@ -65,29 +67,30 @@ def assemble(folder: Path, data: Path, seed: int, seconds: dict[str, float]) -> 
     judged = read_judged(folder, test_ids) if has_judge(folder) else None
 
     def over(a: str, b: str) -> dict:
-        return {"geoscore": score.geoscore_gain(files[a], files[b], (a, b), seed)}
+        return {"geoscore": numbers.geoscore_gain(files[a], files[b], (a, b), seed)}
 
     test_places = [row.place for row in files["stage1"]]
     gains = {"stage2_over_stage1": over("stage2", "stage1"), "stage3_over_stage1": over("stage3", "stage1"),
              "stage3_over_stage2": over("stage3", "stage2"), "stage1_over_constant": over("stage1", "constant")}
     if judged is not None:
-        gains["stage2_over_stage1"]["judge_reward"] = score.gain(judged["stage2"], judged["stage1"], test_places, seed)
+        gains["stage2_over_stage1"]["judge_reward"] = numbers.gain(judged["stage2"], judged["stage1"], test_places,
+                                                                   seed)
 
     results = {
         "commit": provenance.commit(), "seed": seed, "rows": {split: len(rows[split]) for split in DATA},
         "rollout": rollout(folder),
-        "checkpoints": {name: score.summary(files[name], thetas_km) for name in CHECKPOINTS},
-        "controls": {name: score.summary(files[name], thetas_km) for name in CONTROLS},
+        "checkpoints": {name: numbers.summary(files[name], thetas_km) for name in CHECKPOINTS},
+        "controls": {name: numbers.summary(files[name], thetas_km) for name in CONTROLS},
         "gain": gains, "judge": None if judged is None else judge_block(folder), "seconds": seconds}
     new_ids = [row.id for row in rows[NEW_PLACES]]
     new = {name: load(folder, f"{NEW_PLACES}/{name}", new_ids) for name in CHECKPOINTS}
     scores = {
         "constant": {"lat": point.lat_deg, "lon": point.lon_deg}, "thetas_km": thetas_km,
-        "geoscore": {name: score.geoscore_interval(files[name], seed) for name in (*CHECKPOINTS, *CONTROLS)},
+        "geoscore": {name: numbers.geoscore_interval(files[name], seed) for name in (*CHECKPOINTS, *CONTROLS)},
         "judge_reward": judged and {name: sum(judged[name]) / len(test_ids) for name in CHECKPOINTS},
         **({VERDICT: metric(folder, "stage2", "metrics", VERDICT)} if mode(folder) == VERDICT else {}),
-        NEW_PLACES: {name: score.summary(new[name], thetas_km) for name in CHECKPOINTS},
-        f"{NEW_PLACES}_geoscore": {name: score.geoscore_interval(new[name], seed) for name in CHECKPOINTS}}
+        NEW_PLACES: {name: numbers.summary(new[name], thetas_km) for name in CHECKPOINTS},
+        f"{NEW_PLACES}_geoscore": {name: numbers.geoscore_interval(new[name], seed) for name in CHECKPOINTS}}
     return results, scores
 
 
@@ -157,13 +160,13 @@ def seconds(folder: Path, phases: Sequence[str]) -> dict[str, float]:
 
 
 def read_judged(folder: Path, ids: list[str]) -> dict[str, list[float]]:
-    """The judge's rewards of each checkpoint's greedy answers, in the order of `ids` (eval/judged.py writes them)."""
+    """The judge's rewards of each checkpoint's greedy answers, in the order of `ids` (judged.py writes them)."""
     path = folder / "predictions" / "judge_rewards.json"
-    rewards = read_json(path, "eval.judged writes it")
+    rewards = read_json(path, "eval.quickstart.judged writes it")
     for name in CHECKPOINTS:
         if set(rewards.get(name, ())) != set(ids):
             raise UserError(f"{path} does not hold {name}'s rewards of the {len(ids)} test rows: delete it and run "
-                            "eval.judged again")
+                            "eval.quickstart.judged again")
     return {name: [rewards[name][row_id] for row_id in ids] for name in CHECKPOINTS}
 
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from eval.columns import Columns
+from eval.scoring.columns import Columns
 from gre.config import UserError
 from gre.geo import names
 from gre.geo.places import CONTINENTS, TERRITORIES, City, Gazetteer, Near

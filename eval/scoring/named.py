@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.columns import Columns
+from eval.scoring.columns import Columns
 from gre.geo.places import Gazetteer
 from gre.geo.point import LatLon, distance_km
 from gre.text.named import Names

@@ -1,4 +1,4 @@
-"""Everything after training: `python -m eval.run run=runs/NAME data=runs/NAME/data base=gre/tiny/base`.
+"""Everything after training: `python -m eval.quickstart.run run=runs/NAME data=runs/NAME/data base=gre/tiny/base`.
 
 All checkpoints and controls answer the test pictures, the judge reads the answers, and results.json, scores.json and
 report.html are written. Interrupted, the same command goes on where it stopped.
@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import clock, judged, predict, report, results
+from eval import predict
+from eval.quickstart import STARTED, judged, report, results
 from gre.config import REQUIRED, main, option
 from gre.manifest import read_manifest
 
@@ -50,7 +51,7 @@ def run(config: Config) -> None:
         answers(f"{results.NEW_PLACES}/{name}", model, results.NEW_PLACES)
     if results.has_judge(folder):
         judged.write(folder, test, (data / results.DATA["test"]).parent)
-    seconds = results.seconds(folder, results.PHASES[:-1]) | {"evaluation": round(time.monotonic() - clock.STARTED, 2)}
+    seconds = results.seconds(folder, results.PHASES[:-1]) | {"evaluation": round(time.monotonic() - STARTED, 2)}
     made, scores = results.assemble(folder, data, config.seed, seconds)
     results.write(folder, made, scores)
     report.run(report.Config(run=config.run, data=config.data, seed=config.seed))

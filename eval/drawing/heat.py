@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from statistics import fmean, median
 
-from eval import tables, worldmap
+from eval.drawing import tables, worldmap
 from eval.predictions import Prediction
 from gre.geo.accuracy import geoscore
 from gre.geo.places import gazetteer

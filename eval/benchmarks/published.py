@@ -1,4 +1,4 @@
-"""What others published, to stand beside a number of ours with its source and protocol: eval/published.yaml."""
+"""What others published, to stand beside a number of ours with its source and protocol: published.yaml."""
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,7 @@ from gre.geo.accuracy import THRESHOLDS_KM
 class Published:
     """One published row. Percent within each of accuracy.THRESHOLDS_KM; None where the source gives no number."""
 
-    benchmark: str  # a name of eval/benchmarks.yaml
+    benchmark: str  # a name of benchmarks.yaml
     system: str
     within_percent: tuple[float | None, ...]
     mean_km: float | None
@@ -27,7 +27,7 @@ class Published:
 
 def read(benchmark: str | None = None, path: Path | None = None) -> list[Published]:
     """The published rows, all or those of one benchmark, in the order of the file. UserError for a malformed row."""
-    file = path or resources.files("eval").joinpath("published.yaml")
+    file = path or resources.files("eval.benchmarks").joinpath("published.yaml")
     content = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
     rows = [_row(row, content, f"{file}, row {number}") for number, row in enumerate(content["rows"], 1)]
     return [row for row in rows if benchmark in (None, row.benchmark)]

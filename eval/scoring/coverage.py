@@ -1,4 +1,4 @@
-"""Does a 95 % interval hold the truth 95 times in 100? `python -m eval.coverage out=FILE.md`.
+"""Does a 95 % interval hold the truth 95 times in 100? `python -m eval.scoring.coverage out=FILE.md`.
 
 Test sets are made whose truth is known, scored as eval.score scores them, once with intervals that resample clusters
 and once with intervals that resample rows. In a made set every cluster has its own typical error, as photographers and
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eval import measures
-from eval.columns import Columns
+from eval.scoring import measures
+from eval.scoring.columns import Columns
 from gre import provenance
 from gre.config import UserError, main, option
 from gre.geo.accuracy import geoscore
@@ -93,7 +93,7 @@ def page(found: Mapping[str, Mapping], config: Config) -> str:
             f"{cell(found[name]['rows'][measure], config.row_repeats)} |" for name in found for measure in MEASURES]
     return "\n".join([
         "# Coverage of the 95 % interval", "",
-        f"`{shlex.join(['python', '-m', 'eval.coverage', *sys.argv[1:]])}`, commit {provenance.commit()}, seed "
+        f"`{shlex.join(['python', '-m', 'eval.scoring.coverage', *sys.argv[1:]])}`, commit {provenance.commit()}, seed "
         f"{config.seed}: {config.repeats} made sets of each kind ({config.row_repeats} for the row bootstrap), "
         f"{config.draws} draws an interval.", "",
         "How often the interval holds the truth that the set was made with; ± is twice the standard error of that "

@@ -1,45 +1,14 @@
-"""Our numbers beside the published ones: `python -m eval.peers scores=[A.json] [out=FILE.md]`.
-
-Reads what eval.score wrote with out=, finds the benchmark in it, and prints one table: ours with interval, n, protocol
-and command; others' as eval/published.yaml has them, with who reported them and under which protocol. Nothing is typed.
-"""
-import json
+"""The table of our numbers beside the published ones, as rows of text and as Markdown. Nothing in it is typed."""
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from eval import printed, published
-from gre import provenance
-from gre.config import REQUIRED, UserError, main, option
+from eval.benchmarks import published
+from eval.scoring import printed
+from gre.config import UserError
 from gre.geo.accuracy import THRESHOLDS_KM
 
 HEAD = ("system", *(f"≤ {km} km" for km in THRESHOLDS_KM), "n", "protocol", "command or source")
 NOT_GIVEN = "–"
-
-
-@dataclass
-class Config:
-    scores: list[str] = option(REQUIRED, "files that eval.score wrote with out=, such as scores=[a.json,b.json]")
-    out: str = option("", "Markdown file for the table; empty: only print")
-
-
-def run(config: Config) -> None:
-    """Print the table, and write it. Raises UserError for a file without scores and for two benchmarks in one table."""
-    text = markdown(list(map(read, config.scores)))
-    print(text, end="")
-    if config.out:
-        provenance.write_atomically(Path(config.out), text)
-
-
-def read(path: str | Path) -> dict:
-    """What eval.score wrote. Raises UserError for another file."""
-    try:
-        scores = json.loads(Path(path).read_text(encoding="utf-8"))
-        scores["all"]["predictions"], scores["files"]["predictions"]["path"], scores["protocol"]["answer"]
-        return scores
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no scores ({type(error).__name__}: {error}): write it with eval.score … out="
-                        f"{path}") from None
 
 
 def benchmark(scores: Sequence[Mapping]) -> str | None:
@@ -78,11 +47,12 @@ def _ours(scores: Mapping) -> list[str]:
     decoding = made_with.get("decoding", {})
     said = "decoding not recorded" if not decoding else "greedy" if decoding["samples"] == 1 and not decoding[
         "temperature"] else f"{decoding['samples']} samples at temperature {decoding['temperature']:g}"
-    protocol = scores["protocol"]
+    protocol, asked = scores["protocol"], printed.asked(scores)
+    distance = f"{protocol['within']} on a {protocol['distance']}"
+    how = "; ".join(filter(None, [protocol["answer"], asked, said, distance]))
     return [f"**ours: {name(scores)}**", *(_interval(scores["all"]["predictions"][f"within_{km}_km"])
                                            for km in THRESHOLDS_KM), f"{scores['n']:,}",
-            f"{protocol['answer']}; {said}; {protocol['within']} on a {protocol['distance']}; unread answers "
-            f"({scores['unparsed']['predictions']}) are wrong",
+            f"{how}; unread answers ({scores['unparsed']['predictions']}) are wrong",
             f"`{scores['command']}`, commit {scores['commit'][:12]}"]
 
 
@@ -97,7 +67,3 @@ def _theirs(row: published.Published) -> list[str]:
     return [row.system + (f" ({'; '.join(marks)})" if marks else ""),
             *(NOT_GIVEN if share is None else f"{share:g}" for share in row.within_percent), NOT_GIVEN, row.protocol,
             f"reported by {row.reported_by}: {row.source}"]
-
-
-if __name__ == "__main__":
-    main(run, Config, __doc__, lambda config: {"reads": config.scores, "writes": [*filter(None, [config.out])]})

@@ -1,4 +1,4 @@
-"""report.html of a run: `python -m eval.report run=runs/NAME data=runs/NAME/data`.
+"""report.html of a run: `python -m eval.quickstart.report run=runs/NAME data=runs/NAME/data`.
 
 One self-contained file: no script, no network, pictures as data URIs, charts and maps as inline SVG. What models wrote
 is untrusted and escaped. Every number comes from results.json, scores.json or the stages' metrics.jsonl; none is typed.
@@ -11,9 +11,10 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from eval import charts, cues, heat, photos, results, tables, worldmap
+from eval.drawing import charts, cues, heat, photos, tables, worldmap
 from eval.predictions import Prediction
-from eval.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
+from eval.quickstart import results
+from eval.quickstart.results import CHECKPOINTS, CONTROLS, DATA, load, read_json, read_lines
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_seed
@@ -39,8 +40,7 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
     "profile": "Mean seconds of a step of RL. In the exchange several processes wait for the slowest and deal "
                "groups out evenly; passes are the reference's and the old policy's; the rest is pictures, logging and "
                "saving.",
-    "map": "From each picture's place (dot) to the answer, along the globe. The coastlines are drawn by hand, for "
-           "orientation only.",
+    "map": "From each picture's place (dot) to the answer, along the globe. Coastlines: Natural Earth.",
     "samples": "Pictures drawn at random, not chosen.",
     "protocol": "Answers are coordinates, read by one parser; no geocoder. Decoding is greedy. Distances are on a "
                 "sphere of radius 6371.0088 km and “within” means at most. An answer that cannot be read counts as "
@@ -66,8 +66,8 @@ def plan(config: Config) -> dict[str, list[str]]:
 def run(config: Config) -> None:
     """Write report.html from what the run holds. Raises UserError naming what is missing."""
     folder, data = Path(config.run), Path(config.data)
-    made = read_json(folder / "results.json", "eval.results writes it")
-    scores = read_json(folder / "scores.json", "eval.results writes it")
+    made = read_json(folder / "results.json", "eval.quickstart.results writes it")
+    scores = read_json(folder / "scores.json", "eval.quickstart.results writes it")
     ids = [row.id for row in read_seed(DataConfig(path=str(data / DATA["test"])))]
     answers = {name: load(folder, name, ids) for name in CHECKPOINTS}
     provenance.write_atomically(folder / "report.html", page(
@@ -82,7 +82,7 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
          planted: str, curves: str, said: str, profile: str, samples: int, seed: int) -> str:
     """The whole document. answers: checkpoint → rows. pictures: the folder the rows' images are relative to. planted,
     curves, said, profile: HTML; every other text is escaped here."""
-    style = resources.files("eval").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
     bars = [(label, "control" if label in CONTROLS else "", scores["geoscore"][label])
             for label in (*CONTROLS, *CHECKPOINTS)]
     shown = photos.side_by_side(answers, pictures, _picked(len(answers["stage1"]), samples, seed))

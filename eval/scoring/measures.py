@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval import paired
-from eval.columns import Columns
+from eval.scoring import paired
+from eval.scoring.columns import Columns
 from gre.geo import bootstrap
 from gre.geo.accuracy import THRESHOLDS_KM, geoscore
 from gre.geo.bootstrap import Clusters
 from gre.geo.point import NO_ANSWER_KM
 
+DRAWS = 10_000  # bootstrap resamples, and sign flips where not all can be counted
 WITHIN = [f"within_{limit}_km" for limit in THRESHOLDS_KM]
 MEANS = [*WITHIN, "geoscore", "mean_km"]  # what is a mean over rows, and so a ratio of sums over clusters
 MEDIAN = "median_km"

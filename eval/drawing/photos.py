@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from types import MappingProxyType
 
-from eval import cues, worldmap
-from eval.cues import Cues
+from eval.drawing import cues, worldmap
+from eval.drawing.cues import Cues
 from eval.predictions import Prediction
 from gre.data.images import load_image
 from gre.geo.point import NO_ANSWER_KM
@@ -19,7 +19,7 @@ def side_by_side(answers: Mapping[str, Sequence[Prediction]], pictures: Path, in
                  known: Mapping[str, Cues] = MappingProxyType({})) -> str:
     """A card for each of the rows `indices`: the photo, and a column for each model, with the cues of its chain marked.
     answers: model → the same rows. pictures: the folder the rows' images are relative to. known: model → the cues of
-    rows whose indicators are known; of the others a list of words is marked (eval/cues.py)."""
+    rows whose indicators are known; of the others a list of words is marked (eval/drawing/cues.py)."""
     cards = []
     for index in indices:
         row = next(iter(answers.values()))[index]

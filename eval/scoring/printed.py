@@ -1,8 +1,9 @@
 """What eval.score prints: every number with its interval, its denominator, and whoever named the places."""
 from collections.abc import Mapping
 
-from eval.benchmarks import GREVAL
+from eval.benchmarks.reader import GREVAL
 from gre.geo import accuracy
+from gre.text import instructions
 
 SHOWN = {**{f"within_{km}_km": f"within {km} km" for km in accuracy.THRESHOLDS_KM}, "geoscore": "GeoScore",
          "median_km": "median km", "mean_km": "mean km"}
@@ -15,6 +16,7 @@ CHAIN_LEFT_OUT = (
     "chain quality is left out: it needs a CLIP, a BERT and an LLM. scripts/eval_bench/eval_greval-bench.sh takes "
     "chain.clip=DIR chain.bert=DIR chain.bert_layer=N chain.llm.model=NAME, and chain.llm.url=URL or "
     "chain.cache=FILE with that LLM's replies; eval.score takes chain=FILE, as eval.chain writes it")
+WHO_ASKED = {"manifest": "as in its manifest", "prompt=": "chosen by prompt=", "data=": "by the rows themselves"}
 SLICE_SHOWN = ("within_25_km", "within_750_km", "geoscore", "median_km")  # the file holds all
 
 
@@ -24,7 +26,7 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     by = ", ".join(f"{count} rows by {kind}" for kind, count in clusters["by"].items())
     for name, path in paths.items():
         print(f"{path}: n {scores['n']}, unparsed {scores['unparsed'][name]} ({scores['refused'][name]} refused), "
-              "counted as wrong")
+              "counted as wrong" + (f"; {said}" if (said := asked(scores, name)) else ""))
     print(f"intervals: 95 %, {scores['protocol']['draws']} draws of {clusters['count']} clusters ({by}; the largest "
           f"has {clusters['largest']})")
     for measure, title in SHOWN.items():
@@ -56,6 +58,17 @@ def show_chain(scores: Mapping) -> None:
 def benchmark(scores: Mapping) -> str | None:
     """The benchmark that the predictions are of; None where none is named."""
     return (scores["files"]["predictions"]["made_with"] or {}).get("benchmark", {}).get("name")
+
+
+def asked(scores: Mapping, name: str = "predictions") -> str:
+    """What the model was asked, who chose it, and what it was trained on where that is something else; empty where
+    nothing is recorded."""
+    question = (scores["files"][name]["made_with"] or {}).get("question")
+    if question is None:
+        return ""
+    text = f"asked {instructions.shown(question)} ({WHO_ASKED[question['from']]})"
+    other = question["untrained_rows"]  # how many rows ask what it was not trained on
+    return text + (f", and trained on {instructions.shown(question['trained_on'])}" if other else "")
 
 
 def chain_shown(estimate: Mapping) -> str:

@@ -1,4 +1,0 @@
-"""When this process began, as good as: imported before anything slow."""
-import time
-
-STARTED = time.monotonic()

@@ -1,0 +1,96 @@
+"""Our numbers beside the published ones: `python -m eval.compare scores=[A.json,B.json] [table=FILE.md] [page=F.html]`.
+
+From what eval.score wrote with out=. Printed, and written with table=: one table, ours with interval, n, protocol and
+command, others' as eval/benchmarks/published.yaml has them (eval/scoring/peers.py); nothing is typed. With page=, one
+page about the benchmark (eval/drawing/page.py), from the prediction files that the scores name, checked by their hash:
+that table, the quality of the chains where it was scored, maps, and the best and the worst photos of the first model.
+"""
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval import predictions
+from eval.drawing import cues, page
+from eval.predictions import Prediction
+from eval.scoring import peers
+from gre import provenance
+from gre.config import REQUIRED, UserError, main, option
+from gre.data.annotations import Indicator
+
+
+@dataclass
+class Config:
+    scores: list[str] = option(REQUIRED, "files that eval.score wrote with out=, such as scores=[a.json,b.json]")
+    table: str = option("", "Markdown file for the table; empty: only print")
+    page: str = option("", "HTML file for the page; empty: none")
+    images: str = option("", "folder that the predictions' pictures are relative to; empty: where benchmarks.yaml "
+                         "says, and no photos where that is not there")
+    photos: int = option(4, "best, and as many worst, photos shown on the page")
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run would read and write."""
+    return {"reads": config.scores, "writes": [*filter(None, [config.table, config.page])]}
+
+
+def run(config: Config) -> None:
+    """Print the table; write it and the page where they are asked for.
+
+    Raises UserError for a file without scores, for two benchmarks in one table and, with page=, for scores whose
+    predictions are gone or were altered and for models that did not answer the same rows.
+    """
+    scores = list(map(read, config.scores))
+    table = peers.markdown(scores)
+    print(table, end="")
+    if config.table:
+        provenance.write_atomically(Path(config.table), table)
+    if config.page:
+        answers, known = {}, {}
+        for one in scores:
+            answers[peers.name(one)], known[peers.name(one)] = answered(one)
+        if len(answers) < len(scores):
+            raise UserError(f"two of {', '.join(config.scores)} are of prediction files with the same name: rename one")
+        first, *others = answers
+        for other in others:
+            predictions.check_same_rows(answers[first], answers[other], (first, other))
+        provenance.write_atomically(Path(config.page), page.page(scores, answers, known, config.images, config.photos))
+
+
+def read(path: str | Path) -> dict:
+    """What eval.score wrote. Raises UserError for another file."""
+    try:
+        scores = json.loads(Path(path).read_text(encoding="utf-8"))
+        scores["all"]["predictions"], scores["files"]["predictions"]["path"], scores["protocol"]["answer"]
+        return scores
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no scores ({type(error).__name__}: {error}): write it with eval.score … out="
+                        f"{path}") from None
+
+
+def answered(scores: Mapping) -> tuple[list[Prediction], dict[str, list[Indicator]]]:
+    """(rows, cues of those whose indicators are known) of the prediction file that scores were made from."""
+    path = unaltered(scores["files"]["predictions"])
+    rows, known = [], {}
+    for row, fields in predictions.stream(path):
+        rows.append(row)
+        if (own := cues.read(fields, f"{path} row {row.id}")) is not None:
+            known[row.id] = list(own)
+    if chain := scores.get("chain"):
+        for line in unaltered(chain["files"]["rows"]).read_text(encoding="utf-8").removesuffix("\n").split("\n"):
+            fields = json.loads(line)
+            known[fields["id"]] = [Indicator(**one) for one in fields["indicators"] + fields["naming"]]
+    return rows, known
+
+
+def unaltered(file: Mapping) -> Path:
+    """The path of a file that scores were made from. Raises UserError for one that is gone or another."""
+    path = Path(file["path"])
+    if not path.exists() or provenance.file_hash(path) != file["sha256"]:
+        raise UserError(f"{path} is gone or is not the file that was scored: run this from the folder eval.score ran "
+                        "in, or score it again")
+    return path
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)

@@ -1,0 +1,46 @@
+"""The numbers of results.json: of one prediction file, and of two about the same pictures, paired."""
+from collections.abc import Sequence
+
+from eval import predictions
+from eval.predictions import Prediction
+from eval.scoring.measures import DRAWS
+from gre.geo import accuracy
+from gre.geo.bootstrap import paired_bootstrap
+from gre.rewards.format import format_reward
+from gre.rewards.gps import gps_reward
+
+
+def summary(rows: Sequence[Prediction], thetas_km: Sequence[float]) -> dict:
+    """The numbers of one prediction file, in the form results.json has them."""
+    numbers = accuracy.summarize([row.error_km for row in rows])
+    rewards = [greedy_reward(row, thetas_km) for row in rows]
+    return {"mean_geoscore": numbers["mean_geoscore"], "median_km": numbers["median_km"],
+            "mean_reward": sum(rewards) / len(rewards), "within_km": numbers["within_km"], "n": numbers["n"],
+            "unparsed": numbers["unparsed"]}
+
+
+def greedy_reward(row: Prediction, thetas_km: Sequence[float]) -> float:
+    """Stage 3's reward of an answer, 0 to 2: format + gps, one fixed function for all checkpoints."""
+    return format_reward(row.text, row.finished) + gps_reward(row.error_km, thetas_km)
+
+
+def geoscores(rows: Sequence[Prediction]) -> list[float]:
+    """GeoScore of each row, 0 to 5000."""
+    return [accuracy.geoscore(row.error_km) for row in rows]
+
+
+def gain(a: Sequence[float], b: Sequence[float], places: Sequence[str], seed: int) -> dict[str, float]:
+    """Mean of a - b over pictures, with the 95 % interval of the bootstrap over `places`: {"mean", "low", "high"}."""
+    return paired_bootstrap(a, b, places, draws=DRAWS, seed=seed)
+
+
+def geoscore_gain(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple[str, str],
+                  seed: int) -> dict[str, float]:
+    """How much better `a` locates the same pictures than `b`, in GeoScore points."""
+    predictions.check_same_rows(a, b, names)
+    return gain(geoscores(a), geoscores(b), [row.place for row in a], seed)
+
+
+def geoscore_interval(rows: Sequence[Prediction], seed: int) -> dict[str, float]:
+    """Mean GeoScore of one file with its interval."""
+    return gain(geoscores(rows), [0.0] * len(rows), [row.place for row in rows], seed)
