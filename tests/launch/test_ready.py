@@ -1,0 +1,96 @@
+"""What scripts/train/ready.py refuses before many processes start."""
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from gre.config import UserError
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def ready():
+    spec = importlib.util.spec_from_file_location("ready", ROOT / "scripts/train/ready.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_everything_that_is_missing_is_said_in_one_message(ready, tmp_path, here):
+    (tmp_path / "rows.json").touch()
+    arguments = ["configs/tiny/stage3.yaml", f"data.path={tmp_path / 'rows.json'}", "model_name_or_path=gre/tiny/base",
+                 "guards.places=null"]
+    ready.check("stage3", 2, 2, 0, arguments)
+    with pytest.raises(UserError, match="train.deepspeed: there is no none.json: name a DeepSpeed JSON file"):
+        ready.check("stage3", 2, 2, 0, [*arguments, "train.deepspeed=none.json"])
+    with pytest.raises(UserError) as raised:
+        ready.check("stage3", 2, 2, 0, [*arguments, "data.path=gone.jsonl", "model_name_or_path=runs/none/stage2",
+                                        "guards.places=gone.csv", "validation.eval_every=5", "validation.data="])
+    assert str(raised.value).splitlines() == [
+        "4 inputs are missing",
+        "  model_name_or_path: there is no runs/none/stage2: train that stage first, or name another model folder",
+        "  data.path: there is no gone.jsonl: put the file there, or write data.path=FILE",
+        "  guards.places: there is no gone.csv: put a CSV name,lat,lon there, or set it to null",
+        "  validation.data names nothing: put the file there, or write validation.data=FILE"]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
+    """No network, and nothing in the cache."""
+    with pytest.raises(UserError) as raised:
+        ready.check("stage1", 1, 1, 0, ["configs/gre7b/stage1.yaml", "model_name_or_path=owner/no-such-model"])
+    assert str(raised.value).startswith("2 inputs are missing\n  model_name_or_path: owner/no-such-model is no folder")
+    assert "hf download owner/no-such-model" in str(raised.value) and "HF_HUB_OFFLINE=1" in str(raised.value)
+    assert "data.path: there is no dataset/gre_cot/gre_cot.json" in str(raised.value)
+
+
+@pytest.mark.parametrize("start", [["bash", "scripts/train/stage1.sh"], [sys.executable, "-m", "stages.stage1"]])
+def test_it_is_said_however_a_stage_is_started(start, tmp_path):
+    done = subprocess.run([*start, "configs/gre7b/stage1.yaml", "model_name_or_path=nowhere/a/b",
+                           f"output_dir={tmp_path / 'out'}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-3:] == [
+        "error: 2 inputs are missing",
+        "  model_name_or_path: there is no nowhere/a/b: train that stage first, or name another model folder",
+        "  data.path: there is no dataset/gre_cot/gre_cot.json: put the file there, or write data.path=FILE (GRE's own "
+        "files are not distributed here)"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_look_loads_no_torch():
+    code = ("import sys; sys.argv = ['ready']; import runpy; runpy.run_path('scripts/train/ready.py'); "
+            "print({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_stage_2_looks_before_it_trains_a_judge(here):
+    from scripts.train.judge_needed import judge_arguments
+
+    with pytest.raises(UserError, match="data.path: there is no gone.jsonl"):
+        judge_arguments(["configs/tiny/stage2.yaml", "model_name_or_path=gre/tiny/base", "data.path=gone.jsonl",
+                         "guards.places=null"])
+
+
+def test_memory_is_the_planner_s(ready, here):
+    """Keys that cost no memory (data.path, gps.…) are no concern of the planner's."""
+    arguments = ["configs/gre7b/stage3.yaml", "data.path=elsewhere.jsonl", "gps.thetas_km=[25]",
+                 "rollout.engine=transformers"]
+    ready.check_memory("stage3", 8, 8, 80.0, arguments)
+    with pytest.raises(UserError, match=r"GiB are needed in the rollout and a GPU has 45.0.*CHECK_MEMORY=no"):
+        ready.check_memory("stage3", 8, 8, 45.0, arguments)
+    ready.check_memory("stage3", 8, 8, 45.0, [*arguments, "grpo.beta=0"])
+
+
+def test_what_offloading_needs_must_be_in_the_machine(ready, here, monkeypatch):
+    arguments = ["configs/gre7b/stage1.yaml", "train.deepspeed=configs/deepspeed/zero3_offload.json"]
+    pages = {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**30 // 2**12 * 100}  # 100 GiB; 18 bytes a weight are 139
+    monkeypatch.setattr(ready.os, "sysconf", pages.__getitem__)
+    with pytest.raises(UserError, match="offloading needs 139 GiB of this machine's memory and it has 100"):
+        ready.check_memory("stage1", 8, 8, 80.0, arguments)
+    ready.check_memory("stage1", 16, 8, 80.0, arguments)  # two machines of eight halve it

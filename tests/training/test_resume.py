@@ -1,0 +1,374 @@
+"""A killed run comes to the weights of an uninterrupted one, bit for bit; leaving out a part of that shows."""
+import copy
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+from accelerate.utils import broadcast_object_list
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from torch.utils.data import BatchSampler
+from transformers import Trainer, TrainerCallback
+
+from gre.config import UserError
+from gre.models.attention import shared_prefix
+from gre.models.vlm import banned_tokens, encode_prompt
+from gre.rollout.generate import TransformersRollout
+from gre.training.arguments import TrainConfig, training_arguments
+from gre.training.grpo import GRPOConfig, GRPOTrainer
+from gre.training.sampler import StepSampler
+from gre.training.sft import SFTTrainer
+from gre.training.trainer import checkpoints, resumable
+from gre.training.watching.metrics import MetricsFile
+from stages import stage3
+from tests.training.test_sft import Row, encode
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing below the test catches it."""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Six rows; at two rows a step an epoch has three steps, so that six steps cross into a second one."""
+    folder = tmp_path_factory.mktemp("imgs")
+    for i in range(6):
+        Image.new("RGB", (56 + 28 * (i % 3), 56), (30 * i, 200 - 20 * i, 90)).save(folder / f"{i}.png")
+    return [Row(f"row:{i}", folder / f"{i}.png", "Where?", f"<answer>4{i}.1, {i}.5</answer>") for i in range(6)]
+
+
+def noisy(model):
+    """A copy of the model with dropout, so that training draws from torch, numpy and Python at every forward pass."""
+    model = copy.deepcopy(model)
+    shared_prefix.install(model)
+
+    def drop(module, inputs, output):
+        if not module.training:
+            return output
+        noise = 1 + 0.01 * random.random() + 0.01 * float(np.random.random())
+        return functional.dropout(output, 0.2) * noise
+
+    model.model.language_model.norm.register_forward_hook(drop)
+    return model
+
+
+class Remembers(TrainerCallback):
+    """A count that moves the weights, as a curriculum's level does through its reward."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps += 1
+        for parameter in model.parameters():
+            parameter.grad.mul_(1 + 0.1 * self.steps)
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+class KillAt(TrainerCallback):
+    """Kills at the end of a step, before anything of it is logged or saved."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+class TellAt(KillAt):
+    """Sends SIGTERM at the end of a step."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_step_end(self, *args, **kwargs):
+        pass
+
+
+def sft(tiny_vlm, rows, folder, *callbacks, **train):
+    settings = TrainConfig(**{"learning_rate": 3e-3, "warmup_steps": 2, "per_device_batch_size": 1, "save_steps": 2,
+                              "gradient_accumulation_steps": 2, "max_steps": 6, "logging_steps": 3, **train})
+    return SFTTrainer(noisy(tiny_vlm[0]), training_arguments(settings, folder, seed=0), rows,
+                      partial(encode, tiny_vlm[1]), callbacks=[MetricsFile(folder / "metrics.jsonl"), Remembers(),
+                                                               *callbacks])
+
+
+def grpo(tiny_vlm, rows, folder, *callbacks, num_iterations=1, **train):
+    stock, processor = tiny_vlm
+    settings = TrainConfig(**{"learning_rate": 3e-3, "warmup_steps": 2, "per_device_batch_size": 1, "save_steps": 2,
+                              "gradient_accumulation_steps": 2, "max_steps": 6, "logging_steps": 3, **train})
+    tokenizer = processor.tokenizer
+    rollout = TransformersRollout(tokenizer.eos_token_id, tokenizer.pad_token_id,
+                                  banned_tokens(tokenizer, stock.config.text_config.vocab_size), 5)
+    return GRPOTrainer(
+        noisy(stock), training_arguments(settings, folder, seed=0), rows=rows,
+        encode=lambda row: encode_prompt(processor, "where?", Image.open(row.image)),
+        rewards={"short": lambda groups: [[1.0 / (1 + len(text) % 5) for text in group.texts] for group in groups]},
+        rollout=rollout, tokenizer=tokenizer, reference=None,
+        grpo=GRPOConfig(num_generations=2, beta=0.0, num_iterations=num_iterations), samples=folder / "samples.jsonl",
+        callbacks=[MetricsFile(folder / "metrics.jsonl"), Remembers(), *callbacks])
+
+
+KINDS = {"sft": sft, "grpo": grpo, "grpo_twice": partial(grpo, num_iterations=2)}
+
+
+def start(kind, tiny_vlm, rows, folder, *callbacks, **train):
+    """Train as a stage does, from the newest checkpoint."""
+    folder.mkdir(exist_ok=True)
+    trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
+    made_of = {"kind": kind}
+    found = [checkpoints.newest(folder / "checkpoints", made_of) if trainer.is_world_process_zero() else None]
+    trainer.train_or_stop(made_of, broadcast_object_list(found)[0])
+    return weights_hash(trainer)
+
+
+def weights_hash(trainer):
+    digest = hashlib.sha256()
+    for name, value in sorted(trainer.model.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def lines(path):
+    """The lines of a file, without what time it took."""
+    timed = ("seconds/", "train_runtime", "train_samples", "train_steps")
+    return [{name: value for name, value in json.loads(line).items() if not name.startswith(timed)}
+            for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_vlm, rows, tmp_path_factory):
+    """kind -> (weights, folder) of an uninterrupted run, trained once."""
+    done = {}
+
+    def of(kind):
+        if kind not in done:
+            folder = tmp_path_factory.mktemp(kind)
+            done[kind] = start(kind, tiny_vlm, rows, folder), folder
+        return done[kind]
+    return of
+
+
+def assert_same_run(weights, folder, whole):
+    assert weights == whole[0]
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        assert (folder / name).exists() == (whole[1] / name).exists()
+        if (folder / name).exists():
+            assert lines(folder / name) == lines(whole[1] / name)
+
+
+CASES = [(kind, step) for kind in KINDS for step in ((1, 3, 4, 6) if kind == "sft" else (3, 6))]
+
+
+@pytest.mark.parametrize(("kind", "step"), CASES)
+def test_a_killed_run_ends_as_an_uninterrupted_one(tiny_vlm, rows, tmp_path, whole, kind, step):
+    """Before the first checkpoint, inside the first epoch and the second one, and in the last step."""
+    with pytest.raises(Killed):
+        start(kind, tiny_vlm, rows, tmp_path, KillAt(step))
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    assert_same_run(start(kind, tiny_vlm, rows, tmp_path), tmp_path, whole(kind))
+
+
+@pytest.mark.parametrize(("kind", "step", "stops"), [("sft", 1, 1), ("grpo_twice", 3, 4)])
+def test_a_signal_stops_where_the_run_can_go_on(tiny_vlm, rows, tmp_path, whole, capsys, kind, step, stops):
+    """At once, and with two updates on the same completions after the second one."""
+    with pytest.raises(SystemExit) as stopped:
+        start(kind, tiny_vlm, rows, tmp_path, TellAt(step))
+    assert stopped.value.code == 143
+    assert f"stopped at step {stops}; the same command goes on from there" in capsys.readouterr().out
+    assert_same_run(start(kind, tiny_vlm, rows, tmp_path), tmp_path, whole(kind))
+    assert f"going on from {tmp_path}/checkpoints/checkpoint-{stops}" in capsys.readouterr().out
+
+
+def test_a_run_killed_after_its_last_step_makes_no_other(tiny_vlm, rows, tmp_path, whole):
+    start("grpo", tiny_vlm, rows, tmp_path, max_steps=6)
+    assert_same_run(start("grpo", tiny_vlm, rows, tmp_path, KillAt(7)), tmp_path, whole("grpo"))
+
+
+def test_no_checkpoint_changes_the_weights(tiny_vlm, rows, tmp_path, whole):
+    assert start("sft", tiny_vlm, rows, tmp_path, save_steps=0) == whole("sft")[0]
+    assert checkpoints.in_order(tmp_path / "checkpoints") == []
+
+
+def test_only_the_newest_checkpoints_and_the_best_stay(whole, tmp_path):
+    folder = whole("sft")[1] / "checkpoints"
+    assert [path.name for path in checkpoints.in_order(folder)] == ["checkpoint-4", "checkpoint-6"]
+    assert not list(folder.rglob("training_args.bin"))
+    for step in (2, 4, 10, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    checkpoints.prune(tmp_path, keep=1, best_step=4)
+    assert [checkpoints.step_of(path) for path in checkpoints.in_order(tmp_path)] == [4, 12]
+
+
+# What follows leaves out one part of resuming and demands that it shows.
+
+
+def resumed_at_4(tiny_vlm, rows, folder, kind="sft"):
+    with pytest.raises(Killed):
+        start(kind, tiny_vlm, rows, folder, KillAt(6))
+    return start(kind, tiny_vlm, rows, folder)
+
+
+@pytest.mark.parametrize("kind", ["sft", "grpo_twice"])
+def test_without_the_random_numbers_the_weights_differ(tiny_vlm, rows, tmp_path, whole, monkeypatch, kind):
+    monkeypatch.setattr(resumable.ResumableTrainer, "_load_rng_state", lambda *_: None)
+    assert resumed_at_4(tiny_vlm, rows, tmp_path, kind) != whole(kind)[0]
+
+
+def test_restored_after_the_step_s_completions_were_scored_the_random_numbers_are_too_late(tiny_vlm, rows, tmp_path,
+                                                                                        whole, monkeypatch):
+    """Where Trainer restores them; the passes of `num_iterations` above 1 have drawn dropout by then."""
+    monkeypatch.setattr(resumable.ResumableTrainer, "_load_rng_state", Trainer._load_rng_state)
+    fetch = Trainer.get_batch_samples
+    monkeypatch.setattr(resumable.ResumableTrainer, "get_batch_samples", fetch)
+    assert resumed_at_4(tiny_vlm, rows, tmp_path, "grpo_twice") != whole("grpo_twice")[0]
+
+
+def test_without_the_memory_of_its_parts_the_weights_differ(tiny_vlm, rows, tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(Remembers, "load_state_dict", lambda *_: None)
+    assert resumed_at_4(tiny_vlm, rows, tmp_path) != whole("sft")[0]
+
+
+def test_trainers_own_loading_starts_over(tiny_vlm, rows, tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(resumable.ResumableTrainer, "_load_from_checkpoint", Trainer._load_from_checkpoint)
+    assert resumed_at_4(tiny_vlm, rows, tmp_path) != whole("sft")[0]
+
+
+def kill_in_save(monkeypatch, step, at):
+    """Kill while checkpoint-`step` is written, when the file called `at` would be."""
+    save = torch.save
+
+    def save_or_die(thing, path, *args, **kwargs):
+        if f"checkpoint-{step}/{at}" in str(path):
+            raise Killed
+        save(thing, path, *args, **kwargs)
+    monkeypatch.setattr(torch, "save", save_or_die)
+
+
+@pytest.mark.parametrize("at", ["optimizer.pt", "rng_state.pth"])
+def test_killed_while_saving(tiny_vlm, rows, tmp_path, whole, monkeypatch, capsys, at):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in_save(patch, 4, at)
+        start("sft", tiny_vlm, rows, tmp_path)
+    assert_same_run(start("sft", tiny_vlm, rows, tmp_path), tmp_path, whole("sft"))
+    printed = capsys.readouterr().out
+    assert "checkpoint-4 is removed (it was never finished)" in printed and "checkpoint-2" in printed
+
+
+def test_a_marker_written_before_the_files_lets_half_a_checkpoint_through(tiny_vlm, rows, tmp_path, monkeypatch):
+    whole_save = Trainer._save_checkpoint
+
+    def marked_first(self, model, trial):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True)
+        checkpoints.complete(folder, self.state.global_step, self.run)
+        whole_save(self, model, trial)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "_save_checkpoint", marked_first)
+        kill_in_save(patch, 4, "optimizer.pt")
+        start("sft", tiny_vlm, rows, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        start("sft", tiny_vlm, rows, tmp_path)
+
+
+def damage(folder):
+    """Turn some bits of the newest checkpoint's weights."""
+    newest = checkpoints.in_order(folder / "checkpoints")[-1]
+    file = newest / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-4001] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny_vlm, rows, tmp_path, whole, capsys):
+    with pytest.raises(Killed):
+        start("sft", tiny_vlm, rows, tmp_path, KillAt(6))
+    damage(tmp_path)
+    assert_same_run(start("sft", tiny_vlm, rows, tmp_path), tmp_path, whole("sft"))
+    assert "checkpoint-4 is removed (not as it was written: model.safetensors)" in capsys.readouterr().out
+
+
+def test_unchecked_a_damaged_checkpoint_changes_the_weights(tiny_vlm, rows, tmp_path, whole, monkeypatch):
+    with pytest.raises(Killed):
+        start("sft", tiny_vlm, rows, tmp_path, KillAt(6))
+    damage(tmp_path)
+    monkeypatch.setattr(checkpoints, "faults", lambda folder: [])
+    assert start("sft", tiny_vlm, rows, tmp_path) != whole("sft")[0]
+
+
+@pytest.mark.parametrize("edit", ["missing", "unexpected"])
+def test_a_weight_too_few_or_too_many_is_an_error(tiny_vlm, rows, tmp_path, edit):
+    with pytest.raises(Killed):
+        start("sft", tiny_vlm, rows, tmp_path, KillAt(4))
+    folder = tmp_path / "checkpoints" / "checkpoint-2"
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("o_proj.weight"))
+    weights["other.weight"] = weights.pop(name) if edit == "missing" else weights[name].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "complete.json").unlink()
+    checkpoints.complete(folder, 2, {"kind": "sft"})
+    with pytest.raises(UserError, match="does not hold the weights"):
+        start("sft", tiny_vlm, rows, tmp_path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    folder = tmp_path / "checkpoint-2"
+    folder.mkdir()
+    (folder / "x").write_text("x")
+    run = {"train.learning_rate": 1e-3, "parent": "a" * 64, "thetas": (1, 2)}
+    checkpoints.complete(folder, 2, run)
+    assert checkpoints.newest(tmp_path, {**run, "thetas": [1, 2]}) == folder
+    with pytest.raises(UserError, match=r"parent \(a{12} there, b{12} here\), train.learning_rate \(0.001 there, 0.002 "
+                                        r"here\).*another output_dir, or remove"):
+        checkpoints.newest(tmp_path, {**run, "train.learning_rate": 2e-3, "parent": "b" * 64})
+    assert folder.exists()
+
+
+def test_what_leaves_the_weights_as_they_are_may_change():
+    config = stage3.Config(output_dir="a", model_name_or_path="b")
+    kept = checkpoints.settings_of(config)
+    assert kept["train.learning_rate"] == 1e-6 and kept["gps.thetas_km"] == [25.0, 200.0, 750.0, 2500.0]
+    assert not {"output_dir", "model_name_or_path", "data.path", "data.cache_gib", "train.save_steps"} & kept.keys()
+
+
+def test_border_raises_save_steps(tiny_vlm, rows, tmp_path, capsys):
+    assert KINDS["grpo_twice"](tiny_vlm, rows, tmp_path, save_steps=3).args.save_steps == 4
+    assert "checkpoints every 4 steps, not 3" in capsys.readouterr().out
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    code = ("import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
+            "print('locked', flush=True); sys.stdin.read()")  # as `lock` does, without importing torch
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match="being trained by another process"):
+            checkpoints.lock(tmp_path)
+        other.kill()
+    checkpoints.lock(tmp_path)
+
+
+def test_the_sampler_learns_the_epoch_through_every_wrapper():
+    """On several processes accelerate puts a shard around the batches, and a resume a skip around that."""
+    sampler = StepSampler(8, 2, 1, seed=0)
+    batches = SkipBatchSampler(BatchSamplerShard(BatchSampler(sampler, 2, False), 2, 0), 1)
+    loader = SimpleNamespace(batch_sampler=batches)
+    resumable._Keeper(None).on_epoch_begin(None, SimpleNamespace(epoch=3.0), None, train_dataloader=loader)
+    assert sampler.epoch == 3
