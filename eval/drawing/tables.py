@@ -44,7 +44,7 @@ def judge(results: Mapping, scores: Mapping) -> str:
     """How good the judge is, and what it thinks of each checkpoint's greedy answers."""
     block = results["judge"]
     if block is None:
-        return "<p>This run has no judge: in its stage 2 the policy itself says True or False (mode verdict).</p>"
+        return "<p>This run has no judge: in its stage 2 the policy itself says True or False (stage2_verdict).</p>"
     quality = table(("the judge, on pictures it was not trained on", ""), [
         ("AUC, held-out Judge rows", f"{block['auc']:.3f}"),
         ("AUC with pictures swapped", f"{block['auc_swapped_pictures']:.3f}"),
@@ -56,7 +56,7 @@ def judge(results: Mapping, scores: Mapping) -> str:
 
 
 def verdicts(scores: Mapping) -> str:
-    """How well the policy itself judges before and after a stage 2 in mode verdict; nothing for another stage 2."""
+    """How well the policy itself judges before and after a stage 2 in the paper's form; nothing for another stage 2."""
     if "verdict" not in scores:
         return ""
     block = scores["verdict"]

@@ -159,12 +159,12 @@ def test_a_report_says_which_curve_is_missing(finished, data):
 
 @pytest.mark.parametrize("judge", [True, False])
 def test_a_run_whose_stage_2_judges_by_itself(finished, data, judge):
-    """mode: verdict has no P(True); its own reward and its verdicts on held-out rows stand there instead."""
+    """The paper's stage 2 has no P(True); its own reward and its verdicts on held-out rows stand there instead."""
     both = {"parent": {"balanced_accuracy": 0.513}, "trained": {"balanced_accuracy": 0.648},
             "gain": {"mean": 0.135, "low": 0.06, "high": 0.211}}
     (finished / "stage2/manifest.json").write_text(json.dumps({"metrics": {
         "mode": "verdict", "verdict": {"n": 288, "photos": 96, "greedy": both, "sampled": both}}}))
-    (finished / "stage2/config.yaml").write_text("mode: verdict\ngrpo: {beta: 0}\n")
+    (finished / "stage2/config.yaml").write_text("grpo: {beta: 0}\n")
     log(finished / "stage2", {"reward/verdict", "verdict/balanced_accuracy", "verdict/true_share"})
     if judge:  # trained, but not what rewarded: its quality on stage 1's answers is in its own manifest
         (finished / "judge/manifest.json").write_text(json.dumps({"metrics": JUDGE}))

@@ -66,6 +66,7 @@ def write_judge(vlm, policy_sha256, saw="seed/imgs/judged.png"):
     """A finished judge that was measured on that policy and saw one photo."""
     photos = write_photos(manifest.begin("run/judge"), [saw])
     write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": policy_sha256,
+                               "policy_sampling": {"temperature": 1.0, "max_new_tokens": 6},
                                "photos_sha256": photos})
 
 

@@ -1,4 +1,4 @@
-"""Stage 2's mode verdict: reward, even steps, template, numbers, alarm, and a policy that learns to judge."""
+"""Stage 2 in the paper's form: reward, even steps, template, numbers, alarm, and a policy that learns to judge."""
 import json
 import random
 from collections import Counter
