@@ -25,6 +25,13 @@ def torchrun(module: str, *arguments: object) -> subprocess.CompletedProcess:
         **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
 
 
+def compile_less() -> None:
+    """Call it before DeepSpeed starts: on CPUs it would compile for a minute what only its inference uses."""
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
 def run_jobs(folder: Path, jobs: list[str]) -> dict[str, Path]:
     """{job: its folder}, once all have run."""
     for job in jobs:
@@ -42,6 +49,12 @@ def said(folder: Path) -> str:
     return "".join((folder / f"said-{rank}.txt").read_text() for rank in range(2))
 
 
+def forget_engine() -> None:
+    """After a job: the next one may have another engine, or none."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+
+
 def leave() -> None:
     """The end of such a process: one that just ends may abort while the other still talks to it."""
     state = PartialState(cpu=True)
@@ -53,7 +66,7 @@ def main(folder: Path, jobs: list[str]) -> None:
     for job in jobs:
         with open(folder / job / f"said-{os.environ['RANK']}.txt", "w") as file, contextlib.redirect_stdout(file):
             importlib.import_module(f"tests.helpers.{job}").main(folder / job)
-        AcceleratorState._reset_state(reset_partial_state=True)  # the next one may have another engine
+        forget_engine()
     leave()
 
 

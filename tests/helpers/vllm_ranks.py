@@ -26,9 +26,11 @@ from gre.rollout.vllm.client import Server
 from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.served import ServedRollout
 from gre.rollout.vllm.transfer import ByBroadcast, ByFolder
+from tests.helpers.two_ranks import compile_less
 
 
 def main(folder: Path, base: Path, url: str | None = None) -> None:
+    compile_less()
     PartialState(cpu=True)
     processor, model = load_processor(base), load_model(base)
     policy, *_ = deepspeed.initialize(

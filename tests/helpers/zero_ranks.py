@@ -14,7 +14,6 @@ import signal
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from gre.config import load
 from gre.judge import reward
@@ -22,6 +21,7 @@ from gre.rollout.generate import TransformersRollout
 from gre.training.trainer.stopping import STATUS
 from stages import stage2, stage3
 from tests.helpers import zero_jobs, zero_positions
+from tests.helpers.two_ranks import compile_less, forget_engine
 
 RANK = os.environ.get("RANK", "0")
 prepare = zero_jobs.prepare
@@ -87,9 +87,10 @@ def run(stage: str, keys: list[str], kill: list | None = None) -> None:
 
 
 def main(folder: Path) -> None:
+    compile_less()
     before = Path.cwd()
     os.chdir(folder)
     for job in json.loads(Path("jobs.json").read_text()):
         run(*job)
-        AcceleratorState._reset_state(reset_partial_state=True)  # the next one may have another engine
+        forget_engine()
     os.chdir(before)

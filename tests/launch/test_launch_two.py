@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.helpers.paths import ROOT
+from gre.config import load
+from stages import stage1
+from tests.helpers.paths import ROOT, TINY_BASE
 from tests.helpers.stages import pictures, write_cot
 
 
@@ -23,18 +26,19 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_cot(pictures(), ["", "x", "xx", "xxx"])
 
-    def losses(processes: int) -> list[float]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-        environment |= {"NPROC": str(processes), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
-                        "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-        subprocess.run(["bash", str(house / "scripts/train/stage1.sh"), str(ROOT / "configs/tiny/stage1.yaml"),
-                        f"model_name_or_path={ROOT / 'gre/tiny/base'}", "data.path=cot/cot.json",
-                        f"output_dir=run{processes}", "train.max_steps=2", "train.warmup_steps=0",
-                        "train.logging_steps=1", f"train.per_device_batch_size={4 // processes}"],
-                       cwd=tmp_path, env=environment, check=True)
-        assert json.loads((tmp_path / f"run{processes}/manifest.json").read_text())["metrics"]["steps"] == 2
-        lines = [json.loads(line) for line in (tmp_path / f"run{processes}/metrics.jsonl").read_text().splitlines()]
+    def keys(output_dir: str, batch_size: int) -> list[str]:
+        return [str(ROOT / "configs/tiny/stage1.yaml"), f"model_name_or_path={TINY_BASE}", "data.path=cot/cot.json",
+                f"output_dir={output_dir}", "train.max_steps=2", "train.warmup_steps=0", "train.logging_steps=1",
+                f"train.per_device_batch_size={batch_size}"]
+
+    def losses(output_dir: str) -> list[float]:
+        assert json.loads(Path(output_dir, "manifest.json").read_text())["metrics"]["steps"] == 2
+        lines = [json.loads(line) for line in Path(output_dir, "metrics.jsonl").read_text().splitlines()]
         return [line["loss"] for line in lines if "loss" in line]
 
-    one, two = losses(1), losses(2)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {"NPROC": "2", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", str(house / "scripts/train/stage1.sh"), *keys("two", 2)], env=environment, check=True)
+    stage1.run(load(stage1.Config, keys("one", 4)))
+    one, two = losses("one"), losses("two")
     assert len(one) == 2 and two == pytest.approx(one, rel=1e-4)  # logged losses are rounded to four digits

@@ -165,7 +165,9 @@ def test_a_tied_weight_is_written_once(tiny_vlm, tmp_path):
 def test_one_process_needs_no_launcher(ran):
     """As stage.sh starts the stage on one GPU."""
     environment = {name: text for name, text in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    done = subprocess.run([sys.executable, "-m", "stages.stage1", *job("alone_stage1", 4, engine("zero2"))[1]],
+    code = ("import runpy; from tests.helpers.two_ranks import compile_less; compile_less(); "
+            "runpy.run_module('stages.stage1', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", code, *job("alone_stage1", 4, engine("zero2"))[1]],
                           capture_output=True, text=True, env={**environment, "PYTHONPATH": str(ROOT),
                                                                "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
