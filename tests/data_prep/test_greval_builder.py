@@ -116,7 +116,7 @@ def config(album, encoders, out, url: str = "", **keys) -> command.Config:
                                     f"faces={album.folder / 'faces.onnx'}"])
     return replace(shipped, **{
         "data": DataConfig(str(album.folder / "gre_cot.json")), "out": str(out), "prompt": PROMPT,
-        "llm": replace(shipped.llm, url=url, model="A", wait_s=0.01), "reviews": "", "reviewers": ["A", "B", "C"],
+        "llm": replace(shipped.llm, url=url, model="A"), "reviews": "", "reviewers": ["A", "B", "C"],
         **keys})
 
 
