@@ -113,7 +113,7 @@ class _Transport(httpx2.Client):
 
 
 def png_uri(image: Image.Image) -> str:
-    """A picture as a data: URI, PNG."""
+    """A photo as a data: URI, PNG."""
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

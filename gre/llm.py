@@ -1,7 +1,7 @@
 """Questions to an LLM behind any OpenAI-compatible endpoint, each asked once: every reply is kept in a file.
 
 A cache is JSON lines, found by the hash of (model, messages, decoding): what was asked before is never asked again, and
-a score can be reproduced offline from the file alone. Pictures in it are shortened to their hash. The key comes from
+a score can be reproduced offline from the file alone. Photos in it are shortened to their hash. The key comes from
 the environment and is written nowhere. No torch.
 """
 import hashlib
@@ -135,7 +135,7 @@ class Client:
 
 
 def picture(image: Image.Image) -> dict:
-    """A picture as a part of a message's content, PNG."""
+    """A photo as a part of a message's content, PNG."""
     return {"type": "image_url", "image_url": {"url": http.png_uri(image)}}
 
 
@@ -161,7 +161,7 @@ def _reply(content: bytes) -> Reply:
 
 
 def _without_pictures(message: Mapping) -> dict:
-    """The message for the cache file: pictures as their hash."""
+    """The message for the cache file: photos as their hash."""
     if not isinstance(message["content"], list):
         return dict(message)
     return {**message, "content": [

@@ -1,7 +1,7 @@
 """Answers by any endpoint that speaks OpenAI's protocol: one client, for hosted models and `vllm serve` alike.
 
 The key comes from the environment and is written nowhere. A busy or unreachable endpoint is tried again a few times,
-with a line each; then the run stops, and the same command goes on where it stopped. What the server does to a picture
+with a line each; then the run stops, and the same command resumes where it stopped. What the server does to a photo
 and which sampling defaults it adds is its own business: `vllm serve` needs --generation-config vllm to leave a folder's
 repetition penalty out.
 """
@@ -46,7 +46,7 @@ def check(config: EndpointConfig) -> None:
 
 
 def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: Decoding) -> Answer:
-    """max_pixels: larger pictures are made smaller before they are sent, as PNG."""
+    """max_pixels: larger photos are made smaller before they are sent, as PNG."""
     endpoint = http.Connection(
         config.url, os.environ.get(config.key_variable, ""),
         if_refused=f"Check model=, endpoint.fields and the key in ${config.key_variable}",
@@ -77,7 +77,7 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
 
 
 def data_uri(image: Image.Image, max_pixels: int) -> str:
-    """The picture as PNG, made smaller where it has more than max_pixels."""
+    """The photo as PNG, made smaller where it has more than max_pixels."""
     width, height = image.size
     if width * height > max_pixels:
         scale = math.sqrt(max_pixels / (width * height))

@@ -163,12 +163,12 @@ def gap(model, prompts, rollout, groups) -> float:
 
 def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, server, monkeypatch, capfd):
     assert "gave no answer in 8 tries" in server.stopped_with
-    assert "run the same command: it goes on from the last checkpoint" in server.stopped_with
+    assert "run the same command: it resumes from the last checkpoint" in server.stopped_with
     assert not Path("run/stage3/manifest.json").exists()
     monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
     logs = run3(place, server, "run/stage3")[:3]
     said = capfd.readouterr().out
-    assert "going on from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
+    assert "resuming from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
     assert [log["step"] for log in logs] == [1, 2, 3] and len({log["loss"] for log in logs}) == 3
     assert all(0 <= log["sampling_gap"] < 1e-5 and abs(log["importance"] - 1) < 1e-5 for log in logs)
     assert manifest.read_manifest(Path("run/stage3"))["metrics"]["rollout"]["engine"] == "served"

@@ -15,4 +15,4 @@ def test_a_signal_to_one_process_stops_both_and_both_go_on(tmp_path):
             assert f"{kind}: rank {rank} stopped with 143" in done.stdout
             assert f"{kind}: rank {rank} equal" in done.stdout
     assert len(re.findall("stopped at step 5; the same command goes on", done.stdout)) == 2
-    assert len(re.findall("going on from .*checkpoint-5", done.stdout)) == 2
+    assert len(re.findall("resuming from .*checkpoint-5", done.stdout)) == 2

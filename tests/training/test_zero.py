@@ -120,12 +120,12 @@ def ran(vlm, tmp_path_factory):  # noqa: F811
         done = torchrun("zero_ranks", json.dumps([POSITIONS, *JOBS]))
         Path("said.txt").write_text(done.stdout)
         assert done.returncode == 0, done.stderr[-5000:]
-        assert "going on from out/lora_stopped_stage3/checkpoints/checkpoint-2" in done.stdout
+        assert "resuming from out/lora_stopped_stage3/checkpoints/checkpoint-2" in done.stdout
         killed = torchrun("zero_ranks", json.dumps([[*KILLED[:2], [1, 3, "SIGKILL"]]]))
         assert killed.returncode != 0 and not Path("out/killed_stage3/manifest.json").exists()
         again = torchrun("zero_ranks", json.dumps([KILLED]))
         assert again.returncode == 0, again.stderr[-5000:]
-        assert "going on from out/killed_stage3/checkpoints/checkpoint-2" in again.stdout
+        assert "resuming from out/killed_stage3/checkpoints/checkpoint-2" in again.stdout
         yield Path.cwd()
 
 

@@ -1,5 +1,5 @@
 """A model served by `vllm serve` (scripts/serve.sh starts it), asked in tokens: prompts go out as the trainer has them,
-one picture each, and words come back with their log-probabilities.
+one photo each, and tokens come back with their log-probabilities.
 
 What a server works with is compared with what is needed before it is asked anything, and nothing else ever takes its
 place. Whoever reaches it can load weights into it: it is for one's own machines alone. Needs no vLLM on this side.
@@ -42,7 +42,7 @@ class Server:
         self.url, self.timeout_s = url.rstrip("/"), timeout_s
         self.connection = http.Connection(
             url, if_refused="It must be a server that scripts/serve.sh has started with this run's config and keys",
-            if_away="Start the server again and run the same command: it goes on from the last checkpoint")
+            if_away="Start the server again and run the same command: it resumes from the last checkpoint")
 
     def check(self, wanted: Mapping[str, Any]) -> str:
         """Wait for the server to come up and compare its settings with these; returns the release of its vLLM."""
@@ -68,7 +68,7 @@ class Server:
 
     def renew(self, version: str) -> None:
         """Call the weights it has been given `version`, and have it forget what it computed with others: keys and
-        values, and pictures seen by the old vision tower."""
+        values, and photos seen by the old vision tower."""
         if not self._post("/reset_prefix_cache", {}, "new weights").get("success"):
             raise UserError(f"{self.url} is answering somebody else and keeps what it computed with old weights: one "
                             "run to a server")
@@ -102,7 +102,7 @@ class Server:
         for choice in answer["choices"]:
             if version and {span["version"] for span in choice["weight_versions"]} != {version}:
                 raise UserError(f"{asked.where}: {self.url} does not have the weights it was sent: it was started "
-                                "anew, or another run uses it too. Run the same command again: it goes on from the "
+                                "anew, or another run uses it too. Run the same command again: it resumes from the "
                                 "last checkpoint")
         return sorted(answer["choices"], key=lambda choice: choice["index"])
 
