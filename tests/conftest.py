@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: no network, one thread, a random tiny model built once."""
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,7 +23,7 @@ def tiny_vlm():
     return model.eval(), processor
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plain_model(tmp_path_factory, tiny_vlm) -> Path:
     """A folder of the tiny model, as a download would be."""
     folder = tmp_path_factory.mktemp("model")
@@ -39,3 +40,54 @@ def tiny_encoders(tmp_path_factory):
     out = tmp_path_factory.mktemp("encoders")
     encoders.run(encoders.Config(out=str(out)))
     return out
+
+
+def verdict_vlm(hidden: int):
+    """(model, processor) whose tokenizer says True and False in one token, as a judge must; not to be trained in place.
+    """
+    from gre.tiny.model import build
+
+    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=hidden, layers=2,
+                 vocabulary=400)
+
+
+@pytest.fixture(scope="session")
+def vlm():
+    return verdict_vlm(64)
+
+
+@pytest.fixture(scope="session")
+def wide_vlm():
+    """With heads of 32: vLLM's attention for CPUs takes no narrower ones."""
+    return verdict_vlm(128)
+
+
+@pytest.fixture(scope="session")
+def finished_stages(vlm, tmp_path_factory) -> Path:
+    """The folder that `workplace` is a copy of."""
+    from tests.helpers.stages import pictures, write_workplace
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_workplace(vlm, pictures())
+    return folder
+
+
+@pytest.fixture
+def workplace(finished_stages, tmp_path, monkeypatch) -> Path:
+    """The current folder, with base, run/stage1, run/judge (measured on that stage 1) and a data file of four rows."""
+    shutil.copytree(finished_stages, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cot(plain_model, tmp_path, monkeypatch) -> Path:
+    """The current folder, with a base and stage 1's data file of four rows."""
+    from tests.helpers.stages import pictures, write_cot
+
+    shutil.copytree(plain_model, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    write_cot(pictures())
+    return tmp_path

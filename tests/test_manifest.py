@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from eval import predict
 from gre import manifest, provenance
 from gre.config import UserError
 from gre.models.vlm import load_processor
@@ -84,6 +85,12 @@ def test_another_pixel_budget_than_the_parents_is_refused(stage1):
         manifest.child_budget(parent, None, 99999)
     assert manifest.child_budget(parent, None, 99999, accept="any").max_pixels == 99999
     assert manifest.child_budget(manifest.verify_parent("base", {"base"}), None, 99999).max_pixels == 99999
+
+
+def test_evaluation_refuses_another_pixel_budget(stage1):
+    (stage1.parent.parent / "rows.json").write_text("[]")
+    with pytest.raises(UserError, match="max_pixels=12544"):
+        predict.run(predict.Config(model=str(stage1), data="rows.json", out="predictions.jsonl", max_pixels=99999))
 
 
 def test_starting_again_marks_the_stage_unfinished(stage1, capsys):

@@ -14,8 +14,8 @@ from gre.rewards.curriculum import CurriculumConfig
 from gre.rewards.gps import gps_reward
 from gre.training.grpo import GRPOConfig
 from stages.stage3 import GPSConfig
+from tests.helpers.grpo import trainer_of
 from tests.helpers.paths import ROOT
-from tests.training.test_grpo import trainer_of
 
 PAGE = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]

@@ -7,7 +7,7 @@ from eval import score
 from eval.scoring import areas, columns
 from gre.config import UserError
 from gre.geo.places import gazetteer
-from tests.eval.test_score import line, write
+from tests.helpers.prediction_lines import line, write
 
 CUT = 15000
 PARIS, NICE, LIMA, SAN_JUAN = (48.86, 2.35), (43.70, 7.27), (-12.05, -77.04), (18.4663, -66.1057)

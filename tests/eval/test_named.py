@@ -10,7 +10,7 @@ from gre.config import UserError
 from gre.geo.places import gazetteer
 from gre.geo.point import distance_km
 from gre.text.named import Names, parse_names, parse_names_as_globe
-from tests.eval.test_score import line, write
+from tests.helpers.prediction_lines import line, write
 
 CUT = 15000
 

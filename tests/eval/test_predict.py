@@ -1,5 +1,4 @@
 """Answers of a model: every row once, resumed, in shards, and refused where settings or rows do not fit."""
-# ruff: noqa: F811 data is a fixture
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -12,7 +11,7 @@ from transformers import AutoModelForImageTextToText
 from eval import predict
 from eval.answering.engines import Said
 from gre.config import UserError
-from tests.eval.test_eval_run import PLACES, data  # noqa: F401 data is a fixture
+from tests.helpers.run_data import PLACES
 
 
 def config(model: Path, data: Path, out: Path, **keys) -> predict.Config:

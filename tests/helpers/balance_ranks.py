@@ -19,13 +19,14 @@ from gre.training import grpo, sft
 from gre.training.groups import Rolled
 from gre.training.trainer.balance import balanced, exchange
 from gre.training.trainer.passes import forwarded_tokens
+from tests.helpers import grpo as grpo_trainer
+from tests.helpers import sft as sft_trainer
 from tests.helpers.two_ranks import leave
-from tests.training import test_grpo, test_sft
 
 
-def rows(folder: Path) -> list[test_sft.Row]:
+def rows(folder: Path) -> list[sft_trainer.Row]:
     """Eight rows, the pictures of 4 to 32 visual tokens."""
-    made = [test_sft.Row(f"row:{i}", folder / f"{i}.png", "Where?", f"<answer>4{i}.1, {i}.5{'0' * i}</answer>")
+    made = [sft_trainer.Row(f"row:{i}", folder / f"{i}.png", "Where?", f"<answer>4{i}.1, {i}.5{'0' * i}</answer>")
             for i in range(8)]
     for i, row in enumerate(made):
         Image.new("RGB", (56, 56 * (1 + i)), (30 * i, 200 - 15 * i, 90)).save(row.image)
@@ -53,9 +54,9 @@ def step(kind: str, folder: Path, per_pass: int) -> dict:
     if kind == "sft":
         model = copy.deepcopy(vlm[0])
         shared_prefix.install(model)
-        trainer = test_sft.trainer_of(model, vlm[1], rows(own), own, max_steps=1, **size)
+        trainer = sft_trainer.trainer_of(model, vlm[1], rows(own), own, max_steps=1, **size)
     else:
-        trainer = test_grpo.trainer_of(vlm, rows(own), own, **size)
+        trainer = grpo_trainer.trainer_of(vlm, rows(own), own, **size)
     trainer.train()
     module.balanced = balanced
     logged = next(log for log in trainer.state.log_history if "loss" in log)

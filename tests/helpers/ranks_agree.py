@@ -18,9 +18,9 @@ from gre.rollout.completion import Completion
 from gre.training.watching.completions import CompletionNumbers
 from gre.training.watching.metrics import Meter
 from stages import stage3
+from tests.helpers.paths import TINY_BASE
+from tests.helpers.sft import Row
 from tests.helpers.two_ranks import leave
-from tests.tiny.test_tiny_base import BASE
-from tests.training.test_sft import Row
 
 
 def groups() -> list[tuple[Answers, list[float]]]:
@@ -59,7 +59,7 @@ class Answering:
 
 def verdicts(folder: Path) -> dict:
     """What five held-out rows give, and which rows this process asks about, call by call."""
-    processor = load_processor(BASE)
+    processor = load_processor(TINY_BASE)
     image = folder / f"photo-{PartialState().process_index}.png"
     Image.new("RGB", (56, 56), (1, 2, 3)).save(image)
     rows = [JudgeRow(f"judge:{i}", image, "", "a chain", f"{i}, 2", True, LatLon(0.0, 0.0)) for i in range(5)]

@@ -8,8 +8,8 @@ from PIL import Image
 from transformers import TrainerCallback
 
 from gre.tiny.model import build
-from tests.training.test_resume import TellAt, start
-from tests.training.test_sft import Row
+from tests.helpers.resuming import TellAt, start
+from tests.helpers.sft import Row
 
 
 def main(folder: Path) -> None:

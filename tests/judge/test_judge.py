@@ -1,13 +1,11 @@
 """The judge: one template for training and use, the same number as the stock model's, measured on unseen photos."""
 import copy
 import json
-import random
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
 
 from gre.config import UserError
 from gre.data.records import DataConfig, JudgeRow, SeedRow, read_judge
@@ -19,8 +17,8 @@ from gre.judge.quality import check_gate
 from gre.models.attention import shared_prefix
 from gre.text.prompts import JUDGE_INSTRUCTION
 from stages import judge as stage
+from tests.helpers.judge_rows import BLUE, RED, picture, write_rows
 
-RED, BLUE = (200, 30, 30), (30, 30, 200)
 PARIS = LatLon(48.86, 2.35)
 
 
@@ -38,10 +36,6 @@ def vlm():
 @pytest.fixture(scope="module")
 def judge(vlm):
     return Judge(*vlm)
-
-
-def picture(colour=RED, side=56):
-    return Image.new("RGB", (side, side), colour)
 
 
 def test_one_template(vlm):
@@ -117,26 +111,6 @@ def test_variants_count_and_the_rest_is_outside(vlm, judge):
     judge.words = {True: torch.tensor([0, 1]), False: torch.tensor([2])}
     verdicts = judge.verdicts(torch.tensor([[0.3, 0.15, 0.15, 0.4]]).log())
     assert verdicts.p_true.item() == pytest.approx(0.75) and verdicts.outside.item() == pytest.approx(0.4)
-
-
-def write_rows(folder, count, shuffled=False):
-    """Judge rows whose label is the picture's colour: red is True. Returns the data file."""
-    rng, rows = random.Random(0), []
-    (folder / "imgs").mkdir(parents=True)
-    for i in range(count):
-        red = i % 2 == 0
-        colour = tuple(value + rng.randrange(50) for value in (RED if red else BLUE))
-        picture(colour).save(folder / "imgs" / f"{i}.png")
-        rows.append({"image": f"images/{i}.png", "gt_lat": 48.86, "gt_lon": 2.35, "predicted_cot": "It is red.",
-                     "predicted_answer": "48.9, 2.3", "conversations": [{"from": "human", "value": "<image>\nIs it?"},
-                                                                        {"from": "gpt", "value": str(red)}]})
-    if shuffled:
-        labels = [row["conversations"][1] for row in rows]
-        rng.shuffle(labels)
-        for row, label in zip(rows, labels, strict=True):
-            row["conversations"][1] = label
-    (folder / "judge.json").write_text(json.dumps(rows))
-    return folder / "judge.json"
 
 
 def test_no_photo_is_in_both_parts(tmp_path):

@@ -22,8 +22,8 @@ from gre.tiny.form import form_rows
 from gre.training.sampler import EvenSampler
 from scripts.train.judge_needed import judge_arguments
 from stages import stage1, stage2_verdict, stage3
+from tests.helpers.judge_rows import picture, write_rows
 from tests.helpers.paths import ROOT
-from tests.judge.test_judge import picture, write_rows
 
 PARIS = LatLon(48.86, 2.35)
 

@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from PIL import Image
 
 from tests.helpers.paths import ROOT
+from tests.helpers.stages import pictures, write_cot
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path):
+def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
     house = tmp_path / "house"
     shutil.copytree(ROOT / "scripts/train", house / "scripts/train")  # not a link: stage.sh installs where it lies
     (house / "environment.sh").write_text("")
@@ -20,14 +20,8 @@ def test_two_processes_train_what_one_does(tmp_path):
     python = house / ".venv/bin/python"
     python.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    (tmp_path / "cot/imgs").mkdir(parents=True)
-    rows = []
-    for i in range(4):
-        Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(tmp_path / f"cot/imgs/{i}.png")
-        rows.append({"image": f"images/{i}.png", "gt_lat": 48.9, "gt_lon": 2.3, "conversations": [
-            {"from": "human", "value": "<image>\nWhere is this?"},
-            {"from": "gpt", "value": f"<think>{'x' * i}</think><answer>48.9, 2.3</answer>"}]})
-    (tmp_path / "cot/cot.json").write_text(json.dumps(rows))
+    monkeypatch.chdir(tmp_path)
+    write_cot(pictures(), ["", "x", "xx", "xxx"])
 
     def losses(processes: int) -> list[float]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}

@@ -13,9 +13,9 @@ import pytest
 from gre import manifest
 from gre.training.trainer.checkpoints import MARKER, in_order, step_of
 from tests.helpers.paths import ROOT
+from tests.helpers.resuming import lines
 from tests.helpers.shell import end_left, write
-from tests.training.test_resume import lines
-from tests.training.test_rl_stages import KEYS, vlm, workplace, write_stage  # noqa: F401 two are fixtures
+from tests.helpers.stages import KEYS, write_stage
 
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do shift; done
@@ -28,7 +28,7 @@ if [ "$1" = show ]; then echo here; else echo "$*" >> scontrol.txt; fi
 
 
 @pytest.fixture
-def house(workplace, vlm, monkeypatch):  # noqa: F811
+def house(workplace, vlm, monkeypatch):
     """A copy of the scripts that installs nothing, a finished stage 2, and stubs of srun and scontrol on the PATH."""
     write_stage(vlm, "stage2", {})
     for name in ("cluster", "train"):

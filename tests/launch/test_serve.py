@@ -11,14 +11,14 @@ from gre.models.vlm import load_processor
 from gre.rollout import engines
 from scripts import serve
 from stages import stage2
-from tests.training.test_rl_stages import KEYS, vlm, workplace  # noqa: F401 fixtures
+from tests.helpers.stages import KEYS
 
 
 def option(line: list[str], name: str) -> str:
     return line[line.index(name) + 1]
 
 
-def test_a_policy_s_command_holds_what_the_trainer_compares(workplace):  # noqa: F811
+def test_a_policy_s_command_holds_what_the_trainer_compares(workplace):
     keys = [*KEYS, "model_name_or_path=run/stage1", "output_dir=run/stage2", "rollout.url=http://127.0.0.1:8123",
             "model.max_length=256", "rollout.batch_size=16"]
     line = serve.command("rollouts", keys)
@@ -35,7 +35,7 @@ def test_a_policy_s_command_holds_what_the_trainer_compares(workplace):  # noqa:
     assert option(line, "--generation-config") == "vllm"
 
 
-def test_a_judge_s_command(workplace):  # noqa: F811
+def test_a_judge_s_command(workplace):
     keys = [*KEYS, "model_name_or_path=run/stage1", "output_dir=run/stage2", "judge.model_name_or_path=run/judge"]
     line = serve.command("judge", [*keys, "judge.url=http://node7:8001"])
     assert (option(line, "--host"), option(line, "--port")) == ("node7", "8001")

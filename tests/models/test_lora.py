@@ -18,11 +18,9 @@ from gre.training import rl
 from gre.training.sft import SFTTrainer
 from gre.training.trainer import checkpoints
 from stages import stage1
+from tests.helpers.resuming import Killed, lines
+from tests.helpers.stages import run1, run3, write_stage
 from tests.helpers.zero_ranks import lengths
-from tests.training.test_resume import Killed, lines
-from tests.training.test_rl_stages import run3, vlm, workplace, write_stage  # noqa: F401 two are fixtures
-from tests.training.test_stage1 import run as run1
-from tests.training.test_stage1 import workplace as cot  # noqa: F401 a fixture
 
 LORA = ["model.lora.r=4", "model.lora.alpha=8"]
 
@@ -90,7 +88,7 @@ def test_a_checkpoint_of_another_adapter_is_refused(model, tmp_path):
         lora.load(model, tmp_path)
 
 
-def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeypatch):  # noqa: F811
+def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeypatch):
     steps = [*LORA, "train.max_steps=3", "train.save_steps=2", "train.per_device_batch_size=2"]
     run1(*steps)
     trained, base = load_model("run/stage1/model").state_dict(), load_model("base").state_dict()
@@ -112,7 +110,7 @@ def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeyp
     assert lines(cot / "run/again/metrics.jsonl") == lines(cot / "run/stage1/metrics.jsonl")
 
 
-def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch):  # noqa: F811
+def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch):
     seen = {}
     monkeypatch.setattr(stage1, "SFTTrainer", lambda model, *arguments, **keys: (
         seen.update({name: parameter.dtype for name, parameter in model.named_parameters()}),
@@ -126,7 +124,7 @@ def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch): 
     assert not torch.equal(trained.get_parameter(name), base.get_parameter(name).bfloat16())
 
 
-def test_in_rl_the_reference_is_the_policy_without_its_adapter(workplace, vlm, monkeypatch):  # noqa: F811
+def test_in_rl_the_reference_is_the_policy_without_its_adapter(workplace, vlm, monkeypatch):
     write_stage(vlm, "stage2", {})
     loaded = []
     monkeypatch.setattr(rl, "load_model", lambda *arguments: loaded.append(arguments))

@@ -9,12 +9,17 @@ from PIL import Image
 from gre.models import scoring
 from gre.models.attention import shared_prefix
 from gre.models.attention.segments import segment_attention
-from gre.models.packing import Group, Prompt, pack
+from gre.models.packing import Group, pack
 from gre.models.scoring import packed_logits, score
-
-TOLERANCE = 1e-5  # of each tensor's largest entry, float32
-SIDES = [(56, 84), (112, 56), (84, 84)]  # pictures of three sizes
-LENGTHS = [[7, 0, 1], [1, 12, 5], [0, 0, 3]]  # ragged, with empty and one-token completions
+from tests.helpers.plain_rows import (
+    LENGTHS,
+    SIDES,
+    assert_close,
+    assert_same_gradients,
+    make_groups,
+    make_prompt,
+    plain_scores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,59 +38,6 @@ def fresh(pair):
         model.zero_grad()
         model.eval()
         model.gradient_checkpointing_disable()
-
-
-def make_prompt(processor, number: int, height: int, width: int) -> Prompt:
-    pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    turn = {"role": "user", "content": [{"type": "image", "image": Image.fromarray(pixels)},
-                                        {"type": "text", "text": "where? " * (1 + number)}]}
-    encoded = processor.apply_chat_template([[turn]], add_generation_prompt=True, tokenize=True, return_dict=True,
-                                            return_tensors="pt")
-    return Prompt(encoded["input_ids"][0], encoded["mm_token_type_ids"][0], encoded["pixel_values"],
-                  encoded["image_grid_thw"])
-
-
-def make_groups(processor, lengths=LENGTHS) -> list[Group]:
-    generator = torch.Generator().manual_seed(0)
-    return [Group(make_prompt(processor, number, *SIDES[number]),
-                  [torch.randint(20, 250, (length,), generator=generator) for length in row])
-            for number, row in enumerate(lengths)]
-
-
-def plain_logits(model, group: Group, completion: torch.Tensor) -> torch.Tensor:
-    """(L, V) of the stock model on the plain row [prompt, completion], everything inferred by the model itself."""
-    prompt = group.prompt
-    row = torch.cat([prompt.input_ids, completion])[None]
-    kinds = torch.cat([prompt.mm_token_type_ids, torch.zeros_like(completion)])[None]
-    logits = model(input_ids=row, attention_mask=torch.ones_like(row), mm_token_type_ids=kinds,
-                   pixel_values=prompt.pixel_values, image_grid_thw=prompt.image_grid_thw).logits[0]
-    return logits[len(prompt.input_ids) - 1:-1]
-
-
-def plain_scores(model, groups, temperature=1.0, banned=None):
-    """(log-probs, entropies) (N,), row by row."""
-    log_probs, entropies = [], []
-    for group in groups:
-        for completion in group.completions:
-            if len(completion):
-                logits = plain_logits(model, group, completion) / temperature
-                if banned is not None:
-                    logits = logits.masked_fill(banned, -torch.inf)
-                distribution = torch.distributions.Categorical(logits=logits)
-                log_probs.append(distribution.log_prob(completion))
-                entropies.append(distribution.entropy())
-    return torch.cat(log_probs), torch.cat(entropies)
-
-
-def assert_close(ours, reference, name=""):
-    largest = reference.abs().max().item()
-    assert (ours - reference).abs().max().item() <= TOLERANCE * largest, name
-
-
-def assert_same_gradients(shared, stock):
-    for (name, ours), reference in zip(shared.named_parameters(), stock.parameters(), strict=True):
-        assert ours.grad is not None and reference.grad is not None, name
-        assert_close(ours.grad, reference.grad, name)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -9,7 +9,7 @@ import torch
 from gre.models.attention import shared_prefix, varlen
 from gre.models.packing import Group, pack
 from gre.models.scoring import score
-from tests.models.test_shared_prefix import assert_close, assert_same_gradients, make_groups, plain_scores
+from tests.helpers.plain_rows import assert_close, assert_same_gradients, make_groups, plain_scores
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm import engine as rollouts
 from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.sampling import group_seed
+from tests.helpers.sampling import greedy, learn, words
 
 BASE = Path("gre/tiny/base")  # its head is tied to its embedding, its 1000 words are no multiple of 64
 SIDES = [(56, 84), (300, 200), (84, 84)]
@@ -59,14 +60,6 @@ def undecided(policy):
     return policy
 
 
-def words(groups):
-    return [[completion.token_ids.tolist() for completion in group] for group in groups]
-
-
-def greedy(rollout, model, prompts):
-    return rollout.generate(model, prompts, 1, list(range(len(prompts))), seed=0, step=0, greedy=True)
-
-
 def gap(world, model):
     """Largest difference of log-probabilities of vLLM's greedy completions from the trainer's."""
     _, prompts, rollout, _ = world
@@ -75,17 +68,6 @@ def gap(world, model):
         scores = score(model, [Group(prompt, [one.token_ids for one in group])
                                for prompt, group in zip(prompts, groups)], banned=rollout.banned)
     return (scores.log_probs - torch.cat([one.log_probs for group in groups for one in group])).abs().max().item()
-
-
-def learn(world, model):
-    """Three steps that move every weight, the vision tower's too."""
-    _, prompts, rollout, _ = world
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(3):
-        groups = [Group(prompt, [torch.arange(40, 60)]) for prompt in prompts]
-        (-score(model, groups, banned=rollout.banned).log_probs.mean()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
 
 def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(world, policy):

@@ -25,13 +25,12 @@ from gre.rewards import answers
 from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm import served
 from gre.rollout.vllm.transfer import ByBroadcast
-from gre.tiny.model import build
 from gre.training import rl
 from stages import stage2, stage3
 from tests.helpers.paths import ROOT
+from tests.helpers.sampling import greedy, learn, words
+from tests.helpers.stages import KEYS, pictures, write_stage, write_workplace
 from tests.helpers.two_ranks import torchrun
-from tests.rollout.test_vllm_rollout import greedy, learn, words
-from tests.training.test_rl_stages import KEYS, write_judge, write_stage
 
 CHAINS = [["It is red.", "It is blue, and far away.", ""], ["It is red."]]
 
@@ -63,26 +62,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(wide_vlm, tmp_path_factory):
     """A folder with run/stage1, run/stage2, run/judge, a data file of four rows, and the keys of its stage 3."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("served"))
         patch.setattr("openai._base_client.MAX_RETRY_DELAY", 1.0)
         patch.setattr("gre.rollout.vllm.client.START_TRIES", 1800)
-        vlm = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
-                    vocabulary=400)  # heads of 32: vLLM's attention for CPUs takes no narrower ones
-        for part in vlm:
-            part.save_pretrained("base")
-        sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
-        write_stage(vlm, "stage2", {})
-        Path("seed/imgs").mkdir(parents=True)
-        Image.new("RGB", (56, 56), (1, 2, 3)).save("seed/imgs/judged.png")
-        write_judge(vlm, sha256)
-        with open("seed/seed.jsonl", "w") as lines:
-            for i in range(4):
-                Image.new("RGB", (56, 84), (60 * i, 99, 200)).save(f"seed/imgs/{i}.png")
-                lines.write(json.dumps({"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9,
-                                        "gt_lon": 2.3}) + "\n")
+        write_workplace(wide_vlm, pictures(size=(56, 84)))
+        write_stage(wide_vlm, "stage2", {})
         yield [*KEYS, "train.max_steps=3", "train.save_steps=1", "grpo.num_generations=4", "model.max_length=256",
                "rollout.kv_cache_gib=0.1", "rollout.batch_size=16", "rollout.engine=served"]
 

@@ -10,17 +10,9 @@ import pytest
 from gre import manifest
 from gre.config import UserError
 from gre.rollout import engines
-from gre.tiny.model import build
 from tests.helpers.paths import ROOT
+from tests.helpers.stages import KEYS, pictures, write_stage, write_workplace
 from tests.helpers.two_ranks import torchrun
-from tests.training.test_rl_stages import KEYS, workplace, write_stage  # noqa: F401 one is a fixture
-
-
-@pytest.fixture(scope="module")
-def vlm():
-    """As in training/test_rl_stages.py, but with heads of 32: vLLM's attention for CPUs takes no narrower ones."""
-    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
-                 vocabulary=400)
 
 
 def test_the_engine_is_chosen_and_never_fallen_back_from(monkeypatch):
@@ -37,9 +29,11 @@ def test_the_engine_is_chosen_and_never_fallen_back_from(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_stage_on_vllm_is_resumed_to_the_same_model(workplace, vlm):  # noqa: F811
+def test_a_stage_on_vllm_is_resumed_to_the_same_model(wide_vlm, tmp_path, monkeypatch):
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    write_stage(vlm, "stage2", {})
+    monkeypatch.chdir(tmp_path)
+    write_workplace(wide_vlm, pictures())
+    write_stage(wide_vlm, "stage2", {})
     keys = [*KEYS, "model_name_or_path=run/stage2", "train.max_steps=3", "train.save_steps=1", "rollout.engine=vllm",
             "grpo.num_generations=4", "rollout.kv_cache_gib=0.1", "model.max_length=256"]
     done = subprocess.run([sys.executable, "-m", "tests.helpers.vllm_stage", *keys], capture_output=True, text=True,

@@ -2,8 +2,7 @@
 import copy
 import json
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,59 +12,19 @@ from PIL import Image
 
 from gre.config import UserError
 from gre.models import features
-from gre.models.attention import shared_prefix
-from gre.models.vlm import banned_tokens, encode_prompt, freeze_vision
+from gre.models.vlm import encode_prompt, freeze_vision
 from gre.rollout.generate import TransformersRollout
-from gre.training.arguments import TrainConfig, training_arguments
-from gre.training.grpo import GRPOConfig, GRPOTrainer
+from gre.training.grpo import GRPOConfig
 from gre.training.sampler import StepSampler
 from gre.training.trainer.balance import spread
 from gre.training.trainer.passes import forwarded_tokens
-from gre.training.watching.metrics import MetricsFile
-from tests.models.test_shared_prefix import plain_logits
-
-
-@dataclass
-class Row:
-    id: str
-    image: Path
+from tests.helpers.grpo import four_rows, short, trainer_of
+from tests.helpers.plain_rows import plain_logits
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("imgs")
-    for i in range(4):
-        Image.new("RGB", (56 + 28 * (i % 3), 56), (60 * i, 200 - 40 * i, 90)).save(folder / f"{i}.png")
-    return [Row(f"seed:{i}", folder / f"{i}.png") for i in range(4)]
-
-
-def short(groups):
-    """Pays for what the sampled texts differ in."""
-    return [[1.0 / (1 + len(text) % 5) for text in group.texts] for group in groups]
-
-
-def trainer_of(tiny_vlm, rows, folder, *, grpo=None, reference=True, rewards=None, max_new_tokens=6,
-               tokens_per_pass=0, **train):
-    """A trainer whose policy and, if asked for, reference start from the tiny model."""
-    stock, processor = tiny_vlm
-    model = copy.deepcopy(stock)
-    shared_prefix.install(model)
-    frozen = None
-    if reference:
-        frozen = copy.deepcopy(model)
-        for parameter in frozen.parameters():  # another policy than the one trained, so that the KL has a gradient
-            parameter.data.mul_(1.02)
-    settings = TrainConfig(**{"learning_rate": 3e-3, "warmup_steps": 0, "lr_scheduler_type": "constant",
-                              "per_device_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 1, **train})
-    tokenizer = processor.tokenizer
-    rollout = TransformersRollout(tokenizer.eos_token_id, tokenizer.pad_token_id,
-                                  banned_tokens(tokenizer, model.config.text_config.vocab_size), max_new_tokens)
-    return GRPOTrainer(
-        model, training_arguments(settings, folder, seed=0), rows=rows,
-        encode=lambda row: encode_prompt(processor, "where?", Image.open(row.image)),
-        rewards=rewards or {"short": short}, rollout=rollout, tokenizer=tokenizer, reference=frozen,
-        grpo=grpo or GRPOConfig(num_generations=3, beta=0.04 if reference else 0.0), samples=folder / "samples.jsonl",
-        tokens_per_pass=tokens_per_pass, callbacks=[MetricsFile(folder / "metrics.jsonl")])
+    return four_rows(tmp_path_factory.mktemp("imgs"))
 
 
 def gradients(trainer):
@@ -272,6 +231,31 @@ def test_refusals(tiny_vlm, rows, tmp_path):
         trainer_of(tiny_vlm, rows, tmp_path, reference=False, grpo=GRPOConfig(num_generations=3))
     with pytest.raises(ValueError, match="num_generations"):
         GRPOConfig(num_generations=1)
+
+
+def test_the_share_of_groups_without_spread_is_logged(tiny_vlm, rows, tmp_path):
+    """Three of a step's four groups are paid alike."""
+    def reward(groups):
+        return [[float(i) if number == 1 else 0.5 for i in range(len(group.texts))]
+                for number, group in enumerate(groups)]
+
+    trainer_of(tiny_vlm, rows, tmp_path, rewards={"flat": reward}, max_steps=1).train()
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["zero_spread"] == 0.75
+    assert first["reward/flat"] == pytest.approx((3 * 0.5 + 1) / 4)
+    assert first["reward/flat_std"] == pytest.approx(1 / 4)  # 0, 1, 2 have a std of 1
+
+
+def test_a_reward_that_cannot_be_had_ends_the_run_and_is_no_number(tiny_vlm, rows, tmp_path):
+    def judge(groups):
+        raise ConnectionError("the judge's server does not answer")
+
+    trainer = trainer_of(tiny_vlm, rows, tmp_path, rewards={"judge": judge}, max_steps=2)
+    before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+    with pytest.raises(ConnectionError, match="does not answer"):
+        trainer.train()
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
+    assert trainer.state.global_step == 0
 
 
 def test_sampler_repeats_whole_steps_and_shuffles_every_epoch():

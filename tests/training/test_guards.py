@@ -15,7 +15,7 @@ from gre.training.grpo import GRPOConfig
 from gre.training.watching.alarms import BASELINE_LOGS, Alarms
 from gre.training.watching.completions import CompletionNumbers
 from stages import stage2
-from tests.training.test_grpo import trainer_of
+from tests.helpers.grpo import trainer_of
 
 
 def lines(path):

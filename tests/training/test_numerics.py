@@ -12,7 +12,8 @@ from gre.config import UserError
 from gre.models.attention import shared_prefix
 from gre.training.sft import lazy_dataset
 from gre.training.trainer.broken import not_finite
-from tests.training import test_grpo, test_sft
+from tests.helpers import grpo as grpo_trainer
+from tests.helpers import sft as sft_trainer
 
 NAN, INF = float("nan"), float("inf")
 
@@ -28,14 +29,14 @@ def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imgs")
     for i in range(4):
         Image.new("RGB", (56 + 28 * (i % 3), 56), (60 * i, 200 - 40 * i, 90)).save(folder / f"{i}.png")
-    return [test_sft.Row(f"row:{i}", folder / f"{i}.png", "Where?", f"<think>So.</think><answer>4{i}, {i}</answer>")
+    return [sft_trainer.Row(f"row:{i}", folder / f"{i}.png", "Where?", f"<think>So.</think><answer>4{i}, {i}</answer>")
             for i in range(4)]
 
 
 def sft(tiny_vlm, rows, folder, **train):
     model = copy.deepcopy(tiny_vlm[0])
     shared_prefix.install(model)
-    return test_sft.trainer_of(model, tiny_vlm[1], rows, folder, max_steps=1, **train)
+    return sft_trainer.trainer_of(model, tiny_vlm[1], rows, folder, max_steps=1, **train)
 
 
 def poison_gradient(trainer, name="model.language_model.norm.weight"):
@@ -48,7 +49,7 @@ def poison_gradient(trainer, name="model.language_model.norm.weight"):
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_sft_stops_at_a_picture_that_is_not_finite_and_names_its_row(tiny_vlm, rows, tmp_path, value):
     trainer = sft(tiny_vlm, rows, tmp_path, per_device_batch_size=4)
-    encode = partial(test_sft.encode, tiny_vlm[1])
+    encode = partial(sft_trainer.encode, tiny_vlm[1])
 
     def poisoned(row):
         group = encode(row)
@@ -77,7 +78,8 @@ def test_sft_stops_before_a_broken_gradient_reaches_a_weight(tiny_vlm, rows, tmp
 
 
 def grpo(tiny_vlm, rows, folder, **keys):
-    return test_grpo.trainer_of(tiny_vlm, rows, folder, per_device_batch_size=4, gradient_accumulation_steps=1, **keys)
+    return grpo_trainer.trainer_of(tiny_vlm, rows, folder, per_device_batch_size=4, gradient_accumulation_steps=1,
+                                   **keys)
 
 
 def test_grpo_stops_at_a_reward_that_is_not_finite_and_names_its_row(tiny_vlm, rows, tmp_path):
@@ -85,7 +87,7 @@ def test_grpo_stops_at_a_reward_that_is_not_finite_and_names_its_row(tiny_vlm, r
         return [[INF if group.row.id == "row:2" and i == 1 else 1.0 for i in range(3)] for group in groups]
 
     with pytest.raises(UserError, match=r"step 1: the reward 'bad' is not finite for 1 of 12 .*\(rows: row:2; "):
-        grpo(tiny_vlm, rows, tmp_path, rewards={"short": test_grpo.short, "bad": bad}).train()
+        grpo(tiny_vlm, rows, tmp_path, rewards={"short": grpo_trainer.short, "bad": bad}).train()
     content, tensors = dumped(tmp_path)
     one, = [row for row in content["rows"] if row["id"] == "row:2"]
     assert [completion["rewards"]["bad"] for completion in one["completions"]] == [1.0, "inf", 1.0]

@@ -8,17 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from gre import manifest
 from gre.config import UserError, load
 from gre.training import stage as training_stage
 from gre.training.trainer import checkpoints
 from stages import judge, stage1, stage2, stage3
+from tests.helpers.judge_rows import write_rows
 from tests.helpers.paths import ROOT
-from tests.judge.test_judge import write_rows
-from tests.training.test_resume import Killed
-from tests.training.test_rl_stages import KEYS, vlm, workplace, write_stage  # noqa: F401 two are fixtures
+from tests.helpers.resuming import Killed
+from tests.helpers.stages import KEYS, pictures, write_cot, write_stage
 
 LONG = ["train.max_steps=5", "train.save_steps=2", "train.learning_rate=1e-3", "train.per_device_batch_size=2"]
 COMMANDS = {
@@ -30,17 +29,11 @@ COMMANDS = {
 
 
 @pytest.fixture
-def data(workplace, vlm):  # noqa: F811
+def data(workplace, vlm):
     """What the four stages read, beside the fixture's own."""
     write_stage(vlm, "stage2", {})
     write_rows(workplace / "judged", 20)
-    (workplace / "cot" / "imgs").mkdir(parents=True)
-    rows = []
-    for i in range(4):
-        Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(f"cot/imgs/{i}.png")
-        turns = [{"from": "human", "value": "<image>\nWhere?"}, {"from": "gpt", "value": f"<answer>{i}.5, 2</answer>"}]
-        rows.append({"image": f"images/{i}.png", "conversations": turns, "gt_lat": 48.9, "gt_lon": 2.3})
-    (workplace / "cot" / "cot.json").write_text(json.dumps(rows))
+    write_cot(pictures())
     return workplace
 
 

@@ -5,77 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
 
 from gre import manifest
-from gre.config import ConfigError, UserError, load, save
+from gre.config import ConfigError, UserError, load
 from gre.geo.point import LatLon
-from gre.judge.photos import PHOTOS, write_photos
+from gre.judge.photos import PHOTOS
 from gre.judge.reward import judge_rewards
 from gre.rewards import answers
 from gre.rewards.answers import Answers
 from gre.rewards.gps import gps_rewards
-from stages import stage2, stage3
+from stages import stage2
+from tests.helpers.stages import KEYS, run2, run3, write_judge
 
 PARIS, NOWHERE = "<think>a</think><answer>48.86, 2.35</answer>", "<think>a</think><answer>somewhere</answer>"
-
-
-@pytest.fixture(scope="module")
-def vlm():
-    """(model, processor) whose tokenizer says True and False in one token, as a judge must."""
-    from gre.tiny.model import build
-
-    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=64, layers=2,
-                 vocabulary=400)
-
-
-def write_stage(vlm, stage, metrics):
-    """A finished stage folder holding the tiny model."""
-    folder = manifest.begin(f"run/{stage}")
-    save(stage3.Config(output_dir=str(folder), model_name_or_path="base"), folder / "config.yaml")
-    for part in vlm:
-        part.save_pretrained(folder / "model")
-    parent = manifest.verify_parent("base", {manifest.BASE})
-    return manifest.finish(folder, stage=stage, parent=parent, data=[], instructions=["Where is this?"],
-                          metrics=metrics)
-
-
-def write_judge(vlm, policy_sha256, saw="seed/imgs/judged.png"):
-    """A finished judge that was measured on that policy and saw one photo."""
-    photos = write_photos(manifest.begin("run/judge"), [saw])
-    write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.8, "n": 40, "policy_sha256": policy_sha256,
-                               "photos_sha256": photos})
-
-
-@pytest.fixture
-def workplace(vlm, tmp_path, monkeypatch):
-    """run/stage1, run/judge (measured on that stage 1) and a data file of four rows."""
-    monkeypatch.chdir(tmp_path)
-    for part in vlm:
-        part.save_pretrained("base")
-    sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
-    (tmp_path / "seed" / "imgs").mkdir(parents=True)
-    Image.new("RGB", (56, 56), (1, 2, 3)).save("seed/imgs/judged.png")
-    write_judge(vlm, sha256)
-    with open("seed/seed.jsonl", "w") as lines:
-        for i in range(4):
-            Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(f"seed/imgs/{i}.png")
-            lines.write(json.dumps({"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9,
-                                    "gt_lon": 2.3}) + "\n")
-    return tmp_path
-
-
-KEYS = ["data.path=seed/seed.jsonl", "train.max_steps=2", "train.learning_rate=1e-3", "train.per_device_batch_size=2",
-        "grpo.num_generations=2", "rollout.max_new_tokens=6"]
-
-
-def run2(*keys):
-    stage2.run(load(stage2.Config, ["output_dir=run/stage2", "model_name_or_path=run/stage1",
-                                    "judge.model_name_or_path=run/judge", *KEYS, *keys]))
-
-
-def run3(*keys):
-    stage3.run(load(stage3.Config, ["output_dir=run/stage3", "model_name_or_path=run/stage2", *KEYS, *keys]))
 
 
 def test_one_stage_hands_on_to_the_next(workplace):

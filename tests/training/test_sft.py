@@ -1,9 +1,7 @@
 """SFT through Trainer: the right loss, the right gradients, on every weight it should train and on no other."""
 import copy
 import json
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,22 +9,13 @@ from PIL import Image
 
 from gre.config import UserError
 from gre.models.attention import shared_prefix
-from gre.models.packing import Group
 from gre.models.vlm import banned_tokens, encode_prompt, encode_response, encode_text, freeze_vision, prompt_length
 from gre.training.arguments import TrainConfig, check_weights, training_arguments
 from gre.training.data import fitting_rows, response_length
 from gre.training.sft import SFTTrainer
 from gre.training.trainer.balance import spread
 from gre.training.trainer.passes import fewest_passes, forwarded_tokens
-from gre.training.watching.metrics import MetricsFile
-
-
-@dataclass
-class Row:
-    id: str
-    image: Path
-    instruction: str
-    response: str
+from tests.helpers.sft import Row, encode, trainer_of
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +35,6 @@ def model(tiny_vlm):
     made = copy.deepcopy(tiny_vlm[0])
     shared_prefix.install(made)
     return made
-
-
-def encode(processor, row):
-    return Group(encode_prompt(processor, row.instruction, Image.open(row.image)),
-                 [encode_response(processor, row.response)])
-
-
-def trainer_of(model, processor, rows, folder, gradient_checkpointing=False, tokens_per_pass=0, **train):
-    settings = TrainConfig(**{"learning_rate": 3e-3, "warmup_steps": 0, "lr_scheduler_type": "constant", **train})
-    args = training_arguments(settings, folder, seed=0, gradient_checkpointing=gradient_checkpointing)
-    return SFTTrainer(model, args, rows, partial(encode, processor), tokens_per_pass=tokens_per_pass,
-                      callbacks=[MetricsFile(folder / "metrics.jsonl")])
 
 
 def gradients_of_one_step(model, processor, rows, folder, **train):
@@ -219,3 +196,13 @@ def test_banned_tokens(tiny_vlm):
     assert banned[-3:].all() and not banned[tokenizer.eos_token_id]
     assert {tokenizer.decode([i]) for i in banned[:-3].nonzero()[:, 0]} == {
         token.content for token in tokenizer.added_tokens_decoder.values()} - {tokenizer.eos_token}
+
+
+def test_an_ordinary_added_word_stays_and_a_control_token_goes(tiny_vlm):
+    """Qwen3-VL's `<think>` is an added token that a policy must be able to write."""
+    tokenizer = copy.deepcopy(tiny_vlm[1].tokenizer)
+    tokenizer.add_tokens(["<think>"])
+    tokenizer.add_tokens(["<|video_end|>"], special_tokens=True)
+    banned = banned_tokens(tokenizer, len(tokenizer))
+    assert not banned[tokenizer.convert_tokens_to_ids("<think>")]
+    assert banned[tokenizer.convert_tokens_to_ids("<|video_end|>")]

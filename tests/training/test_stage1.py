@@ -3,42 +3,20 @@ import json
 
 import pytest
 import torch
-from PIL import Image
 
 from gre import manifest
-from gre.config import UserError, load
+from gre.config import UserError
 from gre.judge import photos
 from gre.judge.quality import PolicyConfig
 from gre.models.vlm import load_model, load_processor
 from gre.training.data import TrainingData
 from stages import judge, stage1
+from tests.helpers.stages import run1 as run
 
 
-@pytest.fixture
-def workplace(tiny_vlm, tmp_path, monkeypatch):
-    """A folder with a base and a published-form data file of four rows."""
-    monkeypatch.chdir(tmp_path)
-    for part in tiny_vlm:
-        part.save_pretrained("base")
-    (tmp_path / "cot" / "imgs").mkdir(parents=True)
-    rows = []
-    for i in range(4):
-        Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(f"cot/imgs/{i}.png")
-        turns = [{"from": "human", "value": "<image>\nWhere is this?"},
-                 {"from": "gpt", "value": f"<think>The sign is French.</think><answer>{i}.5, 2.3</answer>"}]
-        rows.append({"image": f"images/{i}.png", "conversations": turns, "gt_lat": 48.9, "gt_lon": 2.3})
-    (tmp_path / "cot" / "cot.json").write_text(json.dumps(rows))
-    return tmp_path
-
-
-def run(*keys):
-    stage1.run(load(stage1.Config, ["output_dir=run/stage1", "model_name_or_path=base", "data.path=cot/cot.json",
-                                    "train.max_steps=2", "train.learning_rate=1e-3", *keys]))
-
-
-def test_stage1_trains_and_hands_on(workplace):
+def test_stage1_trains_and_hands_on(cot):
     run("model.freeze_vision=true", "train.bf16=true", "model.max_pixels=12544")
-    folder = workplace / "run" / "stage1"
+    folder = cot / "run" / "stage1"
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "model",
                                                         "manifest.json", "made_of.json"}
     parent = manifest.verify_parent("run/stage1", {"stage1"})
@@ -54,16 +32,16 @@ def test_stage1_trains_and_hands_on(workplace):
     assert completions == sample(folder / "model")
 
 
-def test_a_finished_stage_is_not_trained_away(workplace, capsys):
+def test_a_finished_stage_is_not_trained_away(cot, capsys):
     run()
-    manifest = (workplace / "run/stage1/manifest.json").read_text()
+    manifest = (cot / "run/stage1/manifest.json").read_text()
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         run("train.save_steps=1")  # changes no weight
     assert ended.value.code == 0 and "finished: nothing is left to do" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"finished stage of other settings: seed \(0 there, 1 here\). Write another"):
         run("seed=1")
-    assert (workplace / "run/stage1/manifest.json").read_text() == manifest
+    assert (cot / "run/stage1/manifest.json").read_text() == manifest
 
 
 def sample(model_dir):
@@ -73,20 +51,20 @@ def sample(model_dir):
                                 seed=0)[1]
 
 
-def test_a_row_that_is_too_long_stops_the_run_before_it_begins(workplace):
+def test_a_row_that_is_too_long_stops_the_run_before_it_begins(cot):
     with pytest.raises(UserError, match="cot:1 has .*model.max_length=20"):
         run("model.max_length=20")
-    assert not (workplace / "run").exists()
+    assert not (cot / "run").exists()
 
 
-def test_a_stage1_checkpoint_is_no_base(workplace):
+def test_a_stage1_checkpoint_is_no_base(cot):
     run()
     with pytest.raises(UserError, match="is a stage1 checkpoint.*starts from base"):
         run("output_dir=run/again", "model_name_or_path=run/stage1")
     run("output_dir=run/again", "model_name_or_path=run/stage1", "accept_parent=any")
-    assert json.loads((workplace / "run/again/manifest.json").read_text())["parent"]["verified"] is False
+    assert json.loads((cot / "run/again/manifest.json").read_text())["parent"]["verified"] is False
 
 
-def test_photos_are_told_apart_by_content(workplace):
+def test_photos_are_told_apart_by_content(cot):
     rows = stage1.read_cot(TrainingData("cot/cot.json"))
     assert len(photos.unseen(rows, rows[:3], 64, 0)) == 1

@@ -11,17 +11,22 @@ from gre.geo.point import LatLon
 from gre.training.trainer import checkpoints
 from gre.training.watching import validation
 from gre.training.watching.validation import Validation, ValidationConfig, quality, validation_rows
-from tests.training.test_resume import KINDS, KillAt, Killed, lines, rows, weights_hash  # noqa: F401 rows is a fixture
+from tests.helpers.resuming import KINDS, KillAt, Killed, lines, six_rows, weights_hash
 
 PARIS = LatLon(48.86, 2.35)
 
 
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return six_rows(tmp_path_factory.mktemp("imgs"))
+
+
 @pytest.fixture
-def photos(rows):  # noqa: F811
+def photos(rows):
     return [SeedRow(row.id, row.image, "Where?", PARIS) for row in rows[:3]]
 
 
-def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **train):  # noqa: F811
+def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **train):
     folder.mkdir(exist_ok=True)
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
     settings = ValidationConfig(eval_every=eval_every, max_new_tokens=6)
@@ -31,7 +36,7 @@ def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **tr
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo_twice"])
-def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos, tmp_path, kind):  # noqa: F811
+def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos, tmp_path, kind):
     watched = trained(kind, tiny_vlm, rows, tmp_path / "watched", photos)
     alone = trained(kind, tiny_vlm, rows, tmp_path / "alone", photos, eval_every=0)
     assert weights_hash(watched) == weights_hash(alone)
@@ -42,7 +47,7 @@ def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos
     assert [log for log in logs if log not in measured] == lines(tmp_path / "alone" / "metrics.jsonl")
 
 
-def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_path, monkeypatch):  # noqa: F811
+def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_path, monkeypatch):
     """Rewards 3, 1, 2, 2: step 1 is kept beside the newest two, across a kill, and cleaned at the end."""
     monkeypatch.setattr(Validation, "measure", lambda self, model: {
         "eval/reward": {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.0}[self.trainer.state.global_step]})
@@ -70,7 +75,7 @@ def test_quality_by_hand(photos):
     assert score == pytest.approx(5000 * math.exp(-343.1 / 1492.7), abs=1) and reward == pytest.approx(score / 5000)
 
 
-def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path):  # noqa: F811
+def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path):
     image = tmp_path / "imgs" / "0.png"
     image.parent.mkdir()
     image.write_bytes(rows[0].image.read_bytes())
@@ -96,7 +101,6 @@ def test_processes_share_the_photos_and_keep_pace(photos, tiny_vlm, monkeypatch)
                              photos)
         watcher.measure(tiny_vlm[0])
     assert [sums[0] for sums in seen] == [0 + 2, 1] and [sums[3] for sums in seen] == [2, 1]
-
 
 
 def test_an_evaluation_waits_for_a_border(tiny_vlm, photos):

@@ -22,13 +22,12 @@ from gre.models.vlm import PixelBudget
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.stage import save_model
 from stages import stage1
+from tests.helpers.judge_rows import write_rows
 from tests.helpers.paths import ROOT
+from tests.helpers.resuming import lines
+from tests.helpers.stages import write_judge, write_stage
 from tests.helpers.two_ranks import torchrun
 from tests.helpers.zero_ranks import run
-from tests.judge.test_judge import write_rows
-from tests.rollout.test_vllm_stages import vlm  # noqa: F401 a fixture, wide enough for vLLM
-from tests.training.test_resume import lines
-from tests.training.test_rl_stages import write_judge, write_stage
 
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="DeepSpeed builds its CPU operators, by a C++ "
                                     "compiler")
@@ -81,7 +80,7 @@ KILLED = job("killed_stage3", 2, engine("zero3"))
 POSITIONS = ["positions", ["base", "out/positions", f"{ROOT}/configs/deepspeed/zero3.json", "rounding.json"]]
 
 
-def write_data(vlm, untied):  # noqa: F811
+def write_data(vlm, untied):
     """Base models, finished stages and the data all four stages read, in the current folder."""
     for part in vlm:
         part.save_pretrained("base")
@@ -106,7 +105,7 @@ def write_data(vlm, untied):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def ran(vlm, tmp_path_factory):  # noqa: F811
+def ran(wide_vlm, tmp_path_factory):
     """The folder in which every job ran on two processes, the last until one of them was killed, then again."""
     from gre.tiny.model import build
 
@@ -114,7 +113,7 @@ def ran(vlm, tmp_path_factory):  # noqa: F811
                    vocabulary=400, tied=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("zero"))
-        write_data(vlm, untied)
+        write_data(wide_vlm, untied)
         shipped = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
         Path("rounding.json").write_text(json.dumps({k: value for k, value in shipped.items() if k != "data_types"}))
         done = torchrun("zero_ranks", json.dumps([POSITIONS, *JOBS]))
