@@ -1,4 +1,5 @@
 """The README is checked against the tree: its commands run, its paths and links exist."""
+import json
 import re
 import subprocess
 
@@ -44,6 +45,19 @@ def test_scripts_in_commands_exist(page):
 def test_commands_that_only_show_something_run(command):
     shown = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0 and "output_dir" in shown.stdout, shown.stderr
+
+
+def test_the_first_table_is_what_the_results_say():
+    """A row a checkpoint, from the file that README names above the table."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    file, table = re.search(r"<!-- results: (\S+) -->\n((?:\|.*\n)+)", text).groups()
+    blocks = json.loads((ROOT / file).read_text(encoding="utf-8"))["checkpoints"]
+    names = {"base": "the base", "stage1": "stage 1", "stage2": "stage 2", "stage3": "stage 3"}
+    expected = [f"| {title} | {blocks[name]['mean_geoscore']:,.0f} | {blocks[name]['within_km']['25']:.1%} | "
+                f"{blocks[name]['within_km']['750']:.1%} | {blocks[name]['unparsed']} |"
+                for name, title in names.items()]
+    assert table.splitlines()[2:] == [line.replace("%", " %") for line in expected]
+    assert f"{blocks['stage3']['n']} test photos" in table
 
 
 SHELL = [*sorted(ROOT.glob("scripts/**/*.sh")), *sorted(ROOT.glob("scripts/**/*.sbatch")), ROOT / "environment.sh",
