@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from llm_endpoint import Endpoint
 
 from gre.config import UserError
 from gre.http import TRIES, Connection
+from tests.helpers.llm_endpoint import Endpoint
 
 
 def connection(url: str, key: str = "") -> Connection:

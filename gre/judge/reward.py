@@ -43,12 +43,8 @@ class JudgeConfig:
     min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
     batch_size: int = option(8, "photos judged at a time")
     accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
-    min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups")
-    guard_steps: int = option(20, "steps that mean is taken over; below it the run stops")
-
-    def __post_init__(self):
-        if self.guard_steps < 1:
-            raise ValueError("judge.guard_steps must be at least 1; judge.min_rank_correlation=-1 never stops a run")
+    min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups, "
+                                               "over 20 steps; below it the run stops. -1 never stops one")
 
 
 @dataclass(frozen=True)
