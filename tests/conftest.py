@@ -42,23 +42,20 @@ def tiny_encoders(tmp_path_factory):
     return out
 
 
-def verdict_vlm(hidden: int):
-    """(model, processor) whose tokenizer says True and False in one token, as a judge must; not to be trained in place.
-    """
-    from gre.tiny.model import build
-
-    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=hidden, layers=2,
-                 vocabulary=400)
-
-
 @pytest.fixture(scope="session")
 def vlm():
+    """(model, processor) whose tokenizer says True and False in one token, as a judge must. Do not train it in place.
+    """
+    from tests.helpers.stages import verdict_vlm
+
     return verdict_vlm(64)
 
 
 @pytest.fixture(scope="session")
 def wide_vlm():
     """With heads of 32: vLLM's attention for CPUs takes no narrower ones."""
+    from tests.helpers.stages import verdict_vlm
+
     return verdict_vlm(128)
 
 

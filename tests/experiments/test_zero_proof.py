@@ -8,7 +8,7 @@ import torch
 
 from experiments import zero_proof, zero_rank
 from gre.rollout.completion import Completion
-from tests.helpers.grpo import trainer_of
+from tests.helpers.grpo import four_rows, trainer_of
 
 ONE = {"loss": [0.1, 0.2, 0.3, 0.4], "grad_norm": [1.0, 2.0, 3.0, 4.0], "learned": [["a"]] * 4, "words": [32] * 4,
        "sampled": 32}
@@ -74,7 +74,8 @@ def test_a_killed_rank_that_is_outlived_shows(tmp_path, monkeypatch):
         left.wait()
 
 
-def test_the_rows_of_every_pass_are_written_down(tiny_vlm, rows, tmp_path):
+def test_the_rows_of_every_pass_are_written_down(tiny_vlm, tmp_path):
+    rows = four_rows(tmp_path)
     trainer = trainer_of(tiny_vlm, rows, tmp_path)
     trainer.__class__ = zero_rank.Noting
     trainer.train()

@@ -1,11 +1,9 @@
-"""Run by torchrun on two processes (tests/training/test_balance.py), or on one: a step of SFT and one of GRPO over
-eight rows of unlike pictures, and what each process had and then forwarded. Each process writes
-FOLDER/PROCESSES_RANK.json.
+"""A job of two_ranks.py (tests/training/test_balance.py): a step of SFT and one of GRPO over eight rows of unlike
+pictures, and what each process had and then forwarded. Each process writes FOLDER/RANK.json.
 """
 import copy
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -21,7 +19,6 @@ from gre.training.trainer.balance import balanced, exchange
 from gre.training.trainer.passes import forwarded_tokens
 from tests.helpers import grpo as grpo_trainer
 from tests.helpers import sft as sft_trainer
-from tests.helpers.two_ranks import leave
 
 
 def rows(folder: Path) -> list[sft_trainer.Row]:
@@ -99,9 +96,8 @@ def exchanged(accelerator: Accelerator) -> list:
     return [name, view.tolist(), view.untyped_storage().nbytes()]
 
 
-if __name__ == "__main__":
-    where, here = Path(sys.argv[1]), PartialState(cpu=True)
-    results = {f"{kind}_{per_pass}": step(kind, where, per_pass) for kind in ("sft", "grpo") for per_pass in (1, 2)}
+def main(folder: Path) -> None:
+    here = PartialState(cpu=True)
+    results = {f"{kind}_{per_pass}": step(kind, folder, per_pass) for kind in ("sft", "grpo") for per_pass in (1, 2)}
     results["exchanged"] = exchanged(Accelerator(cpu=True))
-    Path(where, f"{here.num_processes}_{here.process_index}.json").write_text(json.dumps(results))
-    leave()
+    (folder / f"{here.process_index}.json").write_text(json.dumps(results))

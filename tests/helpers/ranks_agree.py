@@ -1,7 +1,6 @@
-"""Run by torchrun on two processes (tests/training/test_ranks_agree.py): half of the groups or rows on each, the
-numbers of all on both."""
+"""A job of two_ranks.py (tests/training/test_ranks_agree.py): half of the groups or rows on each process, the numbers
+of all on both."""
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -20,7 +19,6 @@ from gre.training.watching.metrics import Meter
 from stages import stage3
 from tests.helpers.paths import TINY_BASE
 from tests.helpers.sft import Row
-from tests.helpers.two_ranks import leave
 
 
 def groups() -> list[tuple[Answers, list[float]]]:
@@ -68,9 +66,7 @@ def verdicts(folder: Path) -> dict:
     return {"found": {way: shares.tolist() for way, shares in found.items()}, "asked": rollout.asked}
 
 
-if __name__ == "__main__":
-    state = PartialState(cpu=True)
-    share = groups()[2 * state.process_index:2 * state.process_index + 2]
-    said = {"numbers": numbers(share), "verdicts": verdicts(Path(sys.argv[1]))}
-    Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(said))
-    leave()
+def main(folder: Path) -> None:
+    rank = PartialState(cpu=True).process_index
+    said = {"numbers": numbers(groups()[2 * rank:2 * rank + 2]), "verdicts": verdicts(folder)}
+    (folder / f"{rank}.json").write_text(json.dumps(said))

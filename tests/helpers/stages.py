@@ -8,10 +8,17 @@ from PIL import Image
 from gre import manifest
 from gre.config import load, save
 from gre.judge.photos import write_photos
+from gre.tiny.model import build
 from stages import stage1, stage2, stage3
 
 KEYS = ["data.path=seed/seed.jsonl", "train.max_steps=2", "train.learning_rate=1e-3", "train.per_device_batch_size=2",
         "grpo.num_generations=2", "rollout.max_new_tokens=6"]
+
+
+def verdict_vlm(hidden: int, **shape):
+    """(model, processor) with random weights, whose tokenizer says True and False in one token."""
+    return build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=hidden, layers=2,
+                 vocabulary=400, **shape)
 
 
 def pictures(count: int = 4, size: tuple[int, int] = (56, 56)) -> list[Image.Image]:

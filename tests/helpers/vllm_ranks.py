@@ -3,7 +3,7 @@ updates, by a vLLM in each (tests/rollout/test_vllm_stages.py) or by one server 
 which takes weights by a folder first, then by broadcast, and which one of them then loses. Each process writes
 FOLDER/RANK.json.
 
-    torchrun … tests/helpers/vllm_ranks.py FOLDER MODEL [URL]
+    torchrun … --module tests.helpers.vllm_ranks FOLDER MODEL [URL]
 """
 import dataclasses
 import json

@@ -1,5 +1,5 @@
-"""Run by torchrun (tests/training/test_zero.py): stages one after the other, as JSON tells: [[stage, [key=value, …],
-kill], …].
+"""A job of two_ranks.py (tests/training/test_zero.py): stages one after the other, as FOLDER/jobs.json tells: [[stage,
+[key=value, …], kill], …].
 
 Rewards of stages 2 and 3 are made to differ between completions, which a random policy's own would not; stage 2's judge
 is asked about some of them, more on one process than on another. Every completion's tokens are written to
@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -22,10 +21,10 @@ from gre.judge import reward
 from gre.rollout.generate import TransformersRollout
 from gre.training.trainer.stopping import STATUS
 from stages import stage2, stage3
-from tests.helpers import zero_positions
-from tests.helpers.two_ranks import leave
+from tests.helpers import zero_jobs, zero_positions
 
 RANK = os.environ.get("RANK", "0")
+prepare = zero_jobs.prepare
 
 
 def lengths(groups):
@@ -87,8 +86,10 @@ def run(stage: str, keys: list[str], kill: list | None = None) -> None:
         gc.collect()
 
 
-if __name__ == "__main__":
-    for job in json.loads(sys.argv[1]):
+def main(folder: Path) -> None:
+    before = Path.cwd()
+    os.chdir(folder)
+    for job in json.loads(Path("jobs.json").read_text()):
         run(*job)
         AcceleratorState._reset_state(reset_partial_state=True)  # the next one may have another engine
-    leave()
+    os.chdir(before)

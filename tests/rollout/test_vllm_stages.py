@@ -10,7 +10,7 @@ import pytest
 from gre import manifest
 from gre.config import UserError
 from gre.rollout import engines
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import ROOT, TINY_BASE
 from tests.helpers.stages import KEYS, pictures, write_stage, write_workplace
 from tests.helpers.two_ranks import torchrun
 
@@ -54,7 +54,7 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(wide_vlm, tmp_path, monkey
 def test_two_processes_under_zero_3_sample_from_the_same_policy(tmp_path):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    done = torchrun("vllm_ranks", tmp_path, f"{ROOT}/gre/tiny/base")
+    done = torchrun("vllm_ranks", tmp_path, TINY_BASE)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["parted"] > 0 and max(first["gaps"] + second["gaps"]) < 1e-4

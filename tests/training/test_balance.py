@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gre.training.trainer.balance import balanced, deal, spread
 from tests.helpers import balance_ranks
-from tests.helpers.two_ranks import torchrun
 
 
 def test_one_group_a_pass_by_hand():
@@ -47,28 +46,24 @@ def test_one_process_keeps_its_order():
     assert balanced(SimpleNamespace(num_processes=1), batches, len) is batches
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """What two processes found, one after the other, and the folder."""
-    folder = tmp_path_factory.mktemp("balance")
-    done = torchrun("balance_ranks", folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, [json.loads((folder / f"2_{rank}.json").read_text()) for rank in range(2)]
+@pytest.fixture
+def found(balance_ranks_folder):
+    """What two processes found."""
+    return [json.loads((balance_ranks_folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("per_pass", [1, 2])
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
-def test_groups_move_whole_and_a_step_stays_that_of_one_process(ran, kind, per_pass):
-    folder, two = ran
-    steps = [found[f"{kind}_{per_pass}"] for found in two]
+def test_groups_move_whole_and_a_step_stays_that_of_one_process(found, tmp_path, kind, per_pass):
+    steps = [each[f"{kind}_{per_pass}"] for each in found]
     had, forwarded = ([[list(map(tuple, batch)) for batch in step[name]] for step in steps]
                       for name in ("had", "forwarded"))                            # [process][micro-batch]
     (first, second), (now_first, now_second) = ([set(chain(*each)) for each in these] for these in (had, forwarded))
     assert first | second == now_first | now_second and len(first | second) == 8  # nothing lost, nothing changed
     assert len(now_first) == len(now_second) == 4 and now_first != first
     assert lasting(forwarded) < lasting(had)
-    alone = balance_ranks.step(kind, folder, 4)
+    alone = balance_ranks.step(kind, tmp_path, 4)
     assert [step["loss"] for step in steps] == pytest.approx([alone["loss"]] * 2, abs=1e-5)
     assert [step["grad_norm"] for step in steps] == pytest.approx([alone["grad_norm"]] * 2, rel=1e-5)
 
@@ -79,7 +74,7 @@ def lasting(processes: list) -> int:
 
 
 @pytest.mark.slow
-def test_an_exchange_takes_what_a_tensor_shows_and_no_more(ran):
-    first, second = (found["exchanged"] for found in ran[1])
+def test_an_exchange_takes_what_a_tensor_shows_and_no_more(found):
+    first, second = (each["exchanged"] for each in found)
     assert first == [["from", 1, "to", 0], [0, 1, 2, 3], 4 * 8]  # bytes: of four numbers, not of a million
     assert second == [["from", 0, "to", 1], [1, 2, 3], 3 * 8]

@@ -6,14 +6,11 @@ import pytest
 from gre.geo.point import LatLon, distance_km
 from gre.rewards.gps import gps_reward
 from tests.helpers import ranks_agree
-from tests.helpers.two_ranks import torchrun
 
 
 @pytest.mark.slow
-def test_two_processes_see_what_one_sees(tmp_path):
-    done = torchrun("ranks_agree", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+def test_two_processes_see_what_one_sees(ranks_agree_folder, tmp_path):
+    first, second = [json.loads((ranks_agree_folder / f"{rank}.json").read_text()) for rank in range(2)]
     alone = ranks_agree.numbers(ranks_agree.groups())
     assert first["numbers"] == second["numbers"] == alone
     km = [distance_km(LatLon(0, 0), LatLon(0, lon)) for lon in (0.1, 9.0, 0.2, 30.0, 0.3, 0.4, 90.0)]

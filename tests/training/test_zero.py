@@ -1,10 +1,8 @@
 """DeepSpeed on two processes: the numbers of one, whole models handed on, and a killed run that goes on."""
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,110 +20,20 @@ from gre.models.vlm import PixelBudget
 from gre.training.arguments import TrainConfig, training_arguments
 from gre.training.stage import save_model
 from stages import stage1
-from tests.helpers.judge_rows import write_rows
 from tests.helpers.paths import ROOT
 from tests.helpers.resuming import lines
-from tests.helpers.stages import write_judge, write_stage
-from tests.helpers.two_ranks import torchrun
+from tests.helpers.two_ranks import said
+from tests.helpers.zero_jobs import COMPILER, LORA, UNTIED, engine, job
 from tests.helpers.zero_ranks import run
 
-needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="DeepSpeed builds its CPU operators, by a C++ "
-                                    "compiler")
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="DeepSpeed builds its CPU operators, by a C++ compiler")
 
 
-def engine(name):
-    return f"train.deepspeed={ROOT}/configs/deepspeed/{name}.json"
-
-
-RL = ["data.path=seed/seed.jsonl", "grpo.num_generations=3", "rollout.max_new_tokens=6", "train.save_steps=1"]
-STAGES = {
-    "stage1": ["model_name_or_path=base", "data.path=cot/cot.json"],
-    "judge": ["model_name_or_path=base", "data.path=judged/judge.json", "held_out_share=0.3"],
-    "stage2": ["model_name_or_path=run/stage1", "judge.model_name_or_path=run/judge", *RL],
-    "stage3": ["model_name_or_path=run/stage2", *RL],
-}
-
-
-def job(name, per_process, *keys, kill=None):
-    """A stage of three steps of four prompts; kill: [rank, rollout, signal]."""
-    stage = name.split("_")[-1]
-    return [stage, [*STAGES[stage], f"output_dir=out/{name}", "train.max_steps=3", "train.learning_rate=1e-4",
-                    "train.warmup_steps=0", f"train.per_device_batch_size={per_process}", *keys], kill]
-
-
-TWICE, UNTIED = "train.gradient_accumulation_steps=2", "model_name_or_path=untied"
-CHECKPOINTING = "model.gradient_checkpointing=true"  # what is recomputed is gathered twice; numbers stay
-LORA = ["model.lora.r=4", "model.lora.alpha=8"]
-JOBS = [
-    job("zero3_stage3", 2, engine("zero3")),
-    job("zero2_stage3", 2, engine("zero2")),
-    job("zero3_offload_stage3", 2, engine("zero3_offload")),
-    job("zero3_stage2", 1, engine("zero3"), TWICE, CHECKPOINTING),
-    job("zero2_stage2", 1, engine("zero2"), TWICE),
-    job("zero3_judge", 2, engine("zero3")),
-    job("zero2_judge", 2, engine("zero2")),
-    job("lora_judge", 2, engine("zero2"), *LORA),
-    job("zero3_untied_stage1", 2, engine("zero3"), UNTIED, CHECKPOINTING),
-    job("zero2_offload_stage1", 2, engine("zero2_offload")),
-    job("bf16_stage1", 2, engine("zero3"), "train.bf16=true"),
-    job("lora_untied_stage1", 2, engine("zero2"), UNTIED, *LORA),
-    job("lora_stage3", 2, engine("zero2"), *LORA),
-    job("lora_stopped_stage3", 2, engine("zero2"), *LORA, kill=[1, 2, "SIGTERM"]),
-    job("lora_stopped_stage3", 2, engine("zero2"), *LORA),
-    # A budget that about half of all pairs of groups fit into: one process needs two passes where the other needs one.
-    job("cut_stage3", 2, engine("zero3"), "train.tokens_per_pass=90"),
-    job("cut_stage1", 2, "train.tokens_per_pass=102"),
-]
-KILLED = job("killed_stage3", 2, engine("zero3"))
-POSITIONS = ["positions", ["base", "out/positions", f"{ROOT}/configs/deepspeed/zero3.json", "rounding.json"]]
-
-
-def write_data(vlm, untied):
-    """Base models, finished stages and the data all four stages read, in the current folder."""
-    for part in vlm:
-        part.save_pretrained("base")
-    for part in untied:
-        part.save_pretrained("untied")
-    sha256 = write_stage(vlm, "stage1", {})["model_sha256"]
-    write_stage(vlm, "stage2", {})
-    for folder in ("seed", "cot"):
-        Path(folder, "imgs").mkdir(parents=True)
-        for i in range(12):
-            Image.new("RGB", (56 + 28 * (i % 3), 56), (20 * i, 99, 200 - 10 * i)).save(f"{folder}/imgs/{i}.png")
-    Image.new("RGB", (56, 56), (1, 2, 3)).save("seed/imgs/judged.png")
-    write_judge(vlm, sha256)
-    rows = [{"image": f"images/{i}.png", "instructions": "Where is this?", "gt_lat": 48.9, "gt_lon": 2.3}
-            for i in range(12)]
-    Path("seed/seed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rows = [{"image": f"images/{i}.png", "gt_lat": 48.9, "gt_lon": 2.3, "conversations": [
-        {"from": "human", "value": "<image>\nWhere?"},
-        {"from": "gpt", "value": f"<think>{'sign ' * (i % 4)}</think><answer>{i}.5, 2</answer>"}]} for i in range(12)]
-    Path("cot/cot.json").write_text(json.dumps(rows))
-    write_rows(Path("judged"), 20)
-
-
-@pytest.fixture(scope="module")
-def ran(wide_vlm, tmp_path_factory):
-    """The folder in which every job ran on two processes, the last until one of them was killed, then again."""
-    from gre.tiny.model import build
-
-    untied = build(["True", "False", "Where is this? <think> </think><answer>, </answer>"] * 200, hidden=128, layers=2,
-                   vocabulary=400, tied=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("zero"))
-        write_data(wide_vlm, untied)
-        shipped = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
-        Path("rounding.json").write_text(json.dumps({k: value for k, value in shipped.items() if k != "data_types"}))
-        done = torchrun("zero_ranks", json.dumps([POSITIONS, *JOBS]))
-        Path("said.txt").write_text(done.stdout)
-        assert done.returncode == 0, done.stderr[-5000:]
-        assert "resuming from out/lora_stopped_stage3/checkpoints/checkpoint-2" in done.stdout
-        killed = torchrun("zero_ranks", json.dumps([[*KILLED[:2], [1, 3, "SIGKILL"]]]))
-        assert killed.returncode != 0 and not Path("out/killed_stage3/manifest.json").exists()
-        again = torchrun("zero_ranks", json.dumps([KILLED]))
-        assert again.returncode == 0, again.stderr[-5000:]
-        assert "resuming from out/killed_stage3/checkpoints/checkpoint-2" in again.stdout
-        yield Path.cwd()
+@pytest.fixture
+def ran(zero_ranks_folder, monkeypatch):
+    """The current folder, in which every job ran on two processes."""
+    monkeypatch.chdir(zero_ranks_folder)
+    return zero_ranks_folder
 
 
 def steps(folder):
@@ -202,6 +110,7 @@ def test_only_those_who_must_hold_a_copy_of_the_model_to_save_it(ran):
 def test_a_run_that_was_cut_goes_on_to_the_same_weights(ran, cut, whole):
     """One of two processes is killed before the third rollout, or told to stop in the second step: no row is lost, none
     is trained on twice."""
+    assert f"resuming from out/{cut}_stage3/checkpoints/checkpoint-2" in said(ran)
     cut, whole = (ran / "out" / f"{name}_stage3" for name in (cut, whole))
     assert lines(cut / "metrics.jsonl") == lines(whole / "metrics.jsonl")
     assert (cut / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
@@ -227,9 +136,9 @@ def test_vllm_loads_what_is_handed_on(ran, name):
 @needs_compiler
 def test_positions_stay_exact_where_weights_are_bfloat16(ran):
     """Split by ZeRO-3 as the model is built, in DeepSpeed's engine, and by a config that would round them: refused."""
-    said = (ran / "said.txt").read_text()
-    assert said.count("built: exact, in the engine: exact") == 2
-    assert said.count("refused: DeepSpeed would round the positions to the training type") == 2
+    printed = said(ran)
+    assert printed.count("built: exact, in the engine: exact") == 2
+    assert printed.count("refused: DeepSpeed would round the positions to the training type") == 2
 
 
 def test_a_split_model_is_made_whole_by_its_engine_only():

@@ -1,7 +1,6 @@
-"""Run by torchrun on two processes (tests/training/test_two_processes.py): a signal to one of them stops both at one
+"""A job of two_ranks.py (tests/training/test_two_processes.py): a signal to one of two processes stops both at one
 step, and both go on to the weights of a run that was never stopped."""
 import os
-import sys
 from pathlib import Path
 
 from PIL import Image
@@ -28,7 +27,3 @@ def main(folder: Path) -> None:
             print(f"{kind}: rank {rank} stopped with {stopped.code}", flush=True)
         resumed = start(kind, vlm, rows, folder / f"{kind}_stopped")
         print(f"{kind}: rank {rank} {'equal' if resumed == whole else 'different'}", flush=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
