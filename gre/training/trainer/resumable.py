@@ -92,8 +92,10 @@ class ResumableTrainer(Trainer):
             raise SystemExit(STATUS)
 
     def get_train_dataloader(self):
+        """Trainer's, whose picture workers begin as `workers.begin` says."""
         loader = super().get_train_dataloader()
-        loader.worker_init_fn = partial(workers.begin, loader.worker_init_fn)
+        inner = loader.base_dataloader  # what accelerate's wrapper iterates: what is set on the wrapper stays there
+        inner.worker_init_fn = partial(workers.begin, inner.worker_init_fn)
         return loader
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
