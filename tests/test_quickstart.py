@@ -82,7 +82,7 @@ def stand_ins(tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart.importlib, "import_module", lambda name: type("Stage", (), {"Config": object}))
     code = ("import pathlib, sys; folder = pathlib.Path(sys.argv[1]); (folder / 'results.json').write_text('{}');"
             "open(folder / 'calls.txt', 'a').write(sys.argv[2] + ' ')\nsys.exit(3 if 'text=fail' in sys.argv else 0)")
-    monkeypatch.setattr(quickstart, "commands", lambda folder, seed, known: {
+    monkeypatch.setattr(quickstart, "commands", lambda folder, seed, known, processes: {
         phase: [sys.executable, "-c", code, str(folder), phase, f"seed={seed}"] for phase in quickstart.PHASES})
 
     def run(*overrides, **own):
