@@ -94,6 +94,16 @@ def test_one_process_sees_one_gpu_or_none(house, tmp_path, environment, shown):
     assert called()[-1] == f"{shown}-m stages.stage3 a.yaml"
 
 
+@pytest.mark.parametrize("seen, processes", [(0, 2), (1, 1), (8, 2)])
+def test_the_quickstart_is_two_processes_or_that_of_the_one_gpu(house, tmp_path, monkeypatch, seen, processes):
+    gpus(tmp_path, seen)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    write(house / "scripts/quickstart.sh", (ROOT / "scripts/quickstart.sh").read_text())
+    write(tmp_path / "run.sh", 'echo "$NPROC $OMP_NUM_THREADS" >> calls.txt\n')
+    subprocess.run(["bash", str(house / "scripts/quickstart.sh"), "seed=1"], check=True)
+    assert called() == [f"all {house}/scripts/quickstart.py seed=1", f"{processes} 1"]
+
+
 def test_several_machines_by_hand(house):
     result = start(house, "a.yaml", NNODES="2", NODE_RANK="1", MASTER_ADDR="one", MASTER_PORT="1234", NPROC="3",
                    STOP_SECONDS="60")
