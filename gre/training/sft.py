@@ -3,8 +3,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 import torch
+from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
 from gre.models.packing import Group
@@ -25,7 +25,7 @@ class SFTTrainer(PackedTrainer):
     def __init__(self, model, args: TrainingArguments, rows: Sequence[Any], encode: Callable[[Any], Group], **kwargs):
         check_weights(model, args)
         self.rows = rows
-        super().__init__(model=model, args=args, train_dataset=LazyRows(rows, encode), data_collator=collate,
+        super().__init__(model=model, args=args, train_dataset=lazy_dataset(rows, encode), data_collator=collate,
                          **kwargs)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -62,17 +62,15 @@ class SFTTrainer(PackedTrainer):
                       [group.prompt for _, group in pairs], tensors, culprits)
 
 
-class LazyRows(Dataset):
-    """Rows that are encoded, photo and all, when they are fetched."""
+def lazy_dataset(rows: Sequence[Any], encode: Callable[[Any], Group]) -> Dataset:
+    """A dataset whose photos are decoded and encoded when a row is fetched."""
 
-    def __init__(self, rows: Sequence[Any], encode: Callable[[Any], Group]):
-        self.rows, self.encode = rows, encode
+    def fetch(batch: dict) -> dict:
+        return {"id": [rows[i].id for i in batch["row"]], "group": [encode(rows[i]) for i in batch["row"]]}
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"id": self.rows[row].id, "group": self.encode(self.rows[row])}
+    dataset = Dataset.from_list([{"row": i} for i in range(len(rows))])
+    dataset.set_transform(fetch)
+    return dataset
 
 
 def collate(items: list[dict]) -> dict:

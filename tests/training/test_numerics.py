@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from gre.config import UserError
 from gre.models.attention import shared_prefix
-from gre.training.sft import LazyRows
+from gre.training.sft import lazy_dataset
 from gre.training.trainer.broken import not_finite
 from tests.helpers import grpo as grpo_trainer
 from tests.helpers import sft as sft_trainer
@@ -57,7 +57,7 @@ def test_sft_stops_at_a_picture_that_is_not_finite_and_names_its_row(tiny_vlm, r
             group.prompt.pixel_values[0, 0] = value
         return group
 
-    trainer.train_dataset = LazyRows(rows, poisoned)
+    trainer.train_dataset = lazy_dataset(rows, poisoned)
     with pytest.raises(UserError, match=r"step 1: the loss is nan, and \d+ of \d+ log-prob.* \(rows: row:3; the batch"):
         trainer.train()
     content, tensors = dumped(tmp_path)
