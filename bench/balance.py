@@ -2,12 +2,12 @@
 
     python -m bench.balance [groups=64] [rounds=3] [--json FILE]
 
-measured: passes (old policy, reference, update) of unlike groups, pictures of 81 to 324 visual tokens and 8 completions
-of 30 to 180 tokens, are timed one group at a time, on one process. by_flops_7b: FLOPs of Qwen2.5-VL-7B for pictures of
+measured: passes (old policy, reference, update) of unlike groups, photos of 81 to 324 visual tokens and 8 completions
+of 30 to 180 tokens, are timed one group at a time, on one process. by_flops_7b: FLOPs of Qwen2.5-VL-7B for photos of
 324 to 1,280 and completions of 40 to 1,024. Steps of W processes are drawn from these groups, dealt by tokens as the
 trainer does, and cost as their seconds or FLOPs say: under ZeRO, whose passes are meetings of all, the sum over
 micro-batches of the slowest process; under DDP, which meets once, the slowest process's sum. limit: left over what even
-processes would take. Two processes of this machine then exchange groups with pictures of 1,280 visual tokens, for what
+processes would take. Two processes of this machine then exchange groups with photos of 1,280 visual tokens, for what
 dealing costs: gloo on a CPU, pickling included.
 """
 import json
@@ -36,7 +36,7 @@ from gre.training.trainer.passes import forwarded_tokens
 
 STEPS = {"W8": (8, [1, 1]), "W8_two_a_pass": (8, [2, 2]), "W64": (64, [1, 1]), "W64_two_a_pass": (64, [2, 2])}
 DRAWN = 300  # steps of each
-LARGE = replace(BASE, grid=(64, 80), groups=8)  # groups whose pictures take 23 MiB each as pixels
+LARGE = replace(BASE, grid=(64, 80), groups=8)  # groups whose photos take 23 MiB each as pixels
 Dealt = list[list[list[int]]]  # [micro-batch][process] -> groups
 
 
@@ -47,7 +47,7 @@ class Config:
     groups: int = option(64, "groups that are timed; steps are drawn from them")
     rounds: int = option(3, "times each is timed; the median counts")
     json: str = option("", "file for the result, keyed by processes and groups a pass")
-    exchange: bool = option(False, "only exchange pictures, as one of two processes: what the command itself calls")
+    exchange: bool = option(False, "only exchange photos, as one of two processes: what the command itself calls")
 
 
 def run(config: Config) -> None:
@@ -100,7 +100,7 @@ def ragged(drawn: np.random.Generator, median: int, least: int, most: int) -> np
 
 
 def unlike(model, drawn: np.random.Generator) -> Group:
-    """A group with a picture of another shape, and completions of other lengths."""
+    """A group with a photo of another shape, and completions of other lengths."""
     height, width = (2 * int(drawn.integers(9, 19)) for _ in range(2))
     prompt = make_groups(replace(BASE, grid=(height, width), groups=1), model)[0].prompt
     return Group(prompt, [torch.from_numpy(drawn.integers(20, BASE.shape.vocab, length))

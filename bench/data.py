@@ -1,9 +1,9 @@
-"""Pictures decoded and processed while GRPO trains: ours, ours with data.cache_gib, and TRL's GRPOTrainer.
+"""Photos decoded and processed while GRPO trains: ours, ours with data.cache_gib, and TRL's GRPOTrainer.
 
     python -m bench.data [photos=8] [generations=8] [--json FILE] [key=value …]
 
 Each side trains a very small model for two epochs with generate, whole, on the same photos. A decode is counted where
-Pillow reads pixels, processing where pictures reach the image processor; seconds are CPU time spent there.
+Pillow reads pixels, processing where photos reach the image processor; seconds are CPU time spent there.
 """
 import json
 import tempfile
@@ -49,7 +49,7 @@ class Config:
 
 
 class Counter:
-    """Pictures decoded and processed, and the seconds it took, by epoch."""
+    """Photos decoded and processed, and the seconds it took, by epoch."""
 
     def __init__(self):
         self.epochs: list[dict[str, float]] = []
@@ -62,7 +62,7 @@ class Counter:
 
     @contextmanager
     def count(self, what: str, pictures: int) -> Iterator[None]:
-        """The block decodes or processes so many pictures; a block inside a block is timed once."""
+        """The block decodes or processes so many photos; a block inside a block is timed once."""
         start, self.depth = time.process_time(), self.depth + 1
         yield
         self.depth -= 1
@@ -95,7 +95,7 @@ def counted(processor) -> Iterator[Counter]:
 
 
 def flat(images) -> Iterator:
-    """Pictures of a picture, a list, or a list of lists."""
+    """Images of an image, a list, or a list of lists."""
     if isinstance(images, (list, tuple)):
         for image in images:
             yield from flat(image)
@@ -128,7 +128,7 @@ def run(config: Config) -> None:
 
 
 def write_photos(config: Config, folder: Path) -> list[Path]:
-    """JPEG files of smooth random pictures."""
+    """JPEG files of smooth random photos."""
     generator, paths = np.random.default_rng(0), []
     for number in range(config.photos):
         paths.append(folder / f"{number}.jpg")
@@ -138,7 +138,7 @@ def write_photos(config: Config, folder: Path) -> list[Path]:
 
 
 def summary(config: Config, epochs: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Per epoch: pictures decoded and processed and seconds, by photo."""
+    """Per epoch: photos decoded and processed and seconds, by photo."""
     return [{name: round(value / config.photos, 4) for name, value in epoch.items()} for epoch in epochs]
 
 

@@ -2,8 +2,8 @@
 
     python -m bench.evaluate model=runs/NAME/stage1 data=runs/NAME/data/test/test.jsonl [rows=200] [repeats=3]
 
-GLOBE's evaluation starts a server and asks it with 16 threads, one picture a request; eval.predict with engine=vllm
-hands all pictures over at once. Both answer the same pictures greedily, one after the other, again and again; what
+GLOBE's evaluation starts a server and asks it with 16 threads, one photo a request; eval.predict with engine=vllm
+hands all photos over at once. Both answer the same photos greedily, one after the other, again and again; what
 starting takes is left out, medians count, and the answers must be the same. Writes and prints
 docs/results/evaluate_speed.md.
 """
@@ -42,7 +42,7 @@ UP_WITHIN_S = 600
 class Config:
     model: str = option(REQUIRED, "a stage's folder, or a plain model folder")
     data: str = option(REQUIRED, "rows to answer, in the form of GRE30K-Seed")
-    rows: int = option(200, "pictures, the first of the data")
+    rows: int = option(200, "photos, the first of the data")
     repeats: int = option(3, "times each way answers them")
     max_new_tokens: int = option(128, "tokens of an answer")
     dtype: str = option("float32", "weights: float32 or bfloat16")
@@ -73,14 +73,14 @@ def run(config: Config) -> None:
                 start = time.perf_counter()
                 texts[name] = [said.text for (said,) in answer(*asked)]
                 rates[name].append(len(rows) / (time.perf_counter() - start))
-                print(f"{name}: {rates[name][-1]:.2f} pictures a second", flush=True)
+                print(f"{name}: {rates[name][-1]:.2f} photos a second", flush=True)
     text = table(config, len(rows), rates, texts)
     print(text, end="")
     provenance.write_atomically(Path(config.out), text)
 
 
 def table(config: Config, rows: int, rates: dict[str, list[float]], texts: dict[str, list[str]]) -> str:
-    """The result as Markdown. rates: way → pictures a second of each repeat, the server's first."""
+    """The result as Markdown. rates: way → photos a second of each repeat, the server's first."""
     served, own = (statistics.median(found) for found in rates.values())
     same = sum(a == b for a, b in zip(*texts.values()))
     lines = [f"| {name} | {statistics.median(found):.2f} | {', '.join(f'{rate:.2f}' for rate in found)} |"
@@ -88,9 +88,9 @@ def table(config: Config, rows: int, rates: dict[str, list[float]], texts: dict[
     return "\n".join([
         "# Predictions per second", "",
         f"`{shlex.join(['python', '-m', 'bench.evaluate', *sys.argv[1:]])}`, commit {provenance.commit()}, "
-        f"{engines.record('vllm')['version']} of vLLM, {os.cpu_count()} cores: {rows} pictures, greedy, up to "
+        f"{engines.record('vllm')['version']} of vLLM, {os.cpu_count()} cores: {rows} photos, greedy, up to "
         f"{config.max_new_tokens} tokens, {config.dtype}, {config.repeats} times in turn.", "",
-        "| way | median, pictures a second | each time |", "|---|---|---|", *lines, "",
+        "| way | median, photos a second | each time |", "|---|---|---|", *lines, "",
         f"{own / served:.2f} times as fast; {same} of {rows} answers are the same text.", ""])
 
 

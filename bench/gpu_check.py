@@ -113,7 +113,7 @@ def grpo_rows(free: float, shapes: dict[str, Shape], taken_bytes: Callable[[], f
 
 
 def _predicted(case: Case, on_gpu: bool) -> float:
-    """Bytes, before the prompt is encoded: of about 40 tokens beside the picture."""
+    """Bytes, before the prompt is encoded: of about 40 tokens beside the photo."""
     visual = (case.side // 28)**2
     return peak(job(case, visual + 40, 4 * visual, on_gpu))[1]
 

@@ -1,9 +1,9 @@
-"""A judge's verdicts on G chains a picture: ours, which forwards the picture once, against a row for every chain.
+"""A judge's verdicts on G chains a photo: ours, which forwards the photo once, against a row for every chain.
 
     python -m bench.judge [generations=8] [rounds=5] [--json FILE] [key=value …]
 
 Ours is gre.judge.model.Judge.p_true, its tokenizing included; the peer's rows are ready before the clock starts. One
-picture is forwarded at a time on both sides. When P(True) differs by more than 1e-4 no ratio is printed. device=cuda:
+photo is forwarded at a time on both sides. When P(True) differs by more than 1e-4 no ratio is printed. device=cuda:
 Qwen2.5-VL-3B in bfloat16.
 """
 import json
@@ -33,9 +33,9 @@ WORDS = "The sign is in French and the street has a red flag on the left near wh
 class Config:
     """What is measured."""
 
-    generations: int = option(8, "chains a picture")
+    generations: int = option(8, "chains a photo")
     pictures: int = option(2, "pictures")
-    side: int = option(504, "width and height of a picture in pixels; 504 makes 324 visual tokens")
+    side: int = option(504, "width and height of a photo in pixels; 504 makes 324 visual tokens")
     words: int = option(40, "words of a chain on average; lengths are even over half to one and a half of it")
     rounds: int = option(5, "interleaved rounds")
     threads: int = option(1, "threads; with one, seconds are CPU time, with more, wall time")
@@ -77,14 +77,14 @@ class Rows:
 
     @torch.no_grad()
     def picture(self, number: int) -> Tensor:
-        """P(True) of a picture's chains (G,)."""
+        """P(True) of a photo's chains (G,)."""
         logits = self.judge.model(**self.inputs[self.setting][number]).logits
         chains = self.chains[number]
         at = [-1 if self.setting == self.SETTINGS[0] else len(chain) - 1 for chain in chains]
         return self.judge.verdicts(logits[range(len(chains)), at].float().cpu()).p_true
 
     def p_true(self) -> Tensor:
-        """P(True) of every chain, picture by picture."""
+        """P(True) of every chain, photo by photo."""
         return torch.cat([self.picture(number) for number in range(len(self.chains))])
 
 
@@ -104,7 +104,7 @@ def compare(config: Config, shape: Shape) -> dict:
 
 def _compare(config: Config, shape: Shape, bf16: bool, rounds: int) -> dict:
     torch.manual_seed(0)
-    processor = load_processor(BASE, SIDE_PIXELS**2, config.side**2)  # no picture is made smaller
+    processor = load_processor(BASE, SIDE_PIXELS**2, config.side**2)  # no photo is made smaller
     judge = Judge(random_model(shape, config.device).eval().to(torch.bfloat16 if bf16 else torch.float32), processor)
     generator, now = np.random.default_rng(0), measure.clock(config.device, config.threads)
     prompts = [judge.prompt(Image.fromarray(generator.integers(0, 255, (config.side, config.side, 3), dtype=np.uint8)))

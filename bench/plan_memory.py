@@ -36,7 +36,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", 
 
 @dataclass(frozen=True)
 class Case:
-    """A training: its shape, prompts a micro-batch, completions of `length` tokens each, pictures of `side` pixels.
+    """A training: its shape, prompts a micro-batch, completions of `length` tokens each, photos of `side` pixels.
 
     completions: 1 is supervised fine-tuning, more is GRPO with a reference. bf16: autocast. held_out: looked at by
     nobody while the planner was written.
@@ -85,7 +85,7 @@ def measure(name: str) -> dict:
 
 
 def train(case: Case, folder: str) -> tuple[int, int, list[dict]]:
-    """Two optimizer steps of the real trainer; tokens of a prompt, patches of its picture, and the trainer's log."""
+    """Two optimizer steps of the real trainer; tokens of a prompt, patches of its photo, and the trainer's log."""
     import copy
     from types import SimpleNamespace
 

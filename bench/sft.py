@@ -4,7 +4,7 @@
 
 B is the rows of a micro-batch; a step has 16 rows on both sides. Answers' lengths are log-normal, as those of chains of
 thought are: median 250 tokens, sigma 0.5 of the logarithm, none below 32 or above 1,000 (an assumption, not a
-measurement). Pictures have one size, so that only answers differ in length. Ours is gre's SFTTrainer.compute_loss; the
+measurement). Photos have one size, so that only answers differ in length. Ours is gre's SFTTrainer.compute_loss; the
 peer is transformers alone, at the fastest of its settings. Both start every round from the same weights; when losses or
 gradient norms differ by more than 1e-4 no ratio is printed. A micro-batch of one row pads nothing: there is no ratio to
 win there. device=cuda: 6 of Qwen2.5-VL-3B's 36 layers in bfloat16, with gradient checkpointing on both sides.
@@ -39,7 +39,7 @@ IGNORED = -100  # transformers' label of a token that does not count
 
 @dataclass(frozen=True)
 class Chains(Workload):
-    """`groups` rows, each a picture with one answer; length: the median."""
+    """`groups` rows, each a photo with one answer; length: the median."""
 
     def lengths(self) -> list[list[int]]:
         drawn = np.random.default_rng(0).lognormal(np.log(self.length), SIGMA, self.groups)

@@ -1,4 +1,4 @@
-"""A whole RL step of stage 3 (pictures, rollout, rewards, passes, update, weight sync): ours against TRL's GRPOTrainer.
+"""A whole RL step of stage 3 (photos, rollout, rewards, passes, update, weight sync): ours against TRL's GRPOTrainer.
 
     python -m bench.step [shapes=[tiny,G8]] [sides=[ours,vllm,trl]] [rounds=5] [--json FILE] [key=value …]
 

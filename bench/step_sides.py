@@ -37,7 +37,7 @@ THETAS_KM = stage3.GPSConfig().thetas_km
 class Work:
     """A step: so many prompts, at_a_time of them a micro-batch, G completions each, of `lengths`: {tokens: how often}.
 
-    shape: of a random model and pictures of `side` pixels; None: the tiny base and photos of the tiny world.
+    shape: of a random model and photos of `side` pixels; None: the tiny base and photos of the tiny world.
     """
 
     shape: Shape | None

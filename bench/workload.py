@@ -1,4 +1,4 @@
-"""What both sides of a bench work on: a random model, prompts with pictures, ragged completions, and their FLOPs."""
+"""What both sides of a bench work on: a random model, prompts with photos, ragged completions, and their FLOPs."""
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ NOISE = 0.02  # of the reference's weights, relative: a KL that is not 0 makes t
 class Workload:
     """A model's shape and `groups` groups: V visual and T text tokens a prompt, G completions of L tokens on average.
 
-    Lengths are even over L/2 … 3L/2. grid: a picture's patches, height and width; V is a quarter of them.
+    Lengths are even over L/2 … 3L/2. grid: a photo's patches, height and width; V is a quarter of them.
     """
 
     shape: Shape
@@ -86,7 +86,7 @@ def make_models(workload: Workload, device: str):
 
 
 def make_groups(workload: Workload, model) -> list[Group]:
-    """Groups on the CPU: every prompt another picture."""
+    """Groups on the CPU: every prompt another photo."""
     return [Group(_prompt(workload, number, model.config), [_words(length, number * 1000 + i, workload)
                                                             for i, length in enumerate(lengths)])
             for number, lengths in enumerate(workload.lengths())]

@@ -6,7 +6,7 @@
 The rows have GRE30K-CoT's form, so that stage 1 trains on them, with `model_name_or_path` the model that wrote them
 (`accept_parent=any`): the peer that every RL on the same samples has to beat. A photo none of whose completions is
 finished, well formed and within `within_km` of the truth gives no row; such photos are counted. Every batch of photos
-is kept in OUT.samples.jsonl, and the same command goes on from there.
+is kept in OUT.samples.jsonl, and the same command resumes from there.
 """
 import json
 import random
@@ -34,7 +34,7 @@ class Config:
 
     model: str = option(REQUIRED, "the stage's folder that is sampled from")
     data: DataConfig = option(DataConfig, "GRE30K-Seed rows")
-    out: str = option(REQUIRED, "JSON file for the chosen rows; the pictures must lie under its folder")
+    out: str = option(REQUIRED, "JSON file for the chosen rows; the photos must lie under its folder")
     num_photos: int | None = option(None, "photos sampled, drawn with the seed; null: all")
     num_generations: int = option(8, "completions a photo")
     within_km: float = option(750.0, "farthest answer that still makes a row")

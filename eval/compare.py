@@ -24,7 +24,7 @@ class Config:
     scores: list[str] = option(REQUIRED, "files that eval.score wrote with out=, such as scores=[a.json,b.json]")
     table: str = option("", "Markdown file for the table; empty: only print")
     page: str = option("", "HTML file for the page; empty: none")
-    images: str = option("", "folder that the predictions' pictures are relative to; empty: where benchmarks.yaml "
+    images: str = option("", "folder that the predictions' photos are relative to; empty: where benchmarks.yaml "
                          "says, and no photos where that is not there")
     photos: int = option(4, "best, and as many worst, photos shown on the page")
 

@@ -2,17 +2,17 @@
 
 Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks/). A stage is then asked what it was
 trained on, as its manifest says, unless prompt= asks otherwise (eval/answering/question.py); rows of data= say
-themselves what they ask. A plain model folder says neither what it was asked nor how large its pictures were: both must
+themselves what they ask. A plain model folder says neither what it was asked nor how large its photos were: both must
 be given.
 
-One row per picture (eval/predictions.py). Interrupted, the same command goes on where it stopped: rows already in the
+One row per photo (eval/predictions.py). Interrupted, the same command resumes where it stopped: rows already in the
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
 Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/answering/shards.py); when
 all have ended, the command without shard joins their files. Either way the file is the one a single run would have
 written. The pixel budget is the checkpoint's own. engine= says who answers (eval/answering/engines.py): transformers,
 vLLM, or any OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric
 median of all that can be read (self-consistency), and the line holds every sample. The two controls show the same
-questions with other pictures: pictures=blank (grey) and pictures=swapped (a picture of another place for every row).
+questions with other photos: pictures=blank (grey) and pictures=swapped (a photo of another place for every row).
 """
 import json
 from collections.abc import Sequence
@@ -48,23 +48,23 @@ class Config:
     model: str = option(REQUIRED, "a stage's folder, a plain Hugging Face model folder, or a name at endpoint.url")
     data: str = option("", "rows to answer, in the form of GRE30K-Seed; or name a benchmark")
     benchmark: BenchmarkConfig = option(BenchmarkConfig(), "the benchmark to answer instead of data")
-    prompt: str = option("", "what is asked of each picture of a benchmark, or @FILE that holds it; empty: what the "
+    prompt: str = option("", "what is asked of each photo of a benchmark, or @FILE that holds it; empty: what the "
                              "stage was trained on")
-    out: str = option(REQUIRED, "prediction file, one JSON line per picture")
-    image_root: str = option("", "where the rows' pictures lie; empty: beside the data file")
+    out: str = option(REQUIRED, "prediction file, one JSON line per photo")
+    image_root: str = option("", "where the rows' photos lie; empty: beside the data file")
     places: str = option("", "JSON lines naming the `place` of each `image`; empty: equal coordinates are one place")
     pictures: str = option("own", f"what the model is shown: {', '.join(PICTURES)}")
-    seed: int = option(0, "deals the swapped pictures and draws the samples; greedy answers need no other")
+    seed: int = option(0, "deals the swapped photos and draws the samples; greedy answers need no other")
     engine: str = option("auto", f"who answers: {', '.join(engines.ENGINES)}")
     endpoint: EndpointConfig = option(EndpointConfig(), "the endpoint that answers")
-    samples: int = option(1, "answers to each picture; of several, the geometric median counts")
+    samples: int = option(1, "answers to each photo; of several, the geometric median counts")
     temperature: float = option(0.0, "of the samples; 0 is greedy")
-    batch_size: int | None = option(None, "pictures answered at once; null: 64, with vLLM 512")
+    batch_size: int | None = option(None, "photos answered at once; null: 64, with vLLM 512")
     shard: str = option("", "i/n, i from 0: answer this part of the rows, into a file beside out; empty: all rows")
     max_new_tokens: int = option(2048, "tokens of an answer; what is longer is cut and counts as unfinished")
     dtype: str = option("auto", "weights while answering: float32, bfloat16, or auto: as they are on disk")
-    min_pixels: int | None = option(None, "smallest picture of a plain model; a stage's is in its manifest")
-    max_pixels: int | None = option(None, "largest picture of a plain model; a stage's is in its manifest")
+    min_pixels: int | None = option(None, "smallest photo of a plain model; a stage's is in its manifest")
+    max_pixels: int | None = option(None, "largest photo of a plain model; a stage's is in its manifest")
     accept_parent: str = option("verified", "verified, or any: take an unfinished or altered checkpoint")
 
 
@@ -115,7 +115,7 @@ def run(config: Config) -> list[Prediction]:
                 new = [rows[index].id not in kept for index in indices]
                 if not any(new):
                     continue
-                # A batch begun before is answered whole: what stands beside a picture can change its last bits.
+                # A batch begun before is answered whole: what stands beside a photo can change its last bits.
                 images = [load_image(rows[shown[index]].image) for index in indices]
                 if config.pictures == "blank":
                     images = [controls.blank(image) for image in images]
@@ -161,14 +161,14 @@ def stored_dtype(folder: Path) -> str:
 def _at_endpoint(config: Config) -> Model:
     endpoint.check(config.endpoint)
     if config.max_pixels is None:
-        raise UserError(f"how large may pictures be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
+        raise UserError(f"how large may photos be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
                         "decides the number")
     record = {"name": config.model, "endpoint": config.endpoint.url, "fields": config.endpoint.fields}
     return Model(record, True, None, PixelBudget(config.min_pixels or 0, config.max_pixels), None, None)
 
 
 def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, dict]:
-    """(rows, the file they stand in, the folder of their pictures, what to record about benchmark and question)."""
+    """(rows, the file they stand in, the folder of their photos, what to record about benchmark and question)."""
     if bool(config.data) == bool(config.benchmark.name):
         raise UserError("name what is to be answered: either data=FILE or benchmark.name=NAME")
     if config.data:
@@ -180,10 +180,10 @@ def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, 
         return rows, Path(config.data), Path(config.image_root or Path(config.data).parent).resolve(), {
             "question": question.record(question.DATA, asked, model.trained_on)}
     if config.image_root:
-        raise UserError("image_root= is for data=FILE: name the pictures of a benchmark with benchmark.images=")
+        raise UserError("image_root= is for data=FILE: name the photos of a benchmark with benchmark.images=")
     prompt = read_prompt(config.prompt)
     if model.plain and (not prompt or model.folder and None in (config.min_pixels, config.max_pixels)):
-        raise UserError(f"{config.model} has no manifest that says what it is asked and how large its pictures are: "
+        raise UserError(f"{config.model} has no manifest that says what it is asked and how large its photos are: "
                         "write prompt=… min_pixels=… max_pixels=…; both decide the number")
     prompt, source = question.choose(prompt, config.model, model.trained_on)
     rows = reader.read(config.benchmark, prompt)
@@ -206,7 +206,7 @@ def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:
     """The place of each row: what intervals resample.
 
     sidecar: JSON lines with `image` (relative to that file) and `place`. Without one, rows with one and the same
-    coordinate are one place. Raises UserError when the sidecar lacks a picture.
+    coordinate are one place. Raises UserError when the sidecar lacks a photo.
     """
     if not sidecar:
         return [f"{row.truth.lat_deg}, {row.truth.lon_deg}" for row in rows]
@@ -218,7 +218,7 @@ def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:
         raise UserError(f"{sidecar} does not name places ({type(error).__name__}: {error}): it needs JSON lines with "
                         "image and place, or leave places= empty") from None
     if unnamed := [row.id for row in rows if row.image.resolve() not in named]:
-        raise UserError(f"{sidecar} names no place for {len(unnamed)} pictures, the first is row {unnamed[0]}")
+        raise UserError(f"{sidecar} names no place for {len(unnamed)} photos, the first is row {unnamed[0]}")
     return [named[row.image.resolve()] for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Prediction files: one JSON line per picture, read back whole or not at all.
+"""Prediction files: one JSON line per photo, read back whole or not at all.
 
     {"id", "place", "image", "gt_lat", "gt_lon", "text", "lat", "lon", "finished"}
 
@@ -18,7 +18,7 @@ from gre.geo.point import LatLon, distance_km
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model said about one picture, and where the picture was taken (degrees)."""
+    """What a model said about one photo, and where the photo was taken (degrees)."""
 
     id: str
     place: str
@@ -116,12 +116,12 @@ def check_complete(rows: Sequence[Prediction], ids: Sequence[str], name: str) ->
 
 
 def check_same_rows(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple[str, str]) -> None:
-    """Raises UserError unless both files hold the same pictures in the same order: a paired comparison needs pairs."""
+    """Raises UserError unless both files hold the same photos in the same order: a paired comparison needs pairs."""
     check_same_keys([key(row) for row in a], [key(row) for row in b], names)
 
 
 def key(row: Prediction) -> tuple[str, str, float, float]:
-    """What must agree for two rows to be about one picture: id, place, latitude and longitude of the truth."""
+    """What must agree for two rows to be about one photo: id, place, latitude and longitude of the truth."""
     return row.id, row.place, row.gt_lat, row.gt_lon
 
 

@@ -32,8 +32,7 @@ class Config:
 def commands(run: Path, out: Path) -> dict[str, list[str]]:
     """The keys of each stage, in order, each trained into out/NAME. `form` makes the parent of stage2_verdict."""
     data, base = run / "data", ROOT / "gre" / "tiny" / "base"
-    watched = [f"validation.data={data}/validation/validation.jsonl", "validation.eval_every=2",
-               "validation.num_photos=16"]
+    watched = [f"validation.data={data}/validation/validation.jsonl", "validation.eval_every=2"]
     prompts = [f"data.path={data}/gre_seed/gre_seed.jsonl", f"guards.places={data}/places.csv", *watched]
     return {
         "stage1": [f"model_name_or_path={base}", f"data.path={data}/gre_cot/gre_cot.json", *watched, *SHORT],

@@ -49,7 +49,7 @@ def run(settings: Config) -> None:
     if not (folder / "results.json").exists():
         raise UserError(f"{folder} is not a finished quickstart: bash scripts/quickstart.sh run={settings.run} first")
 
-    dealt = data / "gre_seed" / "gre_seed_shuffled.jsonl"  # beside the pictures it names
+    dealt = data / "gre_seed" / "gre_seed_shuffled.jsonl"  # beside the photos it names
     write_seed(dealt, shuffle_truths(read_seed(DataConfig(path=str(data / results.DATA["seed"]))), seed))
     train(null / "shuffled", [stage("stage3", null / "shuffled", f"model_name_or_path={folder}/stage2",
                                     f"data.path={dealt}", f"guards.places={data}/places.csv", f"seed={seed}")])

@@ -129,7 +129,7 @@ def alive(pid: int) -> bool:
 def went_on_from(folder: Path) -> int | None:
     """The step of the checkpoint that a run went on from, as it printed."""
     found = [line.rpartition("checkpoint-")[2] for line in folder.with_suffix(".log").read_text("utf-8").splitlines()
-             if line.startswith("going on from")]
+             if line.startswith("resuming from")]
     return int(found[-1]) if found else None
 
 

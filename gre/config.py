@@ -146,7 +146,7 @@ def main(run: Callable[[Any], Any], config_class: type, description: str = "", p
         if not _out_of_memory(error):
             raise
         _stop(f"error: out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}): lower "
-              "the batch size or the picture's pixel budget, see --help", 2)
+              "the batch size or the photo's pixel budget, see --help", 2)
 
 
 def _stop(message: str, status: int) -> None:

@@ -1,95 +1,127 @@
-"""A request to a server that may be busy or away for a moment: JSON goes out, tries are bounded, and each one is told.
+"""JSON requests to a server that may be busy or away for a moment. Connections, timeouts and retries are openai's.
 
-For the LLMs of evaluation, the endpoints predictions come from, and our own `vllm serve`. A key is sent and never
-shown. No torch.
+For the LLMs of evaluation, the endpoints predictions come from, and our own `vllm serve`. Ours is what openai lacks: a
+line for every failed try, a key that no message shows, no redirect that would carry it to another host. No torch.
 """
 import base64
 import io
-import json
 import sys
-import time
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import TypeVar
+from ipaddress import ip_address
+from typing import Any, TypeVar
 
+import httpx2
 from PIL import Image
 from tqdm import tqdm
 
-RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # HTTP: busy, too many, or broken for a moment
-LONGEST_WAIT_S = 60.0
+from gre.config import UserError
+
+TRIES = 8    # half a minute: openai pauses 0.5 s, doubled up to 8 s; a Retry-After of up to two minutes wins
+SHOWN = 500  # characters of an answer in a message
 T = TypeVar("T")
 
 
-class Refused(Exception):
-    """The server answers that it will not do what is asked."""
+@dataclass
+class _Request:
+    """What a thread is asking, through all tries."""
+
+    what: str
+    read: Callable[[bytes], Any]
+    tries: int
+    final: frozenset[int]
+    tried: int = 0
+    failure: str = ""  # of the last try
+    refused: bool = False
+    answer: Any = None
 
 
-class Unanswered(Exception):
-    """The server is still busy, broken or out of reach after the last try."""
+class Connection:
+    """Asks one server. May be used from several threads."""
 
+    def __init__(self, url: str, key: str = "", *, if_refused: str, if_away: str):
+        """url: paths are appended to it. key: sent as a bearer token; empty: none is. if_refused, if_away: remedies
+        for messages. Nothing is sent here. Raises UserError for an address or a proxy of no use."""
+        from openai import Omit, OpenAI  # takes seconds, and not everybody who could ask does
 
-@dataclass(frozen=True)
-class Patience:
-    """tries: times a request is sent. wait_s: pause before the second try, doubled each time up to LONGEST_WAIT_S; the
-    server's Retry-After wins. timeout_s: seconds a request may take. retried: the statuses that are worth a new try."""
-
-    tries: int = 5
-    wait_s: float = 2.0
-    timeout_s: float = 300.0
-    retried: frozenset[int] = RETRIED
-
-
-def post(url: str, body: Mapping, read: Callable[[bytes], T], patience: Patience, *, where: str, key: str = "") -> T:
-    """What `read` makes of the answer to `body`; ValueError from it counts as no answer. May be used from threads.
-
-    where: what it is about, for messages. Raises Refused and Unanswered, which say why; a line tells of every new try.
-    """
-    def hidden(text: str) -> str:
-        return text.replace(key, "***") if key else text
-
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    for attempt in range(1, patience.tries + 1):
-        pause = min(patience.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
+        self.url, self.if_refused, self.if_away = url.rstrip("/"), if_refused, if_away
         try:
-            with _OPENER.open(request, timeout=patience.timeout_s) as response:
-                return read(response.read())
-        except urllib.error.HTTPError as error:
-            said = hidden(f"HTTP {error.code} {error.read(500).decode('utf-8', 'replace')}")
-            if error.code not in patience.retried:
-                raise Refused(said) from None
-            pause = _seconds(error.headers.get("Retry-After"), pause)
-        except (OSError, HTTPException) as error:  # no connection, a timeout, half an answer
-            said = hidden(f"{type(error).__name__}: {error}")
+            # No connection is used twice: vLLM closes them after an error, unannounced, and the next request may be one
+            # that is sent once. As many are open as threads ask.
+            self.http = _Transport(key, trust_env=not _is_this_machine(httpx2.URL(url).host),
+                                   limits=httpx2.Limits(max_keepalive_connections=0))
+        except (httpx2.InvalidURL, ImportError, ValueError) as error:
+            raise UserError(f"{url} cannot be asked ({error}): check it, and the environment's HTTP_PROXY, HTTPS_PROXY "
+                            "and ALL_PROXY") from None
+        self.headers = {"Authorization": f"Bearer {key}" if key else Omit()}
+        self.openai = OpenAI(base_url=url, http_client=self.http, api_key="not sent")  # else it looks for one
+
+    def post(self, path: str, body: Mapping, read: Callable[[bytes], T], *, where: str, timeout_s: float,
+             tries: int = TRIES, final: frozenset[int] = frozenset()) -> T:
+        """What `read` makes of the answer to `body`; where it raises ValueError, the answer is asked for again.
+
+        where: what it is about, for messages. timeout_s: seconds to wait for each part of a try. final: statuses openai
+        would retry in vain. Raises UserError when the server refuses, and when the last try failed too.
+        """
+        from openai import OpenAIError
+
+        request = self.http.current.request = _Request(f"{where}: {self.url}{path}", read, tries, final)
+        try:
+            self.openai.post(path, cast_to=httpx2.Response, body=body, options={
+                "headers": self.headers, "max_retries": tries - 1, "timeout": timeout_s})
+        except OpenAIError:
+            if request.refused:
+                raise UserError(f"{request.what} refuses the request ({request.failure}). {self.if_refused}") from None
+            raise UserError(f"{request.what} gave no answer in {request.tried} tries (the last: {request.failure}). "
+                            f"{self.if_away}") from None
+        return request.answer
+
+
+class _Transport(httpx2.Client):
+    """What openai sends with: reads the answer to each try, or tells why there is none. It follows no redirects."""
+
+    def __init__(self, key: str, **settings):
+        super().__init__(**settings)
+        self.key, self.current = key, threading.local()
+
+    def send(self, request: httpx2.Request, **options) -> httpx2.Response:
+        mine: _Request = self.current.request
+        mine.tried += 1
+        try:
+            response = super().send(request, **options)
+            if response.is_success:
+                mine.answer = mine.read(response.content)
+                return response
+        except httpx2.RequestError as error:  # no connection, a timeout, half an answer
+            self._failed(mine, f"{type(error).__name__}: {error}")
+            raise
         except ValueError as error:
-            said = hidden(f"an answer that cannot be read ({error})")
-        if attempt < patience.tries:
-            tqdm.write(f"{where}: {url}: {said}; try {attempt} of {patience.tries}, again in {pause:.0f} s",
-                       file=sys.stderr)
-            time.sleep(pause)
-    raise Unanswered(f"{where}: {url} gave no answer in {patience.tries} tries (the last: {said})")
+            self._failed(mine, f"an answer that cannot be read ({error})")
+            raise httpx2.DecodingError(mine.failure, request=request) from None  # which openai retries
+        status, after = response.status_code, response.headers.get("Retry-After", "")
+        if status in mine.final:
+            response.headers["x-should-retry"] = "false"  # openai heeds it
+        mine.refused = status in mine.final or status < 500 and status not in (408, 409, 429)  # what openai retries
+        self._failed(mine, f"HTTP {status} {after and f'(Retry-After {after}) '}{response.text}")
+        return response
+
+    def _failed(self, mine: _Request, failure: str) -> None:
+        mine.failure = (failure.replace(self.key, "***") if self.key else failure)[:SHOWN]
+        if mine.tried < mine.tries and not mine.refused:
+            tqdm.write(f"{mine.what}: {mine.failure}; try {mine.tried} of {mine.tries}", file=sys.stderr)
 
 
 def png_uri(image: Image.Image) -> str:
-    """A picture as a data: URI, PNG."""
+    """A photo as a data: URI, PNG."""
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host: it is an error here."""
-
-    def redirect_request(self, *_):
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
-
-
-def _seconds(header: str | None, otherwise: float) -> float:
-    """Retry-After in seconds; its other form, a date, is not read."""
-    return min(float(header), LONGEST_WAIT_S) if header and header.isdigit() else otherwise
+def _is_this_machine(host: str) -> bool:
+    """Whether a proxy must not be asked: to it, localhost is another machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

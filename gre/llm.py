@@ -1,7 +1,7 @@
 """Questions to an LLM behind any OpenAI-compatible endpoint, each asked once: every reply is kept in a file.
 
 A cache is JSON lines, found by the hash of (model, messages, decoding): what was asked before is never asked again, and
-a score can be reproduced offline from the file alone. Pictures in it are shortened to their hash. The key comes from
+a score can be reproduced offline from the file alone. Photos in it are shortened to their hash. The key comes from
 the environment and is written nowhere. No torch.
 """
 import hashlib
@@ -34,9 +34,9 @@ class LLMConfig:
                                       "fields sent with every question, part of what the cache is searched by; "
                                       "llm.decoding.temperature=null leaves one out")
     concurrency: int = option(16, "questions asked at once")
-    tries: int = option(5, "times a request is sent while the endpoint is busy or unreachable")
+    tries: int = option(http.TRIES, "times a request is sent while the endpoint is busy or unreachable; pauses double "
+                                    "from 0.5 s to 8 s, the server's Retry-After wins")
     attempts: int = option(3, "replies taken to one question until one can be read")
-    wait_s: float = option(2.0, "pause before the second try; doubled each time, the server's Retry-After wins")
     timeout_s: float = option(300.0, "seconds a request may take")
 
 
@@ -61,13 +61,17 @@ class Client:
     """Asks questions and keeps the replies in `cache`. May be used from several threads."""
 
     def __init__(self, config: LLMConfig, cache: str | Path):
-        """Raises UserError for a cache that cannot be read. No request is sent here."""
+        """Raises UserError for a cache that cannot be read and an llm.url of no use. Nothing is sent here."""
         if not config.model:
             raise UserError("llm.model is empty: name the LLM; with a cache, the one it was made with")
         self.config, self.cache = config, Path(cache)
         self.decoding = {name: value for name, value in config.decoding.items() if value is not None}
-        self.key = os.environ.get(config.key_env, "")
         self.replies = _read_cache(self.cache)
+        self.endpoint = http.Connection(
+            config.url, os.environ.get(config.key_env, ""),
+            if_refused=f"Check llm.url, llm.model, llm.decoding and the key in ${config.key_env}",
+            if_away=f"What was answered is in {self.cache}: run the command again when the endpoint is back",
+        ) if config.url else None
         self.asked = 0  # requests answered by the endpoint, the rest came from the cache
         self.lock = threading.Lock()
 
@@ -112,11 +116,13 @@ class Client:
         name = hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
         if name in self.replies:
             return self.replies[name]
-        if not self.config.url:
+        if self.endpoint is None:
             raise UserError(f"{where}: {self.cache} does not hold {self.config.model}'s reply with decoding "
                             f"{self.decoding}. Set llm.url to ask for it, or name the cache, the llm.model and the "
                             "llm.decoding that were used")
-        reply = self._request({"model": self.config.model, "messages": asked["messages"], **self.decoding}, where)
+        reply = self.endpoint.post(
+            "/chat/completions", {"model": self.config.model, "messages": asked["messages"], **self.decoding}, _reply,
+            where=where, tries=self.config.tries, timeout_s=self.config.timeout_s)
         line = json.dumps({"key": name, **asked, "messages": [_without_pictures(message) for message in messages],
                            "reply": asdict(reply)}, ensure_ascii=False)
         with self.lock:
@@ -127,21 +133,9 @@ class Client:
             self.asked += 1
         return reply
 
-    def _request(self, body: Mapping, where: str) -> Reply:
-        config, url = self.config, self.config.url.rstrip("/") + "/chat/completions"
-        try:
-            return http.post(url, body, _reply, http.Patience(config.tries, config.wait_s, config.timeout_s),
-                             where=where, key=self.key)
-        except http.Refused as error:
-            raise UserError(f"{where}: {url} refused the question ({error}). Check llm.url, llm.model, llm.decoding "
-                            f"and the key in ${config.key_env}") from None
-        except http.Unanswered as error:
-            raise UserError(f"{error}. What was answered is in {self.cache}: run the command again when the endpoint "
-                            "is back") from None
-
 
 def picture(image: Image.Image) -> dict:
-    """A picture as a part of a message's content, PNG."""
+    """A photo as a part of a message's content, PNG."""
     return {"type": "image_url", "image_url": {"url": http.png_uri(image)}}
 
 
@@ -167,7 +161,7 @@ def _reply(content: bytes) -> Reply:
 
 
 def _without_pictures(message: Mapping) -> dict:
-    """The message for the cache file: pictures as their hash."""
+    """The message for the cache file: photos as their hash."""
     if not isinstance(message["content"], list):
         return dict(message)
     return {**message, "content": [

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 
-from gre.rewards.curriculum import CurriculumConfig
 from gre.rewards.gps import gps_reward
 from stages.stage3 import GPSConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "rewards.svg"
 WIDTH, HEIGHT, LEFT, TOP, PANEL = 860, 330, 44, 40, (520, 240)  # pixels; PANEL: of the distance curves
 JUDGE_LEFT, JUDGE_WIDTH = 640, 200
+THETAS_KM = (2500.0, 750.0, 200.0, 25.0, 1.0)
 COLOURS = ("#3b4cc0", "#6f91e8", "#8a9a5b", "#e08a4f", "#b40426")  # coarse to fine
 FARTHEST_KM = 20015
 STYLE = ("text{font:12px system-ui,sans-serif;fill:#444}.title{font-weight:600;fill:#222}.grid{stroke:#ddd}"
@@ -43,8 +43,7 @@ def distance_panel() -> list[str]:
     for km in (1, 25, 200, 750, 2500, 20015):
         parts += [path([(across(km), TOP), (across(km), TOP + PANEL[1])], "grid"),
                   text(across(km), TOP + PANEL[1] + 18, f"{km:,}")]
-    levels = CurriculumConfig().levels_km
-    for number, (theta, colour) in enumerate(zip(levels, COLOURS, strict=True)):
+    for number, (theta, colour) in enumerate(zip(THETAS_KM, COLOURS, strict=True)):
         parts.append(curve(lambda km, theta=theta: gps_reward(km, [theta]), "curve", colour))
         parts += [path([(LEFT + 92 * number, HEIGHT - 12), (LEFT + 20 + 92 * number, HEIGHT - 12)], "curve", colour),
                   text(LEFT + 25 + 92 * number, HEIGHT - 8, f"θ = {theta:g}", "start")]
@@ -68,7 +67,7 @@ def judge_panel() -> list[str]:
 
 
 def draw() -> str:
-    """The whole picture as SVG."""
+    """The whole photo as SVG."""
     parts = []
     for reward in (0, 0.25, 0.5, 0.75, 1):
         parts += [path([(left, height(reward)), (left + width, height(reward))], "grid")

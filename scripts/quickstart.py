@@ -184,7 +184,7 @@ def run(settings: Config, overrides: list[str]) -> None:
         now = time.monotonic()
         if status:
             progress.stop(phase, now - started)
-            print(f"[{number}/{len(PHASES)} {phase}] stopped, see above; the same command goes on from here",
+            print(f"[{number}/{len(PHASES)} {phase}] stopped, see above; the same command resumes from here",
                   file=sys.stderr)
             raise SystemExit(status)
         progress.end(phase, now - started)

@@ -1,7 +1,7 @@
 """Stage 1, cold start: supervised fine-tuning on GRE30K-CoT, loss on the completion only.
 
 The paper trains Qwen2.5-VL-7B for one epoch at learning rate 1e-5 and batch 128. It does not state the pixel budget;
-ours is 1280 visual tokens a picture at most. Rows are packed, never padded and never cut.
+ours is 1280 visual tokens a photo at most. Rows are packed, never padded and never cut.
 
     python -m stages.stage1 configs/gre7b/stage1.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct
 """
@@ -45,7 +45,7 @@ def run(config: Config) -> None:
 
 
 def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:
-    """A row as a group of one completion; its picture is decoded here."""
+    """A row as a group of one completion; its photo is decoded here."""
     return Group(encode_prompt(processor, row.instruction, load(row.image)),
                  [encode_response(processor, row.response)])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gre.config import main, option
-from gre.judge.guard import JudgeGuard
+from gre.judge.guard import GUARD_STEPS, JudgeGuard
 from gre.judge.reward import JudgeConfig, check_judge
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_rewards
@@ -40,8 +40,7 @@ def run(config: Config) -> None:
     numbers = CompletionNumbers(read_places(config.guards.places))
     setup = rl.prepare("stage2", config, parents={"stage1"})
     checked = check_judge(config.judge, setup)
-    guard = JudgeGuard(config.judge.min_rank_correlation, config.judge.guard_steps,
-                       Path(config.output_dir) / "alarms.jsonl")
+    guard = JudgeGuard(config.judge.min_rank_correlation, GUARD_STEPS, Path(config.output_dir) / "alarms.jsonl")
     rl.train(setup, rl.Recipe(
         rewards={"format": format_rewards, "judge": checked.reward(config.judge, config)},
         on_rollout=partial(on_rollout, numbers, guard), stateful={"judge_guard": guard},

@@ -1,5 +1,6 @@
 """gre.llm against a real local endpoint: each question once, bounded tries, no key anywhere, offline from the cache."""
 import json
+import time
 
 import pytest
 from PIL import Image
@@ -9,12 +10,17 @@ from gre.llm import Client, LLMConfig, Question, picture, read_json
 from tests.helpers.llm_endpoint import Endpoint
 
 
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.01)
+
+
 def echo(body: dict) -> str:
     return json.dumps(body["messages"][-1]["content"])
 
 
 def client(endpoint: Endpoint | None, cache, **keys) -> Client:
-    return Client(LLMConfig(url=endpoint.url if endpoint else "", model="m", wait_s=0.01, **keys), cache)
+    return Client(LLMConfig(url=endpoint.url if endpoint else "", model="m", **keys), cache)
 
 
 def question(text: str, read=read_json) -> Question:
@@ -48,11 +54,13 @@ def test_null_leaves_a_decoding_field_out(tmp_path):
 
 def test_a_busy_endpoint_is_tried_again_and_a_dead_one_stops_the_run(tmp_path, capsys):
     with Endpoint(echo) as endpoint:
-        endpoint.faults = [(503, {}, "loading"), (429, {"Retry-After": "0"}, "slow down"), (200, {}, '{"choices": []}')]
+        endpoint.faults = [(503, {}, "loading"), (429, {"Retry-After": "1"}, "slow down"), (200, {}, '{"choices": []}')]
+        start = time.monotonic()
         assert client(endpoint, tmp_path / "c.jsonl").answer(question("q")) == "q"
-        assert len(endpoint.requests) == 4
+        assert len(endpoint.requests) == 4 and time.monotonic() - start >= 1  # as the server wants it
         told = capsys.readouterr().err
-        assert "HTTP 503 loading; try 1 of 5" in told and "HTTP 429 slow down; try 2 of 5, again in 0 s" in told
+        assert "HTTP 503 loading; try 1 of 8" in told and "HTTP 429 (Retry-After 1) slow down; try 2 of 8" in told
+        assert "an answer that cannot be read (no chat completion (IndexError" in told and "try 3 of 8" in told
         endpoint.faults = [(500, {}, "broken")] * 9
         with pytest.raises(UserError, match="row r: .* no answer in 2 tries .*HTTP 500 broken.*run the command again"):
             client(endpoint, tmp_path / "c.jsonl", tries=2).answer(question("r"))
@@ -66,7 +74,7 @@ def test_the_key_is_sent_and_never_shown(tmp_path, capsys, monkeypatch):
     with Endpoint(echo) as endpoint:
         endpoint.faults = [(503, {}, "no room for sk-secret"), (401, {}, "wrong key sk-secret")]
         asking = client(endpoint, tmp_path / "c.jsonl", key_env="MY_KEY")
-        with pytest.raises(UserError, match=r"refused the question \(HTTP 401 wrong key \*\*\*\).*\$MY_KEY") as stopped:
+        with pytest.raises(UserError, match=r"refuses the request \(HTTP 401 wrong key \*\*\*\).*\$MY_KEY") as stopped:
             asking.answer(question("q"))
         assert asking.answer(question("q")) == "q"
         assert [headers["Authorization"] for _, headers, _ in endpoint.requests] == ["Bearer sk-secret"] * 3

@@ -3,15 +3,15 @@
 From photos with coordinates and chains (GRE30K-CoT's form) to the published JSON plus `indicators`, `steps`, `scene`
 and `indoor`. In turn, each counted before and after:
 
-    indicators   an LLM lists each chain's geographic indicators; a picture without one is dropped
-    seen         indicators whose prompt is less like the picture than `similarity` (CLIP) are dropped, and pictures
+    indicators   an LLM lists each chain's geographic indicators; a photo without one is dropped
+    seen         indicators whose prompt is less like the photo than `similarity` (CLIP) are dropped, and photos
                  left without one
-    faces        pictures whose faces cover more than `face_share` are dropped
-    reviewed     three reviewers: can country or city be told from this picture alone? Two noes drop it
-    key steps    drafted by an LLM that sees picture and true coordinates, corrected by people in OUT/steps.jsonl
+    faces        photos whose faces cover more than `face_share` are dropped
+    reviewed     three reviewers: can country or city be told from this photo alone? Two noes drop it
+    key steps    drafted by an LLM that sees photo and true coordinates, corrected by people in OUT/steps.jsonl
 
-Where people are needed the command says what to do and ends; the same command goes on from there. OUT gets
-GREval-Bench.json, imgs/, counts.json and dropped.jsonl (which picture fell where, and why). docs/chain_quality.md.
+Where people are needed the command says what to do and ends; the same command resumes from there. OUT gets
+GREval-Bench.json, imgs/, counts.json and dropped.jsonl (which photo fell where, and why). docs/chain_quality.md.
 """
 import csv
 import json
@@ -40,32 +40,32 @@ from gre.text.chains import chain_of
 class Config:
     data: DataConfig = option(DataConfig(), "photos, coordinates and chains, in GRE30K-CoT's form")
     out: str = option(REQUIRED, "folder of the benchmark")
-    llm: LLMConfig = option(LLMConfig(), "the LLM that reads chains and drafts key steps; it must see pictures")
+    llm: LLMConfig = option(LLMConfig(), "the LLM that reads chains and drafts key steps; it must see photos")
     cache: str = option("", "file of the LLM's replies; empty: OUT/llm.jsonl")
     clip: str = option(REQUIRED, "folder of a CLIP model")
-    prompt: str = option("a photo showing {}", "what CLIP compares with the picture; {} is the indicator")
-    similarity: float = option(REQUIRED, "least cosine of picture and prompt; the run prints what there is")
+    prompt: str = option("a photo showing {}", "what CLIP compares with the photo; {} is the indicator")
+    similarity: float = option(REQUIRED, "least cosine of photo and prompt; the run prints what there is")
     faces: str = option(REQUIRED, "YuNet face detector, an ONNX file")
     face_confidence: float = option(0.9, "score from which a face counts; OpenCV's default")
-    face_share: float = option(0.5, "largest share of a picture that faces may cover")
+    face_share: float = option(0.5, "largest share of a photo that faces may cover")
     reviews: str = option("", "CSV of people's answers: sample_id,reviewer,told (yes or no)")
     reviewers: list[str] = option([], "or three LLMs at llm.url to answer instead, by name")
-    max_pixels: int = option(1_000_000, "pixels of a picture sent to an LLM, at most")
+    max_pixels: int = option(1_000_000, "pixels of a photo sent to an LLM, at most")
 
 
 class Funnel:
-    """The pictures that are left, in order, and where the others went."""
+    """The photos that are left, in order, and where the others went."""
 
     def __init__(self, ids: list[str]):
         self.left, self.counts, self.dropped = ids, [], []
 
     def drop(self, name: str, why: Mapping[str, str]) -> None:
-        """Take out the pictures that `why` gives a reason for."""
+        """Take out the photos that `why` gives a reason for."""
         before = len(self.left)
         self.dropped += [{"sample_id": id, "filter": name, "why": why[id]} for id in self.left if id in why]
         self.left = [id for id in self.left if id not in why]
         self.counts.append({"filter": name, "before": before, "after": len(self.left)})
-        print(f"{name}: {before} pictures before, {len(self.left)} after")
+        print(f"{name}: {before} photos before, {len(self.left)} after")
 
     def save(self, out: Path) -> None:
         """Write counts.json and dropped.jsonl."""
@@ -105,17 +105,17 @@ def run(config: Config) -> list[dict]:
 
 
 def candidates(data: DataConfig) -> dict[str, CoTRow]:
-    """Sample id → row; the id is the picture's name without its ending."""
+    """Sample id → row; the id is the photo's name without its ending."""
     rows = read_cot(data)
     if twice := [name for name, count in Counter(row.image.stem for row in rows).items() if count > 1]:
-        raise UserError(f"{data.path}: {len(twice)} pictures share a name, the first is {twice[0]}; it becomes the "
+        raise UserError(f"{data.path}: {len(twice)} photos share a name, the first is {twice[0]}; it becomes the "
                         "sample_id. Rename them")
     return {row.image.stem: row for row in rows}
 
 
 def _look(config: Config, rows: Mapping[str, CoTRow], found: Mapping[str, tuple[Indicator, ...]],
           funnel: Funnel) -> dict[str, tuple[Indicator, ...]]:
-    """Sample id → the indicators CLIP sees. Drops pictures without one, and faces."""
+    """Sample id → the indicators CLIP sees. Drops photos without one, and faces."""
     clip, faces = Clip(config.clip), FaceDetector(config.faces, config.face_confidence)
     settings = {"clip": model_hash(Path(config.clip)), "prompt": config.prompt,
                 "faces": provenance.file_hash(config.faces), "face_confidence": config.face_confidence}
@@ -124,7 +124,7 @@ def _look(config: Config, rows: Mapping[str, CoTRow], found: Mapping[str, tuple[
                             texts, config.prompt, clip, faces)
     cosines = [cosine for one in seen.values() for cosine in one.similarity.values()]
     if len(cosines) > 1:
-        print("similarity of indicators and pictures, by tenths:",
+        print("similarity of indicators and photos, by tenths:",
               " ".join(f"{tenth:.3f}" for tenth in statistics.quantiles(cosines, n=10)))
     kept = {id: tuple(indicator for indicator in found[id]
                       if seen[id].similarity[indicator.text] >= config.similarity) for id in funnel.left}
@@ -150,7 +150,7 @@ def _review(config: Config, rows: Mapping[str, CoTRow], funnel: Funnel) -> bool:
         with open(path, "w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([("sample_id", "answers_missing", "image"),
                                           *((id, missing, pictures[id]) for id, missing in waiting)])
-        print(f"waiting for reviewers: {len(waiting)} pictures of {path}. Can country or city be told from the picture "
+        print(f"waiting for reviewers: {len(waiting)} photos of {path}. Can country or city be told from the photo "
               f"alone? Write {','.join(reviews.COLUMNS)} (yes or no) lines of {reviews.REVIEWERS} people into "
               f"{config.reviews}, and run the command again")
         return False
@@ -173,7 +173,7 @@ def _finish(config: Config, rows: Mapping[str, CoTRow], chains: Mapping[str, str
         "key steps"))
     corrected = drafts.read(path)
     if waiting := [id for id in funnel.left if not corrected[id].corrected_by]:
-        print(f"waiting for corrections: {len(waiting)} of {len(funnel.left)} pictures in {path}, the first is "
+        print(f"waiting for corrections: {len(waiting)} of {len(funnel.left)} photos in {path}, the first is "
               f"{waiting[0]}. Correct indicators, steps and scene, write a name under corrected_by, and run the "
               "command again")
         return

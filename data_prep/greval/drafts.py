@@ -1,6 +1,6 @@
-"""Key steps: an LLM that sees picture and true coordinates drafts them, people correct them in a file.
+"""Key steps: an LLM that sees photo and true coordinates drafts them, people correct them in a file.
 
-The file is JSON lines, one picture each:
+The file is JSON lines, one photo each:
     {"sample_id", "image", "gt_lat", "gt_lon", "indicators", "steps", "scene", "corrected_by"}
 A line counts once a person's name stands under `corrected_by`. Order, kinds and wording are theirs to change; kinds and
 scenes are those of gre.text.chains.
@@ -22,7 +22,7 @@ from gre.text.coordinates import read_place
 
 @dataclass(frozen=True)
 class Draft:
-    """The key steps of one picture; corrected_by: empty until a person has read them."""
+    """The key steps of one photo; corrected_by: empty until a person has read them."""
 
     sample_id: str
     indicators: tuple[Indicator, ...]
@@ -33,7 +33,7 @@ class Draft:
 
 def question(sample_id: str, row: CoTRow, chain: str, indicators: Sequence[Indicator],
              max_pixels: int) -> Question[Draft]:
-    """Asks for the key steps and the scene of a picture."""
+    """Asks for the key steps and the scene of a photo."""
     material = json.dumps({"latitude": row.truth.lat_deg, "longitude": row.truth.lon_deg, "draft": chain,
                            "indicators": annotations.as_json(indicators)}, ensure_ascii=False)
     seen = picture(load_image(row.image, max_pixels))
@@ -81,7 +81,7 @@ def _draft(row: dict) -> Draft:
     if indicators is None or steps is None or scene is None:
         raise BadRow("indicators, steps and scene must all be there")
     if told := [step.text for step in steps if read_place(step.text) is not None]:
-        raise BadRow(f"field 'steps': {told[0]!r} gives coordinates, which nobody sees in a picture")
+        raise BadRow(f"field 'steps': {told[0]!r} gives coordinates, which nobody sees in a photo")
     name = row.get("corrected_by", "")
     if not isinstance(name, str):
         raise BadRow(f"field 'corrected_by': expected a name, got {raw.shown(name)}")

@@ -1,4 +1,4 @@
-"""How much of a picture is faces: OpenCV's FaceDetectorYN with a YuNet model (ONNX) by path."""
+"""How much of a photo is faces: OpenCV's FaceDetectorYN with a YuNet model (ONNX) by path."""
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class FaceDetector:
             raise UserError(f"faces={model} is no YuNet file ({str(error).strip().splitlines()[0]})") from None
 
     def share(self, image: Image.Image) -> float:
-        """Area of all faces together, as a share of the picture; overlaps count once."""
+        """Area of all faces together, as a share of the photo; overlaps count once."""
         image = image.copy()
         image.thumbnail((SIDE, SIDE))
         canvas = np.zeros((SIDE, SIDE, 3), np.uint8)

@@ -15,7 +15,7 @@ from gre.models.clip import Clip
 
 @dataclass(frozen=True)
 class Measured:
-    """similarity: text of an indicator → cosine of its prompt and the picture. picture: sha256 of the file."""
+    """similarity: text of an indicator → cosine of its prompt and the photo. picture: sha256 of the file."""
 
     sample_id: str
     picture: str
@@ -25,7 +25,7 @@ class Measured:
 
 def measure(path: Path, settings: dict, pictures: Mapping[str, Path], texts: Mapping[str, Sequence[str]], prompt: str,
             clip: Clip, faces: FaceDetector) -> dict[str, Measured]:
-    """Sample id → its measurements; those in the file at `path` are kept where picture and texts are the same.
+    """Sample id → its measurements; those in the file at `path` are kept where photo and texts are the same.
 
     settings: models and prompt; written beside the file. Raises UserError when the file was made with others.
     """

@@ -1,6 +1,6 @@
-"""Can country or city be told from the picture alone? Three reviewers answer, people or LLMs; two noes drop a picture.
+"""Can country or city be told from the photo alone? Three reviewers answer, people or LLMs; two noes drop a photo.
 
-People's answers are a CSV with the columns sample_id, reviewer, told (yes or no), a line for each picture and reviewer.
+People's answers are a CSV with the columns sample_id, reviewer, told (yes or no), a line for each photo and reviewer.
 """
 import csv
 from collections import defaultdict
@@ -15,7 +15,7 @@ from gre.llm import Client, LLMConfig, Question, picture, read_json
 from gre.text.chain_prompts import REVIEW
 
 REVIEWERS = 3
-NOES = 2  # that drop a picture
+NOES = 2  # that drop a photo
 COLUMNS = ("sample_id", "reviewer", "told")
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation must beat: a constant answer, a model that sees nothing, a model shown other people's pictures."""
+"""What an evaluation must beat: a constant answer, a model that sees nothing, a model shown other people's photos."""
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,12 +38,12 @@ def constant_predictions(rows: Sequence[Prediction], point: LatLon) -> list[Pred
 
 
 def blank(image: Image.Image) -> Image.Image:
-    """A grey picture of the same size: the prompt keeps its length and loses what is to be seen."""
+    """A grey photo of the same size: the prompt keeps its length and loses what is to be seen."""
     return Image.new("RGB", image.size, (128, 128, 128))
 
 
 def deal(places: Sequence[str], seed: int) -> list[int]:
-    """For each row the index of the row whose picture it gets: every picture once, never one of the row's own place.
+    """For each row the index of the row whose photo it gets: every photo once, never one of the row's own place.
 
     A random permutation, repaired: a row that drew its own place trades with one where neither place is involved. Such
     a row exists as long as no place has more than half of the rows; otherwise UserError.
@@ -55,7 +55,7 @@ def deal(places: Sequence[str], seed: int) -> list[int]:
         if places[dealt[row]] == place:
             others = [other for other in range(len(places)) if place not in (places[other], places[dealt[other]])]
             if not others:
-                raise UserError(f"pictures cannot be swapped: {place} has more than half of the {len(places)} rows")
+                raise UserError(f"photos cannot be swapped: {place} has more than half of the {len(places)} rows")
             other = rng.choice(others)
             dealt[row], dealt[other] = dealt[other], dealt[row]
     return dealt

@@ -1,7 +1,7 @@
 """Answers by any endpoint that speaks OpenAI's protocol: one client, for hosted models and `vllm serve` alike.
 
 The key comes from the environment and is written nowhere. A busy or unreachable endpoint is tried again a few times,
-with a line each; then the run stops, and the same command goes on where it stopped. What the server does to a picture
+with a line each; then the run stops, and the same command resumes where it stopped. What the server does to a photo
 and which sampling defaults it adds is its own business: `vllm serve` needs --generation-config vllm to leave a folder's
 repetition penalty out.
 """
@@ -30,8 +30,8 @@ class EndpointConfig:
     key_variable: str = option("OPENAI_API_KEY", "environment variable that holds the key; unset: none is sent")
     fields: dict[str, Any] = option({}, "further fields of a request; null leaves one out (endpoint.fields.seed=null)")
     concurrency: int = option(16, "requests at a time")
-    tries: int = option(5, "times a request is sent while the endpoint is busy or unreachable")
-    wait_s: float = option(2.0, "pause before the second try, doubled each time; the server's Retry-After wins")
+    tries: int = option(http.TRIES, "times a request is sent while the endpoint is busy or unreachable; pauses double "
+                                    "from 0.5 s to 8 s, the server's Retry-After wins")
     timeout_s: float = option(300.0, "seconds a request may take")
 
 
@@ -46,8 +46,11 @@ def check(config: EndpointConfig) -> None:
 
 
 def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: Decoding) -> Answer:
-    """max_pixels: larger pictures are made smaller before they are sent, as PNG."""
-    key = os.environ.get(config.key_variable, "")
+    """max_pixels: larger photos are made smaller before they are sent, as PNG."""
+    endpoint = http.Connection(
+        config.url, os.environ.get(config.key_variable, ""),
+        if_refused=f"Check model=, endpoint.fields and the key in ${config.key_variable}",
+        if_away="Finished batches are kept: run the same command when the endpoint is back")
 
     def one(instruction: str, image: Image.Image, row: int, sample: int) -> Said:
         seed = int(np.random.SeedSequence([decoding.seed, row, sample]).generate_state(1)[0] >> 1)
@@ -57,7 +60,8 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
                     {"type": "text", "text": instruction}]}],
                 **({"seed": seed} if decoding.temperature else {}), **config.fields}
         body = {name: value for name, value in body.items() if value is not None}
-        return request(config, key, body, f"row {row + 1}")
+        return endpoint.post("/chat/completions", body, _said, where=f"row {row + 1}", tries=config.tries,
+                             timeout_s=config.timeout_s)
 
     def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
         with ThreadPoolExecutor(config.concurrency) as pool:
@@ -72,22 +76,8 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
     return answer
 
 
-def request(config: EndpointConfig, key: str, body: dict, where: str) -> Said:
-    """One completion. Raises UserError when the endpoint refuses the request, and when it is still busy or unreachable
-    after `config.tries`."""
-    url = config.url.rstrip("/") + "/chat/completions"
-    try:
-        return http.post(url, body, _said, http.Patience(config.tries, config.wait_s, config.timeout_s), where=where,
-                         key=key)
-    except http.Refused as error:
-        raise UserError(f"{where}: {url} refuses the request ({error}): check model=, endpoint.fields and the key in "
-                        f"${config.key_variable}") from None
-    except http.Unanswered as error:
-        raise UserError(f"{error}. Finished batches are kept: run the same command when the endpoint is back") from None
-
-
 def data_uri(image: Image.Image, max_pixels: int) -> str:
-    """The picture as PNG, made smaller where it has more than max_pixels."""
+    """The photo as PNG, made smaller where it has more than max_pixels."""
     width, height = image.size
     if width * height > max_pixels:
         scale = math.sqrt(max_pixels / (width * height))

@@ -1,6 +1,6 @@
 """Who answers: transformers or vLLM in this process, or any endpoint that speaks OpenAI's protocol.
 
-All take the same pictures, ask the same prompt within the same pixel budget, ban the same words, and decode greedily
+All take the same photos, ask the same prompt within the same pixel budget, ban the same tokens, and decode greedily
 unless several samples are asked for. Which one it was is written beside the predictions.
 """
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from gre.models import vlm
 from gre.rollout.generate import TransformersRollout
 
 ENGINES = ("auto", "transformers", "vllm", "endpoint")
-BATCH = {"transformers": 64, "vllm": 512, "endpoint": 64}  # pictures handed over at once
+BATCH = {"transformers": 64, "vllm": 512, "endpoint": 64}  # photos handed over at once
 
 
 class Said(NamedTuple):
@@ -32,7 +32,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """temperature 0 is greedy, one sample then. seed: with a picture's key it fixes the samples, whatever the batch."""
+    """temperature 0 is greedy, one sample then. seed: with a photo's key it fixes the samples, whatever the batch."""
 
     max_new_tokens: int
     samples: int
@@ -49,7 +49,7 @@ class Decoding:
 
 
 Answer = Callable[[Sequence[str], Sequence[Image.Image], Sequence[int]], list[list[Said]]]
-"""Instructions, pictures and keys of a batch (a row's place in its data) → the samples of each picture."""
+"""Instructions, photos and keys of a batch (a row's place in its data) → the samples of each photo."""
 
 
 def choose(engine: str, url: str) -> str:

@@ -1,4 +1,4 @@
-"""What a model is asked about the pictures of a benchmark, and what a prediction file says about it.
+"""What a model is asked about the photos of a benchmark, and what a prediction file says about it.
 
 A stage is asked what it was trained on, as its manifest says: asked in other words, a trained model answers far worse.
 prompt= asks otherwise, and is recorded.
@@ -14,7 +14,7 @@ MANIFEST, PROMPT, DATA = "manifest", "prompt=", "data="  # who says what is aske
 
 
 def choose(prompt: str, name: str, trained_on: Mapping | None) -> tuple[str, str]:
-    """(what is asked about every picture, who says so).
+    """(what is asked about every photo, who says so).
 
     prompt: what the user wants asked; empty: what the stage was trained on. name: the model, for messages. trained_on:
     of its manifest (`gre.text.instructions.record`). Raises UserError when the manifest names no question about

@@ -1,7 +1,7 @@
 """One prediction file written by several processes: shard i of n answers every n-th batch, starting with the i-th.
 
 FILE.jsonl is shared out as FILE.0of4.jsonl … FILE.3of4.jsonl, each with its settings beside it. Shards take whole
-batches, the same ones a single run would form, so that a picture is answered in the same company and to the last bit
+batches, the same ones a single run would form, so that a photo is answered in the same company and to the last bit
 the same.
 """
 import json

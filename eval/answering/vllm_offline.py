@@ -1,7 +1,7 @@
-"""Answers by vLLM in this process: all pictures of a chunk in one call, batched continuously.
+"""Answers by vLLM in this process: all photos of a chunk in one call, batched continuously.
 
-vLLM is told what transformers is: the dtype, the pixel budget, which words are banned, and a neutral generation config
-(a folder's own carries a repetition penalty). It expands the picture's place in a prompt itself; that it reads every
+vLLM is told what transformers is: the dtype, the pixel budget, which tokens are banned, and a neutral generation config
+(a folder's own carries a repetition penalty). It expands the photo's place in a prompt itself; that it reads every
 prompt token by token as the model was trained on is checked.
 """
 from collections.abc import Collection, Sequence

@@ -1,9 +1,9 @@
 """Benchmarks as they lie on disk → rows to predict, whole or not at all.
 
 What each one is stands in benchmarks.yaml. The tables in the wild differ in their headers (COLUMNS) and in how they
-name pictures; YFCC4k's raw list has no header. Refused, with the reason: a column or coordinate that cannot be read,
+name photos; YFCC4k's raw list has no header. Refused, with the reason: a column or coordinate that cannot be read,
 latitude and longitude under each other's header, an id that comes twice, a number of rows that is not the benchmark's,
-a picture that is not there. Two keys say otherwise, and are recorded: benchmark.rows, benchmark.swapped.
+a photo that is not there. Two keys say otherwise, and are recorded: benchmark.rows, benchmark.swapped.
 
 Latitude and longitude are taken to be swapped when
 - a "latitude" lies beyond 90 degrees while every "longitude" lies within: then there is no other reading;
@@ -56,7 +56,7 @@ class BenchmarkConfig:
 
     name: str = option("", "a name in benchmarks.yaml, or csv for any table with an id, a latitude, a longitude")
     labels: str = option("", "the table, or the folder that holds it and no other; empty: where benchmarks.yaml says")
-    images: str = option("", "folder of the pictures, subfolders included; empty: where benchmarks.yaml says")
+    images: str = option("", "folder of the photos, subfolders included; empty: where benchmarks.yaml says")
     rows: int | None = option(None, "rows this copy has, where that is not the benchmark's number or none is known")
     swapped: str = option("refuse", "refuse a table whose latitude and longitude are swapped, or exchange them")
 
@@ -90,7 +90,7 @@ def read(config: BenchmarkConfig, instruction: str) -> list[BenchmarkRow]:
 
 
 def files(config: BenchmarkConfig) -> tuple[Path, Path]:
-    """(table, folder of pictures). Raises DataError, saying how to get the benchmark, when one is not there."""
+    """(table, folder of photos). Raises DataError, saying how to get the benchmark, when one is not there."""
     if config.name != CSV and config.name not in known():
         raise DataError(f"benchmark.name={config.name}: no such benchmark; did you mean "
                         f"{nearest(config.name, [*known(), CSV])!r}? There are {', '.join(known())} and {CSV}")
@@ -230,7 +230,7 @@ def _swapped(points: list[tuple[float, float]]) -> str:
     as_read, exchanged = (statistics.median(near.distance_km for near in cities.nearest(places)) for places in (
         [LatLon(a, b) for a, b in some], [LatLon(b, a) for a, b in some]))
     if as_read > LOST_KM and as_read > 10 * exchanged:
-        return (f"the median picture lies {as_read:.0f} km from the nearest city as read, and {exchanged:.0f} km from "
+        return (f"the median photo lies {as_read:.0f} km from the nearest city as read, and {exchanged:.0f} km from "
                 f"it exchanged; {cities}")
     return ""
 
@@ -256,7 +256,7 @@ def _check_count(count: int, labels: Path, config: BenchmarkConfig) -> None:
 
 
 def _with_pictures(rows: list[BenchmarkRow], labels: Path, images: Path) -> list[BenchmarkRow]:
-    """The rows with their pictures, searched by file name below `images`; an id may leave the ending away, and may
+    """The rows with their photos, searched by file name below `images`; an id may leave the ending away, and may
     write a slash where the file has an underscore."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     for folder, _, names in os.walk(images):
@@ -268,7 +268,7 @@ def _with_pictures(rows: list[BenchmarkRow], labels: Path, images: Path) -> list
                     by_name[key].append(path)
     found = [by_name.get(row.id) or by_name.get(row.id.replace("/", "_")) or [] for row in rows]
     if missing := [row.id for row, paths in zip(rows, found) if not paths]:
-        raise DataError(f"{labels}: {len(missing)} of {len(rows):,} pictures are missing below {images}, the first is "
+        raise DataError(f"{labels}: {len(missing)} of {len(rows):,} photos are missing below {images}, the first is "
                         f"{missing[0]!r}. A benchmark without them would be another one: put them there")
     if unclear := [(row.id, paths) for row, paths in zip(rows, found) if len(paths) > 1]:
         raise DataError(f"{labels}: {unclear[0][0]!r} may be {unclear[0][1][0]} or {unclear[0][1][1]} ({len(unclear)} "

@@ -6,7 +6,7 @@ the quality. Beside them: precision, length, and an LLM judge's precision, recal
 OpenAI-compatible endpoint sorts the steps; what the benchmark file lacks (`indicators`, `steps`, `scene`) it derives
 from `gt_cot`. All its replies are kept in `cache`: with the same cache the score is reproduced without an endpoint.
 
-Beside out, OUT.rows.jsonl holds every picture with its annotation, steps and numbers. docs/chain_quality.md has the
+Beside out, OUT.rows.jsonl holds every photo with its annotation, steps and numbers. docs/chain_quality.md has the
 definitions; the number is not comparable with the one GRE's paper gives.
 """
 import json
@@ -40,7 +40,7 @@ class Config:
     predictions: str = option(REQUIRED, "prediction file to score; `predictions=` may be left out for FILE.jsonl")
     data: str = option("", "GREval-Bench's JSON, with or without the optional fields; empty: where "
                           "benchmarks.yaml says")
-    image_root: str = option("", "where its pictures lie; empty: beside the file")
+    image_root: str = option("", "where its photos lie; empty: beside the file")
     clip: str = option(REQUIRED, "folder of a CLIP model, such as clip-vit-large-patch14")
     bert: str = option(REQUIRED, "folder of the encoder of BERTScore, such as roberta-large")
     bert_layer: int = option(REQUIRED, "its layer to compare; bert-score takes 17 of roberta-large")
@@ -60,7 +60,7 @@ def plan(config: Config) -> dict[str, list[str]]:
 
 
 def rows_file(config: Config) -> Path:
-    """Where every picture's numbers are written."""
+    """Where every photo's numbers are written."""
     return Path(config.out).with_suffix(".rows.jsonl")
 
 
@@ -111,7 +111,7 @@ def run(config: Config) -> dict:
 
 
 def estimates(scored: Sequence[Scored], clusters: Sequence, draws: int, seed: int) -> dict[str, dict]:
-    """Measure → mean, 95 % interval (clusters resampled) and the number of pictures it can be scored on."""
+    """Measure → mean, 95 % interval (clusters resampled) and the number of photos it can be scored on."""
     found = {}
     for name in CHAIN_SHOWN:
         values = [(getattr(row.numbers, name), cluster) for row, cluster in zip(scored, clusters)]

@@ -18,7 +18,7 @@ def statement_precision(named: Sequence[frozenset[int]], statements: int) -> flo
 
 
 def ref_clip_scores(captions: Tensor, picture: Tensor, references: Tensor) -> Tensor:
-    """RefCLIPScore of each caption (C,), not bounded by 1: the harmonic mean of 2.5 max(cos(caption, picture), 0) and
+    """RefCLIPScore of each caption (C,), not bounded by 1: the harmonic mean of 2.5 max(cos(caption, photo), 0) and
     the best cosine between caption and a reference, floored at 0 too; 0 where either is.
 
     captions: (C, width), at least one. picture: (width,). references: (R, width), at least one.

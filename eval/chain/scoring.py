@@ -1,7 +1,7 @@
 """Chains → numbers, one file's rows at a time: what the LLM says of them, then the encoders.
 
-A kind that the annotation of a picture has and the answer lacks scores 0. A kind that the annotation lacks cannot be
-scored for anyone: it is None, and the picture's quality is the mean of the others.
+A kind that the annotation of a photo has and the answer lacks scores 0. A kind that the annotation lacks cannot be
+scored for anyone: it is None, and the photo's quality is the mean of the others.
 """
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +24,7 @@ from gre.text.chains import BACKGROUND, CAPTION, INFERENCE, chain_of, split_step
 
 @dataclass(frozen=True)
 class Annotated:
-    """One picture of the benchmark. None: the file does not say, and it is to be derived."""
+    """One photo of the benchmark. None: the file does not say, and it is to be derived."""
 
     row: BenchRow
     indicators: tuple[Indicator, ...] | None

@@ -1,6 +1,6 @@
-"""The cues of a chain, marked in its text: what in the picture points to a place.
+"""The cues of a chain, marked in its text: what in the photo points to a place.
 
-Where a picture's geographic indicators are known, they are the cues: annotated in the benchmark's file, or derived by
+Where a photo's geographic indicators are known, they are the cues: annotated in the benchmark's file, or derived by
 eval.chain; an indicator is marked where the chain has its words, and else the statement that names it, as eval.chain's
 LLM found. Where they are not known, the rule is a list of English words for the eight kinds of the taxonomy
 (gre.text.chains), and no claim that the word was used well.
@@ -47,7 +47,7 @@ def read(fields: Mapping, where: str) -> tuple[Indicator, ...] | None:
 def explained(known: bool, unknown: bool) -> str:
     """What is marked, for the page. known, unknown: whether it shows chains whose indicators are, and such as are not.
     """
-    rules = ["the picture's indicators where the chain has their words, and else the statement that names one",
+    rules = ["the photo's indicators where the chain has their words, and else the statement that names one",
              "English words for the eight kinds of GRE's taxonomy, by a list; a marked word need not have helped"]
     shown = ". Where no indicators are known: ".join(rule for rule, is_used in zip(rules, (known, unknown)) if is_used)
     groups = "; ".join(f"<mark class='{group}'>{group}</mark>: {', '.join(kinds)}"

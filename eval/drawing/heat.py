@@ -1,5 +1,5 @@
-"""How well each country is located, as a map and a table: a disc a country, its area the number of pictures, its colour
-the median error. A picture's country is that of the nearest city of the gazetteer.
+"""How well each country is located, as a map and a table: a disc a country, its area the number of photos, its colour
+the median error. A photo's country is that of the nearest city of the gazetteer.
 """
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from gre.geo.point import NO_ANSWER_KM
 
 CUT = 15000
 LARGEST_DISC_DEG = 12  # radius
-LISTED = 12  # countries with the most pictures
+LISTED = 12  # countries with the most photos
 
 
 @dataclass(frozen=True)
 class Heat:
-    """One country. lat_deg, lon_deg: the picture in the middle, by latitude."""
+    """One country. lat_deg, lon_deg: the photo in the middle, by latitude."""
 
     country: str
     n: int
@@ -31,7 +31,7 @@ class Heat:
 
 
 def by_country(rows: Sequence[Prediction], min_population: int = CUT) -> list[Heat]:
-    """Countries with the most pictures first; an unreadable answer counts as 20,015 km and GeoScore 0."""
+    """Countries with the most photos first; an unreadable answer counts as 20,015 km and GeoScore 0."""
     groups: dict[str, list[Prediction]] = defaultdict(list)
     for row, near in zip(rows, gazetteer(min_population).nearest([row.truth for row in rows])):
         groups[near.country.name].append(row)
@@ -46,7 +46,7 @@ def by_country(rows: Sequence[Prediction], min_population: int = CUT) -> list[He
 
 def explained() -> str:
     """What the maps and tables show, with the gazetteer's version and cut."""
-    return ("<p>A disc a country: its area is the number of pictures, its colour the median error. A picture's country "
+    return ("<p>A disc a country: its area is the number of photos, its colour the median error. A photo's country "
             f"is that of the nearest city of {escape(str(gazetteer(CUT)))}.</p>")
 
 
@@ -55,7 +55,7 @@ def figure(name: str, heats: Sequence[Heat]) -> str:
     scale = LARGEST_DISC_DEG / max(heat.n for heat in heats) ** 0.5
     discs = "".join(
         f'<circle class="disc {worldmap.band(heat.median_km)}" cx="{heat.lon_deg:.1f}" cy="{-heat.lat_deg:.1f}" '
-        f'r="{max(scale * heat.n ** 0.5, 0.8):.1f}"><title>{escape(heat.country)}: {heat.n} pictures, median '
+        f'r="{max(scale * heat.n ** 0.5, 0.8):.1f}"><title>{escape(heat.country)}: {heat.n} photos, median '
         f'{heat.median_km:,.0f} km</title></circle>' for heat in heats)
     return (f'<figure><figcaption>{escape(name)}<span class="key">{len(heats)} countries</span></figcaption>'
             f'<svg class="map" viewBox="-180 -90 360 180" role="img" aria-label="median error by country, '
@@ -63,7 +63,7 @@ def figure(name: str, heats: Sequence[Heat]) -> str:
 
 
 def table(heats: Sequence[Heat]) -> str:
-    """The countries with the most pictures."""
+    """The countries with the most photos."""
     return tables.table(("country", "pictures", "median km", "GeoScore"), [
         (escape(heat.country), f"{heat.n:,}", f"{heat.median_km:,.0f}", f"{heat.geoscore:,.0f}")
         for heat in heats[:LISTED]])

@@ -21,7 +21,7 @@ def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]],
          images: str, count: int) -> str:
     """The whole document.
 
-    answers: model → rows. known: model → row id → cues. images: folder of the pictures; empty: the benchmark's own.
+    answers: model → rows. known: model → row id → cues. images: folder of the photos; empty: the benchmark's own.
     count: best, and as many worst, photos shown.
     """
     style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]],
 
 
 def pictures(images: str, benchmark: str) -> Path | None:
-    """The folder of the pictures; None where there is none."""
+    """The folder of the photos; None where there is none."""
     folder = Path(images or reader.known().get(benchmark, {}).get("images", ""))
     return folder if images or folder.parts and folder.is_dir() else None
 

@@ -28,7 +28,7 @@ def side_by_side(answers: Mapping[str, Sequence[Prediction]], pictures: Path, in
             f"{worldmap.band(rows[index].error_km)}'>"
             f"{cues.marked(rows[index].text, known.get(name, {}).get(row.id))}</blockquote></div>"
             for name, rows in answers.items())
-        cards.append(f"<article class='sample'><div><img alt='test picture' src='{data_uri(pictures / row.image)}'>"
+        cards.append(f"<article class='sample'><div><img alt='test photo' src='{data_uri(pictures / row.image)}'>"
                      f"<p class='soft'>{escape(row.place)}<br>{row.gt_lat:.2f}, {row.gt_lon:.2f}</p></div>"
                      f"<div class='said'>{said}</div></article>")
     return "".join(cards)
@@ -36,7 +36,7 @@ def side_by_side(answers: Mapping[str, Sequence[Prediction]], pictures: Path, in
 
 def best_and_worst(rows: Sequence[Prediction], count: int) -> tuple[list[int], list[int]]:
     """Indices of the `count` rows with the least error, and of the `count` with the largest, an unreadable answer
-    being the worst; of equals, the first. No row is in both."""
+    being the worst; ties keep file order. No row is in both."""
     order = sorted(range(len(rows)), key=lambda at: (
         NO_ANSWER_KM + 1 if rows[at].error_km is None else rows[at].error_km, at))
     best = order[:count]
@@ -44,7 +44,7 @@ def best_and_worst(rows: Sequence[Prediction], count: int) -> tuple[list[int], l
 
 
 def data_uri(path: Path) -> str:
-    """A picture as a data URI: decoded and written anew, so that nothing but pixels gets in."""
+    """A photo as a data URI: decoded and written anew, so that nothing but pixels gets in."""
     buffer = io.BytesIO()
     load_image(path, max_pixels=THUMBNAIL_PIXELS).save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

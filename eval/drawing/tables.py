@@ -34,7 +34,7 @@ def new_places(scores: Mapping) -> str:
 
 def gains(results: Mapping) -> str:
     """The paired gains with their intervals."""
-    return table(("gain, paired by picture", "mean"), [
+    return table(("gain, paired by photo", "mean"), [
         (escape(label), f"{signed(value, measure)}<small>{interval(value, measure)}</small>")
         for pair, measure, label in GAINS if measure in results["gain"][pair]
         for value in [results["gain"][pair][measure]]])
@@ -45,9 +45,9 @@ def judge(results: Mapping, scores: Mapping) -> str:
     block = results["judge"]
     if block is None:
         return "<p>This run has no judge: in its stage 2 the policy itself says True or False (stage2_verdict).</p>"
-    quality = table(("the judge, on pictures it was not trained on", ""), [
+    quality = table(("the judge, on photos it was not trained on", ""), [
         ("AUC, held-out Judge rows", f"{block['auc']:.3f}"),
-        ("AUC with pictures swapped", f"{block['auc_swapped_pictures']:.3f}"),
+        ("AUC with photos swapped", f"{block['auc_swapped_pictures']:.3f}"),
         ("AUC on stage 1's own answers", f"{block['auc_on_policy']:.3f}"),
         ("calibration error", f"{block['calibration_error']:.3f}"), ("rows", f"{block['n']:,}")])
     opinion = table(("mean P(True) of greedy test answers", ""), [
@@ -72,7 +72,7 @@ def seconds(phases: Mapping[str, float]) -> str:
     total = sum(phases.values())
     parts = "".join(f"<div style='flex:{value:.1f}' title='{escape(phase)} {value:.0f} s'></div>"
                     for phase, value in phases.items())
-    return (f"<p>{total / 60:.1f} minutes from the first picture to this page, installation aside.</p>"
+    return (f"<p>{total / 60:.1f} minutes from the first photo to this page, installation aside.</p>"
             f"<div class='phases'>{parts}</div>"
             + table(("phase", *phases, "total"), [("seconds", *(f"{value:,.0f}" for value in phases.values()),
                                                    f"{total:,.0f}")]))

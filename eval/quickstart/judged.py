@@ -1,7 +1,7 @@
 """What the judge thinks of greedy answers: P(True) of each, 0 without asking where no answer can be read.
 
 Written to runs/NAME/predictions/judge_rewards.json as {checkpoint: {row id: reward}}. All checkpoints' answers about
-one picture share its forward pass.
+one photo share its forward pass.
 """
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def write(folder: Path, answers: Mapping[str, Sequence[Prediction]], pictures: P
 def rewards(judge: Judge, answers: Mapping[str, Sequence[Prediction]], pictures: Path) -> dict[str, dict[str, float]]:
     """{checkpoint: {row id: P(True), or 0 for an unreadable answer}}."""
     values: dict[str, dict[str, float]] = {name: {} for name in answers}
-    rows = list(zip(*answers.values(), strict=True))  # per picture, one prediction of each checkpoint
+    rows = list(zip(*answers.values(), strict=True))  # per photo, one prediction of each checkpoint
     for start in tqdm(range(0, len(rows), PICTURES_AT_ONCE), desc="judge", unit="batch"):
         said = [(name, row) for predictions in rows[start:start + PICTURES_AT_ONCE]
                 for name, row in zip(answers, predictions)]

@@ -1,4 +1,4 @@
-"""The numbers of results.json: of one prediction file, and of two about the same pictures, paired."""
+"""The numbers of results.json: of one prediction file, and of two about the same photos, paired."""
 from collections.abc import Sequence
 
 from eval import predictions
@@ -30,13 +30,13 @@ def geoscores(rows: Sequence[Prediction]) -> list[float]:
 
 
 def gain(a: Sequence[float], b: Sequence[float], places: Sequence[str], seed: int) -> dict[str, float]:
-    """Mean of a - b over pictures, with the 95 % interval of the bootstrap over `places`: {"mean", "low", "high"}."""
+    """Mean of a - b over photos, with the 95 % interval of the bootstrap over `places`: {"mean", "low", "high"}."""
     return paired_bootstrap(a, b, places, draws=DRAWS, seed=seed)
 
 
 def geoscore_gain(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple[str, str],
                   seed: int) -> dict[str, float]:
-    """How much better `a` locates the same pictures than `b`, in GeoScore points."""
+    """How much better `a` locates the same photos than `b`, in GeoScore points."""
     predictions.check_same_rows(a, b, names)
     return gain(geoscores(a), geoscores(b), [row.place for row in a], seed)
 

@@ -1,6 +1,6 @@
 """report.html of a run: `python -m eval.quickstart.report run=runs/NAME data=runs/NAME/data`.
 
-One self-contained file: no script, no network, pictures as data URIs, charts and maps as inline SVG. What models wrote
+One self-contained file: no script, no network, photos as data URIs, charts and maps as inline SVG. What models wrote
 is untrusted and escaped. Every number comes from results.json, scores.json or the stages' metrics.jsonl; none is typed.
 """
 import random
@@ -26,26 +26,26 @@ STAGE2 = {  # by its mode: (title, {legend: key in metrics.jsonl})
                       ("Stage 2: verdicts", {"balanced accuracy": "verdict/balanced_accuracy",
                                              "share of True": "verdict/true_share"}))}
 STEP = ("rollout", "rewards", "exchange", "passes", "update", "rest")  # seconds/… in metrics.jsonl of RL
-EXTREMES = 2  # best, and as many worst, pictures of stage 3 that are shown
+EXTREMES = 2  # best, and as many worst, photos of stage 3 that are shown
 TEXTS = {name: f"<p>{text}</p>" for name, text in {
-    "places": "Test pictures of places the model has seen other pictures of. Small print: 95 % intervals.",
+    "places": "Test photos of places the model has seen other photos of. Small print: 95 % intervals.",
     "controls": "What a model must beat: the one place of the training data that scores best when given for every "
-                "picture; stage 1 on grey pictures; stage 1 on pictures dealt to rows of other places. A model that "
-                "looks falls to about the constant's level when its pictures are swapped.",
-    "new_places": "Pictures of places that no training row shows. Nobody has told the model where they are: expect "
+                "photo; stage 1 on grey photos; stage 1 on photos dealt to rows of other places. A model that "
+                "looks falls to about the constant's level when its photos are swapped.",
+    "new_places": "Photos of places that no training row shows. Nobody has told the model where they are: expect "
                   "little.",
     "curves": "Thin: what was measured. Thick: its mean over the last tenth of the run.",
     "said": "Of one prompt of the first, the middle and the last step: the completion with the highest advantage and "
             "the one with the lowest.",
     "profile": "Mean seconds of a step of RL. In the exchange several processes wait for the slowest and deal "
-               "groups out evenly; passes are the reference's and the old policy's; the rest is pictures, logging and "
+               "groups out evenly; passes are the reference's and the old policy's; the rest is photos, logging and "
                "saving.",
-    "map": "From each picture's place (dot) to the answer, along the globe. Coastlines: Natural Earth.",
-    "samples": "Pictures drawn at random, not chosen.",
+    "map": "From each photo's place (dot) to the answer, along the globe. Coastlines: Natural Earth.",
+    "samples": "Photos drawn at random, not chosen.",
     "protocol": "Answers are coordinates, read by one parser; no geocoder. Decoding is greedy. Distances are on a "
                 "sphere of radius 6371.0088 km and “within” means at most. An answer that cannot be read counts as "
                 "wrong (GeoScore 0, 20,015 km) and stays in the denominator. GeoScore is 5000·exp(−d / 1492.7 km). "
-                "Intervals are 95 %, from 10,000 bootstrap draws that resample places; gains are paired by picture. "
+                "Intervals are 95 %, from 10,000 bootstrap draws that resample places; gains are paired by photo. "
                 "Reward is stage 3's (format + gps, at most 2), the same function for every row of the tables.",
 }.items()}
 
@@ -54,8 +54,8 @@ TEXTS = {name: f"<p>{text}</p>" for name, text in {
 class Config:
     run: str = option(REQUIRED, "the run's folder, with results.json and scores.json")
     data: str = option(REQUIRED, "the data folder")
-    samples: int = option(6, "pictures shown with what the checkpoints said about them")
-    seed: int = option(0, "which pictures are shown")
+    samples: int = option(6, "photos shown with what the checkpoints said about them")
+    seed: int = option(0, "which photos are shown")
 
 
 def plan(config: Config) -> dict[str, list[str]]:
@@ -119,7 +119,7 @@ def planted_errors(truth: Path) -> str:
         return ""
     total = sum(errors.values())
     kinds = ", ".join(f"{escape(error)} {count / total:.0%}" for error, count in sorted(wrong.items()))
-    return ("<p class='notice'><b>A synthetic planet.</b> The pictures are drawn and the teacher's errors are planted: "
+    return ("<p class='notice'><b>A synthetic planet.</b> The photos are drawn and the teacher's errors are planted: "
             f"{sum(wrong.values()) / total:.0%} of its {total:,} chains err ({kinds}). Stage 3 can gain because those "
             "errors are there to be repaired. The gain shows that the machinery works, and nothing about real photos."
             "</p>")
@@ -178,7 +178,7 @@ def _head(name: str, results: Mapping) -> str:
     return (f"<h1>Where was this photo taken?</h1><p class='soft'>Run {escape(name)} · seed {results['seed']} · commit "
             f"{escape(results['commit'][:12])} · rollouts by {escape(rollout['engine'])} "
             f"{escape(rollout['version'])}</p><p>Four checkpoints of one model answer "
-            f"{results['checkpoints']['base']['n']:,} test pictures. Stage 3 changes the mean GeoScore of stage 1 by "
+            f"{results['checkpoints']['base']['n']:,} test photos. Stage 3 changes the mean GeoScore of stage 1 by "
             f"{tables.signed(gain)} points ({tables.interval(gain)}).</p>")
 
 

@@ -125,13 +125,13 @@ def mode(folder: Path) -> str:
 
 
 def has_judge(folder: Path) -> bool:
-    """Whether a judge belongs to the run. In the paper's form of stage 2 it may be missing; its numbers are then null."""
+    """Whether a judge belongs to the run. In stage 2's paper form it may be missing: its numbers are null."""
     return mode(folder) != VERDICT or (folder / "judge").exists()
 
 
 def judge_block(folder: Path) -> dict:
-    """How good the judge is: on held-out rows, and on completions of stage 1 (by stage 2's gate; in the paper's form, which
-    has none, by the judge's own training)."""
+    """How good the judge is: on held-out rows, and on completions of stage 1 (by stage 2's gate; in the paper's form,
+    which has none, by the judge's own training)."""
     names = ("auc", "auc_swapped_pictures", "auc_on_policy", "calibration_error", "n")
     return {name: metric(folder, "stage2", "metrics", "judge", name)
             if name == "auc_on_policy" and mode(folder) != VERDICT

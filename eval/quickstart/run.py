@@ -1,7 +1,7 @@
 """Everything after training: `python -m eval.quickstart.run run=runs/NAME data=runs/NAME/data base=gre/tiny/base`.
 
-All checkpoints and controls answer the test pictures, the judge reads the answers, and results.json, scores.json and
-report.html are written. Interrupted, the same command goes on where it stopped.
+All checkpoints and controls answer the test photos, the judge reads the answers, and results.json, scores.json and
+report.html are written. Interrupted, the same command resumes where it stopped.
 """
 import time
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Config:
     run: str = option(REQUIRED, "the run's folder, runs/NAME, with stage1, judge, stage2 and stage3")
     data: str = option(REQUIRED, "the data folder, laid out as gre.tiny.world writes it")
     base: str = option(REQUIRED, "the model that stage 1 started from")
-    seed: int = option(0, "the run's seed; deals the swapped pictures, draws the bootstrap and the pictures shown")
-    batch_size: int | None = option(None, "pictures answered at once; null: 64, with vLLM 512")
+    seed: int = option(0, "the run's seed; deals the swapped photos, draws the bootstrap and the photos shown")
+    batch_size: int | None = option(None, "photos answered at once; null: 64, with vLLM 512")
     max_new_tokens: int | None = option(None, "tokens of an answer; null: as in stage 3's rollouts")
     dtype: str = option("auto", "weights while answering: float32, bfloat16, or auto: as they are on disk")
 

@@ -33,7 +33,7 @@ def by_gazetteer(columns: Columns, gazetteer: Gazetteer) -> tuple[Right, dict[st
     the "ceiling", 0 to 1; the continent of each row).
 
     A territory counts as its country where the benchmark names the country. A benchmark's city that is a tie is the
-    candidate nearest to the picture.
+    candidate nearest to the photo.
     """
     truths = gazetteer.nearest(columns.truths)
     answered = [row for row, answer in enumerate(columns.answers) if answer is not None]
@@ -93,7 +93,7 @@ def osv5m_right(truth: Mapping[str, Sequence[str | None]], places: Mapping[int, 
 
 
 def _named_city(name: str, country: str | None, truth: LatLon, gazetteer: Gazetteer) -> City | None:
-    """The benchmark's city in the gazetteer: of several so called, the nearest to the picture; None for a miss."""
+    """The benchmark's city in the gazetteer: of several so called, the nearest to the photo; None for a miss."""
     match = gazetteer.find(name, country or "")
     if match.status == "miss":
         return None

@@ -41,7 +41,7 @@ class Columns:
     """One prediction file. n rows, in the order of the file.
 
     keys: (n,) eval.predictions.key. distance_km: (n,), NaN where no answer can be read. refused: (n,) bool, where no
-    answer can be read because none was given. clusters: who stands and falls together; clustered_by: rows by what
+    answer can be read because none was given. clusters: rows resampled together; clustered_by: rows by what
     clusters them ("author", "place" or "row"). slices: field → (n,) labels. names: way of comparing → level → (n,) 1.0
     where the name is right, 0.0 where it is wrong or missing, NaN where the benchmark has none. `read` knows one way,
     "exact". Labels that no row carries are absent, and so are levels of which either the benchmark's names or the
@@ -64,7 +64,7 @@ class Columns:
 
     @property
     def truths(self) -> list[LatLon]:
-        """(n,) where the pictures were taken."""
+        """(n,) where the photos were taken."""
         return [LatLon(*key[2:]) for key in self.keys]
 
 

@@ -38,7 +38,7 @@ def markdown(scores: Sequence[Mapping]) -> str:
 
     return (f"## {benchmark(scores) or 'Own data'}\n\n" + line(HEAD) + "|---" * len(HEAD) + "|\n"
             + "".join(map(line, rows(scores)))
-            + "\nPercent of pictures. Ours with 95 % intervals over clusters; where others give none, gaps of a few "
+            + "\nPercent of photos. Ours with 95 % intervals over clusters; where others give none, gaps of a few "
               "points may be luck.\n")
 
 

@@ -16,7 +16,7 @@ from gre.text.chains import INDICATOR_KINDS, SCENES, STEP_KINDS
 
 @dataclass(frozen=True)
 class Indicator:
-    """Something in a picture that points to a place."""
+    """Something in a photo that points to a place."""
 
     kind: str
     text: str

@@ -1,9 +1,9 @@
-"""Arrays made from pictures, kept on disk within a budget. No torch.
+"""Arrays made from photos, kept on disk within a budget. No torch.
 
-A record is named by the sha256 of its picture's content and of what turned it into arrays, so that another file, pixel
+A record is named by the sha256 of its photo's content and of what turned it into arrays, so that another file, pixel
 budget or release of the processor never finds it. Records are written whole or not at all, and the budget holds for all
 processes that use the folder. What no longer fits is not kept: nothing is ever removed to make room, since training
-reads every picture once per epoch and would always have removed the one it needs next.
+reads every photo once per epoch and would always have removed the one it needs next.
 """
 import fcntl
 import hashlib
@@ -20,7 +20,7 @@ from gre.provenance import file_hash, write_atomically
 
 
 class PictureCache:
-    """A folder of records. budget_bytes: what all of them may take; maker: everything that decides what a picture's
+    """A folder of records. budget_bytes: what all of them may take; maker: everything that decides what a photo's
     arrays are, as text.
 
     Raises UserError when the folder's file system knows no locks.
@@ -33,7 +33,7 @@ class PictureCache:
             pass
 
     def load(self, picture: Path) -> dict[str, np.ndarray] | None:
-        """The arrays of a picture, None when they are not kept."""
+        """The arrays of a photo, None when they are not kept."""
         try:
             with np.load(self._record(picture)) as record:
                 return dict(record)
@@ -41,7 +41,7 @@ class PictureCache:
             return None
 
     def store(self, picture: Path, arrays: dict[str, np.ndarray]) -> bool:
-        """Keep the arrays of a picture; False when the budget leaves no room."""
+        """Keep the arrays of a photo; False when the budget leaves no room."""
         record = self._record(picture)
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".partial") as file:
             np.savez(file, **arrays)

@@ -1,4 +1,4 @@
-"""The one picture loader: any file PIL opens becomes an upright RGB picture with no metadata.
+"""The one photo loader: any file PIL opens becomes an upright RGB photo with no metadata.
 
 Transparent pixels are laid on white. 16-bit greys keep their upper 8 bits; floating-point greys are taken as 0 to 1, or
 as 0 to 255 when a value exceeds 1. Of an animation the first frame is used. Embedded colour profiles are ignored.
@@ -18,16 +18,16 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryErro
 
 
 def load_image(path: str | Path, max_pixels: int | None = None) -> Image.Image:
-    """The picture at `path`: mode RGB, EXIF orientation applied, metadata gone.
+    """The photo at `path`: mode RGB, EXIF orientation applied, metadata gone.
 
     max_pixels: width times height is at most this, sides kept in proportion; None leaves the size alone.
-    Raises DataError, naming the file, when it is missing, damaged, truncated or no picture.
+    Raises DataError, naming the file, when it is missing, damaged, truncated or no photo.
     """
     if max_pixels is not None and max_pixels < 1:
         raise ValueError(f"max_pixels must be at least 1, got {max_pixels}")
     if not Path(path).is_file():
-        raise DataError(f"{path}: no such picture. Check the row's `image`, or set data.image_root to the folder "
-                        "that holds the pictures")
+        raise DataError(f"{path}: no such photo. Check the row's `image`, or set data.image_root to the folder "
+                        "that holds the photos")
     try:
         with Image.open(path, formats=_formats()) as opened:
             if opened.format == "JPEG" and max_pixels is not None:
@@ -35,11 +35,11 @@ def load_image(path: str | Path, max_pixels: int | None = None) -> Image.Image:
             opened.load()
             picture = _to_rgb(ImageOps.exif_transpose(opened))
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as a picture ({type(error).__name__}: {error}). "
+        raise DataError(f"{path}: cannot be read as a photo ({type(error).__name__}: {error}). "
                         "Replace the file, or leave its row out") from error
     if max_pixels is not None and picture.width * picture.height > max_pixels:
         picture = picture.resize(_fit(picture.size, max_pixels), Image.Resampling.LANCZOS)
-    return Image.fromarray(np.asarray(picture))  # a new picture: no EXIF, no comment, no profile, no open file
+    return Image.fromarray(np.asarray(picture))  # a new photo: no EXIF, no comment, no profile, no open file
 
 
 def _formats() -> list[str]:
@@ -82,9 +82,9 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels from a picture's header. Raises DataError when it has none."""
+    """Width and height in pixels from a photo's header. Raises DataError when it has none."""
     try:
         with Image.open(path) as image:
             return image.size
     except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture ({error}): replace it, or leave its row out") from error
+        raise DataError(f"{path} cannot be read as a photo ({error}): replace it, or leave its row out") from error

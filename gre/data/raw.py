@@ -1,4 +1,4 @@
-"""A data file as it lies on disk: its JSON rows, their fields and their pictures, each checked.
+"""A data file as it lies on disk: its JSON rows, their fields and their photos, each checked.
 
 `BadRow` is raised for one row; gre.data.records adds file, row number and what to do about it.
 """
@@ -16,7 +16,7 @@ IMAGE_MARK = "<image>"
 
 
 class DataError(UserError):
-    """A data file, a row or a picture that cannot be used: what, where, and how to repair it."""
+    """A data file, a row or a photo that cannot be used: what, where, and how to repair it."""
 
 
 class BadRow(Exception):
@@ -54,20 +54,20 @@ def json_object(value: Any) -> dict:
 
 
 class ImageFolder:
-    """Where the pictures of one data file are. Finds a row's picture and keeps it inside that folder."""
+    """Where the photos of one data file are. Finds a row's photo and keeps it inside that folder."""
 
     def __init__(self, path: Path, image_root: str):
         self.path = path
         self.root = Path(image_root or path.parent).resolve()
         if not self.root.is_dir():
-            raise DataError(f"data.image_root={image_root}: no such folder. Set it to the folder of the pictures")
+            raise DataError(f"data.image_root={image_root}: no such folder. Set it to the folder of the photos")
         self.images_are_in = None  # what a leading images/ stands for; None where such a folder exists
         if not (self.root / "images").is_dir():
             self.images_are_in = "imgs" if (self.root / "imgs").is_dir() else "." if image_root else None
         self.announced = False
 
     def find(self, row: dict, field_name: str) -> Path:
-        """The absolute path of the row's picture. Raises BadRow when it is missing or outside the folder."""
+        """The absolute path of the row's photo. Raises BadRow when it is missing or outside the folder."""
         name = field(row, field_name)
         if isinstance(name, list) and len(name) == 1:
             name = name[0]
@@ -82,7 +82,7 @@ class ImageFolder:
             raise BadRow(f"field {field_name!r}: {shown(name)} leaves the data folder {self.root}")
         if not os.path.isfile(target):
             raise BadRow(f"field {field_name!r}: no file {target}; "
-                         "data.image_root names the folder of the pictures")
+                         "data.image_root names the folder of the photos")
         if not Path(os.path.realpath(target)).is_relative_to(self.root):
             raise BadRow(f"field {field_name!r}: {shown(name)} is a link that leaves the data folder {self.root}; "
                          "data.image_root names another folder")
@@ -90,7 +90,7 @@ class ImageFolder:
 
     def _announce(self) -> None:
         if not self.announced:
-            print(f"{self.path}: rows say images/, pictures are read from {self.root / self.images_are_in}/",
+            print(f"{self.path}: rows say images/, photos are read from {self.root / self.images_are_in}/",
                   file=sys.stderr)
             self.announced = True
 
@@ -134,7 +134,7 @@ def turns(row: dict) -> tuple[str, str]:
 
 
 def instruction(value: str, name: str) -> str:
-    """The instruction without its leading <image> mark; the picture's place in the prompt is the chat template's."""
+    """The instruction without its leading <image> mark; the photo's place in the prompt is the chat template's."""
     question = value.removeprefix(IMAGE_MARK).removeprefix("\n")
     if IMAGE_MARK in question or not question.strip():
         raise BadRow(f"field {name!r}: expected an instruction with at most one {IMAGE_MARK}, at its start")

@@ -2,7 +2,7 @@
 
 A file is a JSON array or JSON lines; `image` is a path or a list of one path; degrees are decimal. Published rows say
 `images/x.jpg` while the published folders are called `imgs`: a leading `images/` is read from `imgs/` where only that
-exists, or from `data.image_root` itself, and the mapping is printed. Pictures are not opened here (gre.data.images).
+exists, or from `data.image_root` itself, and the mapping is printed. Photos are not opened here (gre.data.images).
 """
 import json
 import os
@@ -146,10 +146,10 @@ def _report_dropped(path: Path, dropped: list[str], kept: int, dropped_list: str
 
 
 def write_cot(path: str | Path, rows: Iterable[CoTRow]) -> None:
-    """Write the published form of GRE30K-CoT: a JSON array, a row a line. Pictures must lie under the file's folder.
+    """Write the published form of GRE30K-CoT: a JSON array, a row a line. Photos must lie under the file's folder.
 
-    Like all writers here it replaces the file in one step, says `images/` for a picture in `imgs/`, and raises
-    DataError for a picture elsewhere. Reading the file gives the same rows; their ids are those of the new file.
+    Like all writers here it replaces the file in one step, says `images/` for a photo in `imgs/`, and raises
+    DataError for a photo elsewhere. Reading the file gives the same rows; their ids are those of the new file.
     """
     _write_array(path, ({**_published_turns(path, row, row.response), **_degrees(row.truth)} for row in rows))
 
@@ -181,12 +181,12 @@ def _published_turns(path: str | Path, row: CoTRow | JudgeRow, reply: str) -> di
 
 
 def _published_image(path: str | Path, image: Path) -> str:
-    """The picture's path as published rows say it: relative to the data file, `images/` for `imgs/`."""
+    """The photo's path as published rows say it: relative to the data file, `images/` for `imgs/`."""
     folder = Path(path).parent.resolve()
     try:
         parts = image.resolve().relative_to(folder).parts
     except ValueError:
-        raise DataError(f"{image}: not under {folder}, where {Path(path).name} is written. Move the pictures there, "
+        raise DataError(f"{image}: not under {folder}, where {Path(path).name} is written. Move the photos there, "
                         "into imgs/") from None
     return "/".join(("images", *parts[1:]) if parts[0] == "imgs" else parts)
 

@@ -1,6 +1,6 @@
 """How good a set of answers is: shares within distances, median, mean and GeoScore.
 
-A distance of None is a picture without a readable answer: GeoScore 0, outside every threshold, 20,015 km in median and
+A distance of None is a photo without a readable answer: GeoScore 0, outside every threshold, 20,015 km in median and
 mean.
 """
 import math
@@ -19,7 +19,7 @@ class Summary(TypedDict):
     mean_geoscore: float
     median_km: float
     mean_km: float
-    within_km: dict[str, float]  # share (0 to 1) of pictures at most that far away, by THRESHOLDS_KM
+    within_km: dict[str, float]  # share (0 to 1) of photos at most that far away, by THRESHOLDS_KM
     n: int
     unparsed: int
 
@@ -30,9 +30,9 @@ def geoscore(distance_km: float | None) -> float:
 
 
 def summarize(distances_km: Sequence[float | None]) -> Summary:
-    """The numbers of one checkpoint on one set, one distance per picture.
+    """The numbers of one checkpoint on one set, one distance per photo.
 
-    Raises ValueError when there is no picture, or a distance is negative or not finite.
+    Raises ValueError when there is no photo, or a distance is negative or not finite.
     """
     if not distances_km:
         raise ValueError("no distances to summarize: the set of predictions is empty")

@@ -132,14 +132,14 @@ def bounds(samples: np.ndarray, effective: float) -> tuple[float, float]:
 def paired_bootstrap(
     a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable], draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Mean of a - b over pictures, with a 95 % interval that resamples clusters instead of pictures.
+    """Mean of a - b over photos, with a 95 % interval that resamples clusters instead of photos.
 
-    a, b: (n,) scores of the same pictures in the same order. clusters: (n,) the place or author of each picture. The
+    a, b: (n,) scores of the same photos in the same order. clusters: (n,) the place or author of each photo. The
     same seed gives the same interval.
     Raises ValueError when the three are empty, of different lengths, or a score is not finite.
     """
     if not len(a) == len(b) == len(clusters) or len(a) == 0:
-        raise ValueError(f"paired_bootstrap needs one score of each kind per picture: "
+        raise ValueError(f"paired_bootstrap needs one score of each kind per photo: "
                          f"{len(a)} and {len(b)} scores, {len(clusters)} clusters")
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)  # (n,)
     if not np.isfinite(difference).all():

@@ -3,7 +3,7 @@ from typing import NamedTuple, Self
 
 from haversine import haversine
 
-NO_ANSWER_KM = 20015.0  # what an unanswered picture is charged: half the Earth's circumference
+NO_ANSWER_KM = 20015.0  # what an unanswered photo is charged: half the Earth's circumference
 
 
 def valid(lat_deg: float, lon_deg: float) -> bool:

@@ -5,6 +5,8 @@ from pathlib import Path
 from gre.config import UserError
 from gre.training.watching.alarms import ring
 
+GUARD_STEPS = 20  # that the mean is taken over
+
 
 class JudgeGuard:
     """Stops the run when the judge's P(True) no longer follows nearness: the policy has learned to please the judge.
@@ -21,7 +23,7 @@ class JudgeGuard:
         self.minimum, self.steps, self.alarms, self.window = minimum, steps, Path(alarms), []
 
     def observe(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Take a step's `watch` numbers, with `p_true`, into the window."""
+        """Take a step's numbers, with `p_true`, into the window."""
         if "rank_correlation" not in numbers:
             return
         names = ("rank_correlation", "rank_correlation_groups", "p_true", "distance_km/median", "think_characters")

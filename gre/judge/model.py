@@ -1,10 +1,10 @@
 """The judge: a vision-language model that says True or False about a chain of reasoning and its answer.
 
-Template, the same in training and in use, and for a policy that learns by RL to judge: a user's turn of the picture,
+Template, the same in training and in use, and for a policy that learns by RL to judge: a user's turn of the photo,
 JUDGE_INSTRUCTION and, as plain text, the chain and the answer; then the assistant's header, after which one word is the
-verdict. Everything up to the instruction is a prefix shared by all chains about a picture, so it is forwarded once.
+verdict. Everything up to the instruction is a prefix shared by all chains about a photo, so it is forwarded once.
 
-Shapes: n prompts, R chains in all, L tokens of a chain with the assistant's header and the verdict, V words.
+Shapes: n prompts, R chains in all, L tokens of a chain with the assistant's header and the verdict, V vocabulary.
 """
 import re
 from collections.abc import Sequence
@@ -35,14 +35,14 @@ class Verdicts:
 
 
 class Judge:
-    """P(True) of chains about pictures. `model` must use shared-prefix attention (`load_model` installs it)."""
+    """P(True) of chains about photos. `model` must use shared-prefix attention (`load_model` installs it)."""
 
     def __init__(self, model, processor):
         self.model, self.processor = model, processor
         self.words = {verdict: verdict_tokens(processor.tokenizer, verdict) for verdict in (True, False)}
 
     def prompt(self, image: Image.Image | Pixels) -> Prompt:
-        """What all chains about a picture share."""
+        """What all chains about a photo share."""
         return judge_prompt(self.processor, image)
 
     @torch.no_grad()
@@ -68,19 +68,19 @@ class Judge:
 
 
 class ServedJudge:
-    """The same by a `vllm serve` of the judge's folder. Prompts must have their picture; `p_true` raises UserError when
-    the server refuses, or does not answer after some tries: a verdict is never made up."""
+    """`Judge` backed by a `vllm serve` of the same folder. Prompts must hold their photo; `p_true` raises UserError
+    when the server refuses, or does not answer after some tries: a verdict is never made up."""
 
     def __init__(self, server: Server, processor):
         self.server, self.processor = server, processor
         self.words = {verdict: verdict_tokens(processor.tokenizer, verdict).tolist() for verdict in (True, False)}
 
     def prompt(self, image: Image.Image) -> Prompt:
-        """What all chains about a picture share."""
+        """What all chains about a photo share."""
         return judge_prompt(self.processor, image)
 
     def p_true(self, prompts: Sequence[Prompt], chains: Sequence[Sequence[str]]) -> Verdicts:
-        """As `Judge.p_true`. The server keeps what the chains about a picture share."""
+        """As `Judge.p_true`. The server keeps what the chains about a photo share."""
         return self.read([continued(prompt, ids[:-1]) for prompt, texts in zip(prompts, chains, strict=True)
                           for ids in judge_group(self.processor, prompt, texts).completions])
 
@@ -115,7 +115,7 @@ def completion_text(completion: str) -> str:
 
 
 def judge_prompt(processor, image: Image.Image | Pixels) -> Prompt:
-    """The picture and the instruction, without what ends the turn."""
+    """The photo and the instruction, without what ends the turn."""
     whole, end = encode_prompt(processor, JUDGE_INSTRUCTION, image), len(_turn_end(processor))
     return replace(whole, input_ids=whole.input_ids[:-end], mm_token_type_ids=whole.mm_token_type_ids[:-end])
 

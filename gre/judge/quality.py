@@ -38,9 +38,9 @@ class PolicyConfig:
 
 def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch_size: int = 8,
         load: Loader = load_image) -> Verdicts:
-    """Verdicts on (picture, text of `judge_text`) pairs, in their order. Each picture is loaded and forwarded once.
+    """Verdicts on (photo, text of `judge_text`) pairs, in their order. Each photo is loaded and forwarded once.
 
-    batch_size: pictures at a time.
+    batch_size: photos at a time.
     """
     by_picture: dict[Path, list[int]] = {}
     for number, (picture, _) in enumerate(questions):
@@ -57,7 +57,7 @@ def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch
 
 
 def held_out_metrics(judge: Judge, rows: Sequence[JudgeRow], seed: int, batch_size: int = 8) -> dict:
-    """AUC, the same with pictures dealt to other rows, calibration error, accuracy and mass outside True and False."""
+    """AUC, the same with photos dealt to other rows, calibration error, accuracy and mass outside True and False."""
     texts, labels = [judge_text(row.chain, row.answer) for row in rows], np.array([row.label for row in rows])
     dealt = deal_pictures(rows, seed)
     own = ask(judge, [(row.image, text) for row, text in zip(rows, texts, strict=True)], batch_size)

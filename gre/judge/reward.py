@@ -41,14 +41,10 @@ class JudgeConfig:
     model_name_or_path: str | None = option(None, "the judge's folder")
     url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
     min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
-    batch_size: int = option(8, "pictures judged at a time")
+    batch_size: int = option(8, "photos judged at a time")
     accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
-    min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups")
-    guard_steps: int = option(20, "steps that mean is taken over; below it the run stops")
-
-    def __post_init__(self):
-        if self.guard_steps < 1:
-            raise ValueError("judge.guard_steps must be at least 1; judge.min_rank_correlation=-1 never stops a run")
+    min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups, "
+                                               "over 20 steps; below it the run stops. -1 never stops one")
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def check_sampling(measured: dict, rollout: Rollout) -> None:
 def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Parent) -> ServedJudge:
     """The judge at judge.url. UserError unless it serves this very folder with what this run needs."""
     if config.data.cache_gib:
-        raise UserError("data.cache_gib keeps processed pictures, and a served judge processes pictures itself: write "
+        raise UserError("data.cache_gib keeps processed photos, and a served judge processes photos itself: write "
                         "data.cache_gib=0 or leave judge.url out")
     server, processor = Server(settings.url, TIMEOUT_S), load_processor(parent.model_dir)
     dtype = weight_dtype(config.train, config.model)
@@ -135,7 +131,7 @@ def measure_on_policy(settings: JudgeConfig, setup: Setup, judge: Judge | Served
 
 def p_true_rewards(judge: Judge | ServedJudge, batch_size: int, groups: list[Answers],
                    load: Loader = load_image) -> list[list[float]]:
-    """P(True) of every completion, 0 without a readable answer; a picture is shown to the judge once per group."""
+    """P(True) of every completion, 0 without a readable answer; a photo is shown to the judge once per group."""
     pictures = [group.row.image for group in groups for _ in group.texts]
     texts = [text for group in groups for text in group.texts]
 

@@ -21,7 +21,7 @@ def encode(processor, row: JudgeRow, load: Loader = load_image) -> Group:
 
 
 def length(processor, row: JudgeRow) -> int:
-    """Tokens of a Judge row, the verdict included; of its picture only the header is read."""
+    """Tokens of a Judge row, the verdict included; of its photo only the header is read."""
     prompt = prompt_length(processor, JUDGE_INSTRUCTION, *picture_size(row.image))
     return prompt + len(encode_text(processor, judge_text(row.chain, row.answer))) + 1
 
@@ -47,7 +47,7 @@ def check_split(train_rows: Sequence[JudgeRow], held_out: Sequence[JudgeRow]) ->
 
 
 def deal_pictures(rows: Sequence[JudgeRow], seed: int) -> dict[Path, Path]:
-    """For every picture of the rows another one of them, each serving once. Needs two pictures."""
+    """For every photo of the rows another one of them, each serving once. Needs two photos."""
     pictures = sorted({row.image for row in rows})
     random.Random(seed).shuffle(pictures)
     return dict(zip(pictures, pictures[1:] + pictures[:1], strict=True))

@@ -48,12 +48,12 @@ def read(config: DataConfig) -> list[JudgeRow]:
 
 
 def encode(processor, row: JudgeRow, load: Loader = load_image) -> Prompt:
-    """A row's prompt; its picture is decoded here."""
+    """A row's prompt; its photo is decoded here."""
     return verdict_prompt(processor, load(row.image), judge_text(row.chain, row.answer))
 
 
 def prompt_length(processor, row: JudgeRow) -> int:
-    """Tokens of a row's prompt; of its picture only the header is read."""
+    """Tokens of a row's prompt; of its photo only the header is read."""
     return rows.length(processor, row) - 1
 
 
@@ -139,7 +139,7 @@ class HeldOut:
 
     def _shares(self, model, num_generations: int, greedy: bool = False) -> Tensor:
         shares, tokenizer = torch.zeros(len(self.rows), 3), self.processor.tokenizer
-        at_once = max(1, self.rollout.batch_size // num_generations)  # pictures in memory
+        at_once = max(1, self.rollout.batch_size // num_generations)  # photos in memory
         for batch, counted in turns(PartialState(), len(self.rows), at_once):
             prompts = [encode(self.processor, self.rows[i]) for i in batch]
             groups = self.rollout.generate(model, prompts, num_generations, batch, seed=self.seed, step=0,

@@ -1,4 +1,4 @@
-"""CLIP by path: how well a text fits a picture."""
+"""CLIP by path: how well a text fits a photo."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Clip:
 
     @torch.no_grad()
     def pictures(self, images: Sequence[Image.Image]) -> Tensor:
-        """(number of pictures, width), on the CPU."""
+        """(number of photos, width), on the CPU."""
         return self._embed(images, lambda batch: self.model.get_image_features(
             **self.processor(images=list(batch), return_tensors="pt").to(self.device)))
 

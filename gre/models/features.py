@@ -1,4 +1,4 @@
-"""Pictures meet a vision tower that is not trained once a step: what its first pass over them makes of them is kept
+"""Photos meet a vision tower that is not trained once a step: what its first pass over them makes of them is kept
 with their prompts, and `score` hands it to the text model in the passes that follow."""
 import inspect
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ GIVEN = "mm_encoder_outputs"  # the model's argument for features in place of pi
 
 
 def shared(model: nn.Module, reference: nn.Module | None) -> bool:
-    """Whether the vision towers of a policy and of the reference it started from make the same of a picture, and can
+    """Whether the vision towers of a policy and of the reference it started from make the same of a photo, and can
     be spared: the policy's is not trained, both are of one type, and transformers takes features (5.17 does not)."""
     towers = [unwrapped(each).model.visual for each in (model, reference) if each is not None]
     return (GIVEN in inspect.signature(unwrapped(model).forward).parameters

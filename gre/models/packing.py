@@ -1,12 +1,12 @@
 """Groups packed into one row: every prompt once, then every completion.
 
-A group is one prompt (picture and instruction) with its completions. A packed row is
+A group is one prompt (photo and instruction) with its completions. A packed row is
 
     prefix 1 … prefix n, tail 1 … tail R        prefix = prompt[:-1]; tail = [last prompt token, c_1 … c_(L-1)]
 
 so that each tail position is scored against exactly one label, c_1 … c_L, and no token is forwarded twice but the
 prompt's last. Who may see whom is the attention's business: `Layout` tells it. Prompts are never compared by their
-ids: two pictures of one size under one instruction have the same ids.
+ids: two photos of one size under one instruction have the same ids.
 
 Shapes: n groups, R completions in all, T tokens in the row, N scored tokens.
 """
@@ -20,11 +20,11 @@ from torch import LongTensor, Tensor
 
 @dataclass(eq=False)
 class Prompt:
-    """A picture and its instruction as the model reads them; may be shared between groups.
+    """A photo and its instruction as the model reads them; may be shared between groups.
 
     input_ids (P,) and mm_token_type_ids (P,) of one prompt; pixel_values (patches, channels) and image_grid_thw
-    (pictures, 3) of its pictures. The last token must be text, since every completion starts from it. image: the one
-    picture itself, for an engine that does its own encoding. features (V, width): what a vision tower that is not
+    (photos, 3) of its photos. The last token must be text, since every completion starts from it. image: the one
+    photo itself, for an engine that does its own encoding. features (V, width): what a vision tower that is not
     trained made of it, as `gre.models.features` keeps it.
     """
     input_ids: LongTensor
@@ -101,7 +101,7 @@ class PackedRow:
 
 
 def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
-    """Pack groups, of any picture sizes, into one row on the CPU.
+    """Pack groups, of any photo sizes, into one row on the CPU.
 
     rope_index: the model's `get_rope_index`; it is asked once per Prompt object.
     """
@@ -148,10 +148,10 @@ def positions(prompt: Prompt, rope_index: Callable) -> LongTensor:
 
 
 def unexpanded(prompt: Prompt) -> list[int]:
-    """The prompt's tokens with one for its whole picture, as an engine takes a prompt that it expands itself. Raises
-    ValueError for a prompt without the picture itself, which such an engine needs."""
+    """The prompt's tokens with one for its whole photo, as an engine takes a prompt that it expands itself. Raises
+    ValueError for a prompt without the photo itself, which such an engine needs."""
     if prompt.image is None:
-        raise ValueError("vLLM needs the picture of a prompt: make prompts with gre.models.vlm.encode_prompt")
+        raise ValueError("vLLM needs the photo of a prompt: make prompts with gre.models.vlm.encode_prompt")
     visual = prompt.mm_token_type_ids != 0
     first = visual & ~visual.roll(1)
     return prompt.input_ids[first | ~visual].tolist()
@@ -210,7 +210,7 @@ def _check(groups: list[Group]) -> None:
             raise ValueError(f"group {number}: a prompt needs at least two tokens, this one has "
                              f"{len(group.prompt.input_ids)}")
         if group.prompt.mm_token_type_ids[-1] != 0:
-            raise ValueError(f"group {number}: the prompt ends in a picture; it must end in text")
+            raise ValueError(f"group {number}: the prompt ends in a photo; it must end in text")
         if group.scored is None:
             continue
         if [len(mask) for mask in group.scored] != [len(completion) for completion in group.completions]:

@@ -30,7 +30,7 @@ class Scores:
 
 
 def score(model: nn.Module, groups: list[Group], *, temperature: float = 1.0, banned: Tensor | None = None) -> Scores:
-    """Log-probability of every scored token under softmax(logits / temperature), banned (V,) words left out.
+    """Log-probability of every scored token under softmax(logits / temperature), banned (V,) tokens left out.
 
     Raises ValueError if a scored token is itself banned: a sampler that obeyed the mask cannot have made it.
     """
@@ -81,7 +81,7 @@ class _TokenScores(torch.autograd.Function):
 
 
 def _log_softmax(logits: Tensor, banned: Tensor | None, temperature: float) -> Tensor:
-    """In float32, banned words left out."""
+    """In float32, banned tokens left out."""
     logits = logits.float() / temperature
     return (logits if banned is None else logits.masked_fill(banned, -torch.inf)).log_softmax(-1)
 
@@ -97,7 +97,7 @@ def _forward(model: nn.Module, groups: list[Group]) -> tuple[PackedRow, Tensor]:
     for number, group in enumerate(groups):
         for completion in group.completions:
             if ((completion == base.config.image_token_id) | (completion == base.config.video_token_id)).any():
-                raise ValueError(f"group {number}: a completion holds a picture token; ban special tokens in sampling "
+                raise ValueError(f"group {number}: a completion holds a image token; ban special tokens in sampling "
                                  "and split them in text")
     row = pack(groups, base.get_rope_index).to(base.device)
     logits = model(input_ids=row.input_ids, position_ids=row.position_ids, **_pictures(groups, row),
@@ -106,7 +106,7 @@ def _forward(model: nn.Module, groups: list[Group]) -> tuple[PackedRow, Tensor]:
 
 
 def _pictures(groups: list[Group], row: PackedRow) -> dict:
-    """The pictures as pixels, or as the features that an earlier pass has left."""
+    """The photos as pixels, or as the features that an earlier pass has left."""
     features = [group.prompt.features for group in groups]
     if any(each is None for each in features):
         return {"pixel_values": row.pixel_values, "image_grid_thw": row.image_grid_thw}
@@ -114,7 +114,7 @@ def _pictures(groups: list[Group], row: PackedRow) -> dict:
 
 
 def _base(model: nn.Module) -> nn.Module:
-    """The module under all wrappers that knows positions and picture tokens."""
+    """The module under all wrappers that knows positions and image tokens."""
     base = next((module for module in model.modules() if hasattr(module, "get_rope_index")), None)
     if base is None:
         raise TypeError(f"{type(model).__name__} holds no vision-language model with get_rope_index")

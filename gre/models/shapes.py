@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gre.config import UserError
 
-PATCH_VALUES = 3 * 2 * 14 * 14  # colours, the picture twice (as a video of two frames), 14 x 14 pixels
+PATCH_VALUES = 3 * 2 * 14 * 14  # colours, the photo twice (as a video of two frames), 14 x 14 pixels
 PATCHES_PER_TOKEN = 4           # 2 x 2 patches become one visual token
 
 
@@ -28,7 +28,7 @@ class Shape:
     vision_intermediate: int
     vision_hidden: int = 1280
     vision_depth: int = 32
-    vision_full_attention: int = 4  # blocks that see the whole picture; the others see windows of 112 pixels
+    vision_full_attention: int = 4  # blocks that see the whole photo; the others see windows of 112 pixels
     window_tokens: int = 64         # patches of a window
 
     @property

@@ -1,6 +1,6 @@
 """The vision-language model and its processor: the one place that loads, encodes, freezes and sets the pixel budget.
 
-Shapes: P prompt tokens (picture tokens included), L completion tokens, V words of the output head.
+Shapes: P prompt tokens (image tokens included), L completion tokens, V tokens of the output head.
 """
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from gre.models.packing import Prompt
 
 SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
 MIN_PIXELS = 4 * SIDE_PIXELS**2
-MAX_PIXELS = 1280 * SIDE_PIXELS**2  # Qwen2.5-VL's own limit, 12,845,056, is 16,000 tokens a picture
+MAX_PIXELS = 1280 * SIDE_PIXELS**2  # Qwen2.5-VL's own limit, 12,845,056, is 16,000 tokens a photo
 
 
 @dataclass(frozen=True)
 class PixelBudget:
-    """Pixels a picture may have once the processor has resized it; recorded in every manifest."""
+    """Pixels a photo may have once the processor has resized it; recorded in every manifest."""
 
     min_pixels: int
     max_pixels: int
@@ -32,7 +32,7 @@ class PixelBudget:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A picture as the model reads it: pixel_values (patches, channels), image_grid_thw (1, 3)."""
+    """A photo as the model reads it: pixel_values (patches, channels), image_grid_thw (1, 3)."""
 
     pixel_values: Tensor
     image_grid_thw: LongTensor
@@ -42,16 +42,16 @@ class Pixels:
 class ModelConfig:
     """How a policy or a judge is loaded and trained."""
 
-    min_pixels: int | None = option(None, f"smallest picture in pixels; null: the parent's, or {MIN_PIXELS} for a base")
-    max_pixels: int | None = option(None, f"largest picture in pixels; null: the parent's, or {MAX_PIXELS} for a base")
-    max_length: int = option(4096, "tokens of prompt (picture included) and completion; longer rows are never cut")
+    min_pixels: int | None = option(None, f"smallest photo in pixels; null: the parent's, or {MIN_PIXELS} for a base")
+    max_pixels: int | None = option(None, f"largest photo in pixels; null: the parent's, or {MAX_PIXELS} for a base")
+    max_length: int = option(4096, "tokens of prompt (photo included) and completion; longer rows are never cut")
     freeze_vision: bool = option(False, "leave the vision tower as it is")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
     lora: LoraConfig = option(LoraConfig, "train an adapter instead of the weights")
 
 
 def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None):
-    """The processor of a model folder, resizing pictures to between `min_pixels` and `max_pixels`.
+    """The processor of a model folder, resizing photos to between `min_pixels` and `max_pixels`.
 
     None keeps what the folder says; `save_pretrained` of the processor keeps the budget.
     Raises UserError when the folder has no chat template.
@@ -98,15 +98,15 @@ def freeze_vision(model) -> None:
 
 
 def process_picture(processor, image: Image.Image) -> Pixels:
-    """What `encode_prompt` makes of a picture, whatever the instruction."""
+    """What `encode_prompt` makes of a photo, whatever the instruction."""
     pixels = processor.image_processor(images=[image], return_tensors="pt")
     return Pixels(pixels["pixel_values"], pixels["image_grid_thw"])
 
 
 def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> Prompt:
-    """A user's turn of one picture and one instruction, ready for the assistant's answer.
+    """A user's turn of one photo and one instruction, ready for the assistant's answer.
 
-    image: a picture, or what `process_picture` made of it: the prompt is the same.
+    image: a photo, or what `process_picture` made of it: the prompt is the same.
     Raises UserError when the instruction holds one of the tokenizer's control tokens.
     """
     _check_instruction(processor, instruction)
@@ -120,7 +120,7 @@ def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> P
 
 
 def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[list[int], list[int]]:
-    """The tokens of `encode_prompt` for a picture of this size in pixels, without the picture: with one token for all
+    """The tokens of `encode_prompt` for a photo of this size in pixels, without the photo: with one token for all
     of it, as engines take a prompt that they expand themselves, and with all P. UserError as in `encode_prompt`."""
     _check_instruction(processor, instruction)
     ids = processor.tokenizer(_prompt_text(processor, instruction)).input_ids
@@ -131,7 +131,7 @@ def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[li
 
 
 def prompt_length(processor, instruction: str, width: int, height: int) -> int:
-    """P of `encode_prompt` for a picture of this size in pixels, without the picture."""
+    """P of `encode_prompt` for a photo of this size in pixels, without the photo."""
     return len(prompt_ids(processor, instruction, width, height)[1])
 
 
@@ -141,7 +141,7 @@ def _check_instruction(processor, instruction: str) -> None:
 
 
 def _prompt_text(processor, instruction: str) -> str:
-    """The chat template's text, in which one token stands for the picture."""
+    """The chat template's text, in which one token stands for the photo."""
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
     return processor.apply_chat_template([turn], add_generation_prompt=True)
 
@@ -172,7 +172,7 @@ def end_token_id(tokenizer) -> int:
 def banned_tokens(tokenizer, vocab_size: int) -> BoolTensor:
     """True (V,) where a policy may never sample: control tokens but the end token, and ids the tokenizer lacks.
 
-    A sampled picture token would break the next forward pass. Ordinary added words (`<think>` in Qwen3-VL) stay.
+    A sampled image token would break the next forward pass. Ordinary added words (`<think>` in Qwen3-VL) stay.
     """
     banned = torch.zeros(vocab_size, dtype=torch.bool)
     banned[len(tokenizer):] = True

@@ -5,7 +5,7 @@ model's own type, with float32 for a few rows at a time; reference and judge are
 the policy while it samples; generate keeps one cache of all completions it works on. Every completion is taken as long
 as the config allows.
 
-Letters: T row tokens, N scored tokens, V words, h and f widths of the text model, v and w those of the vision tower.
+Letters: T row tokens, N scored ones, V vocabulary, h and f widths of the text model, v and w those of the vision tower.
 """
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from gre.models.shapes import PATCH_VALUES, Shape
 GIB = 2**30
 LOGITS_COPIES = 2                # (N, V) tensors alive at once behind gre.models.scoring.score: logits, gradients
 CHUNK_BYTES = 3 * 4 * 2**24      # float32 for the rows it works on: three times its CHUNK_ENTRIES
-DRAW_BYTES = 40                  # bytes per word and completion while one token is drawn; the CDF is float64
+DRAW_BYTES = 40                  # bytes per vocabulary entry and completion while a token is drawn; the CDF is float64
 CONTEXT_BYTES = 1.5 * GIB        # assumed, not measured: CUDA context, cuBLAS workspaces, NCCL's buffers
 FRAGMENTATION = 0.03             # assumed, not measured: what the allocator holds and cannot use
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass of one process holds: `prompts` pictures, each with `completions` of `length` tokens.
+    """What one forward pass of one process holds: `prompts` photos, each with `completions` of `length` tokens.
 
-    prompt: tokens, the picture's included; patches: of a picture; scored: tokens of a completion that meet the head.
+    prompt: tokens, the photo's included; patches: of a photo; scored: tokens of a completion that meet the head.
     """
 
     prompts: int
@@ -309,7 +309,7 @@ def _norms(engine: Engine, casts: int) -> int:
 
 
 def _ends(job: Job) -> float:
-    """What is kept outside the layers: pictures, merger, embeddings, final norm and the states that meet the head."""
+    """What is kept outside the layers: photos, merger, embeddings, final norm and the states that meet the head."""
     shape, batch, width = job.shape, job.batch, job.engine.activation_bytes
     patches = batch.prompts * batch.patches
     pictures = 4 * PATCH_VALUES * patches + patches * shape.vision_hidden * (8 + 3 * width)

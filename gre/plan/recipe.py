@@ -17,7 +17,7 @@ from gre.rollout.engines import RolloutConfig
 from gre.training.arguments import TrainConfig
 from gre.training.grpo import GRPOConfig
 
-TEXT_TOKENS = 150  # of a prompt beside its picture: chat template and instruction
+TEXT_TOKENS = 150  # of a prompt beside its photo: chat template and instruction
 VLLM_REST_GIB = 3.0  # activations of the tokens it takes at a time, CUDA graphs; not measured
 
 
@@ -97,10 +97,10 @@ def _served(recipe: Recipe, shape: Shape) -> float:
 
 
 def _fitting(visual: int, max_length: int, length: int) -> int:
-    """Visual tokens of the largest picture within budget and row: what is longer is refused or dropped, never cut."""
+    """Visual tokens of the largest photo within budget and row: what is longer is refused or dropped, never cut."""
     left = max_length - length - TEXT_TOKENS
     if left < 1:
-        raise UserError(f"model.max_length={max_length} does not hold a picture beside {TEXT_TOKENS} tokens of "
+        raise UserError(f"model.max_length={max_length} does not hold a photo beside {TEXT_TOKENS} tokens of "
                         f"instruction and {length} of completion: raise it")
     return min(visual, left)
 

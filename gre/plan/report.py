@@ -79,7 +79,7 @@ def advice(recipe: Recipe, stage: str, file: Path, gpus: int) -> list[tuple[str,
     for name, count, change in found:
         try:
             size = peak(recipes.job(_changed(recipe, change), stage, file, count))[1]
-        except UserError:  # a picture that no longer fits its row, say: no advice
+        except UserError:  # a photo that no longer fits its row, say: no advice
             continue
         if size < before:
             sized.append((name, size))

@@ -1,4 +1,4 @@
-"""What a rollout is: completions of prompts by the policy that is trained, whatever engine writes them."""
+"""What a rollout is: completions of prompts by the policy that is trained, whichever engine samples them."""
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,8 @@ class Completion:
 
 class Rollout(Protocol):
     """engine, version: its name and release, for logs and manifests. exact: it samples with the very weights that are
-    trained, so that the loss takes no importance weights; rounding is not made up for. banned (V,): words never drawn.
-    max_new_tokens: limit, end token included. batch_size: completions at a time."""
+    trained, so that the loss takes no importance weights (rounding differences are ignored). banned (V,): tokens never
+    drawn. max_new_tokens: limit, end token included. batch_size: completions at a time."""
 
     engine: str
     version: str
@@ -34,6 +34,6 @@ class Rollout(Protocol):
         """num_generations completions of each prompt, in order; model may be wrapped (DDP, DeepSpeed, PEFT).
 
         keys: one number >= 0 per prompt, the "group" of (seed, step, group, completion), on which alone a completion's
-        randomness depends: a row's place in its data set. greedy: the likeliest word that is not banned, at every
+        randomness depends: a row's place in its data set. greedy: the likeliest token that is not banned, at every
         position. Raises FloatingPointError when the model's numbers are not finite.
         """

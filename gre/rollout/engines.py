@@ -46,14 +46,14 @@ class RolloutConfig:
 
 def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_length: int,
                  dtype: torch.dtype) -> Rollout:
-    """A rollout that never draws control tokens, nor words the tokenizer lacks; one a process, since vLLM starts only
+    """A rollout that never draws control tokens, nor ids the tokenizer lacks; one a process, since vLLM starts only
     once there. Every process must call it.
 
     max_length: tokens of prompt and completion. dtype: of vLLM's weights. Raises UserError when vLLM is asked for and
     not installed, and for a server that is not the one this run needs.
     """
     engine, tokenizer = choose_engine(config.engine), processor.tokenizer
-    banned, end = banned_words(parent, tokenizer), end_token_id(tokenizer)
+    banned, end = banned_by(parent, tokenizer), end_token_id(tokenizer)
     common = {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature,
               "batch_size": config.batch_size}
     if engine == "transformers":
@@ -76,12 +76,12 @@ def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_
 
 def rollout_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
     """The settings of a server that samples a policy: what it is started with, and what it is compared with."""
-    return {**_served(parent, settings(pixel_budget(processor), banned_words(parent, processor.tokenizer),
+    return {**_served(parent, settings(pixel_budget(processor), banned_by(parent, processor.tokenizer),
                                        max_length=max_length, dtype=dtype)), "logprobs_mode": "processed_logprobs"}
 
 
 def judge_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
-    """The settings of a server that is asked for verdicts: no word is banned, and log-probabilities are the model's.
+    """The settings of a server that is asked for verdicts: no token is banned, and log-probabilities are the model's.
 
     max_length: of a policy's prompt and completion. As plain text, behind the judge's own instruction, they are a bit
     longer: there is room for twice as much.
@@ -91,7 +91,7 @@ def judge_server(parent: manifest.Parent, processor, max_length: int, dtype: tor
             "logprobs_mode": "raw_logprobs"}
 
 
-def banned_words(parent: manifest.Parent, tokenizer) -> torch.Tensor:
+def banned_by(parent: manifest.Parent, tokenizer) -> torch.Tensor:
     """True (V,) where a policy may never sample."""
     return banned_tokens(tokenizer, AutoConfig.from_pretrained(parent.model_dir).text_config.vocab_size)
 
@@ -113,7 +113,7 @@ def _served(parent: manifest.Parent, common: dict) -> dict:
 
 
 def _meet(server: Server, wanted: dict, processor, end_token_id: int) -> str:
-    """On the first process: refuse another server than the one that is needed, and let it read a picture."""
+    """On the first process: refuse another server than the one that is needed, and let it read a photo."""
     if not PartialState().is_main_process:
         return ""
     release = server.check(wanted)

@@ -1,6 +1,6 @@
 """Rollouts by transformers' generate: G completions of every prompt, reproducible token by token.
 
-Three things differ from plain `generate`. The prompt and its picture are forwarded once per group and their cache is
+Three things differ from plain `generate`. The prompt and its photo are forwarded once per group and their cache is
 copied. Sampling is ours: an inverse CDF on uniform numbers that depend on (seed, step, group, completion) alone, so
 that neither batch, number of processes nor ambient random state changes a completion. And the generation config
 is neutral: Qwen2.5-VL ships repetition_penalty 1.05, which would sample from another policy than the one we train.
@@ -23,7 +23,7 @@ from gre.rollout.completion import Completion
 class TransformersRollout:
     """Samples completions with the model that is being trained.
 
-    banned (V,): words never drawn. max_new_tokens: limit, end token included. batch_size: completions at a time.
+    banned (V,): tokens never drawn. max_new_tokens: limit, end token included. batch_size: completions at a time.
     """
     end_token_id: int
     pad_token_id: int
@@ -37,7 +37,7 @@ class TransformersRollout:
 
     @classmethod
     def of(cls, tokenizer, vocab_size: int, max_new_tokens: int, **settings) -> "TransformersRollout":
-        """One that draws neither control tokens, but the end token, nor words the tokenizer lacks. vocab_size: V of the
+        """One that draws neither control tokens, but the end token, nor ids the tokenizer lacks. vocab_size: V of the
         model's head. settings: temperature and batch_size."""
         return cls(end_token_id(tokenizer), tokenizer.pad_token_id, banned_tokens(tokenizer, vocab_size),
                    max_new_tokens, **settings)
@@ -107,7 +107,7 @@ class TransformersRollout:
 
 
 class _Draw(LogitsProcessor):
-    """Chooses the next word of every row and leaves it as the only one possible."""
+    """Chooses the next token of every row and leaves it as the only one possible."""
 
     def __init__(self, uniforms: Tensor, banned: Tensor, temperature: float, greedy: bool):
         self.uniforms, self.banned, self.temperature, self.greedy = uniforms, banned, temperature, greedy
@@ -122,7 +122,7 @@ class _Draw(LogitsProcessor):
             cdf = log_softmax.double().exp().cumsum(-1)
             self._check(cdf[:, -1])
             at = self.uniforms[:, len(self.log_probs), None].double() * cdf[:, -1:]
-            words = torch.searchsorted(cdf, at, right=True)  # cdf[w - 1] <= at < cdf[w]: never a word of probability 0
+            words = torch.searchsorted(cdf, at, right=True)  # cdf[w - 1] <= at < cdf[w]: never a token of probability 0
         self.log_probs.append(log_softmax.gather(1, words)[:, 0])
         return torch.full_like(scores, -torch.inf).scatter_(1, words, 0.0)
 

@@ -1,6 +1,6 @@
-"""Reasoning chains: where one stands in a text, how it is split into steps, and what steps and pictures may be called.
+"""Reasoning chains: where one stands in a text, how it is split into steps, and what steps and photos may be called.
 
-GREval-Bench measures a chain step by step: background information (geographic indicators), caption of the picture,
+GREval-Bench measures a chain step by step: background information (geographic indicators), caption of the photo,
 logical inference. The names are GRE's; the rule that splits a chain is ours.
 """
 import re

@@ -2,7 +2,7 @@
 
     python -m gre.tiny.encoders out=runs/encoders [seed=0]
 
-    OUT/clip    real CLIPModel folder, random but for its last layer, fitted to climates: of 256 pictures it was not
+    OUT/clip    real CLIPModel folder, random but for its last layer, fitted to climates: of 256 photos it was not
                 fitted to it tells the climate of 43 to 72 %, by the sentence asked (four climates, chance is 25 %)
     OUT/bert    real BertModel folder with its own WordPiece words, untrained: it tells words apart and not meanings
 
@@ -33,10 +33,10 @@ from gre.tiny.pretrain import cues
 SAID = {"building": "Architecture: {}.", "flag": "Signs: {}.", "tree": "Plants: {}.", "sun": "Terrain: {}.",
         "vehicle": "Transport: {}."}
 """Cue → the teacher's sentence about it."""
-OTHERWISE = ("A photo with {}.", "I can see {} here.", "There is {} in the picture.")
+OTHERWISE = ("A photo with {}.", "I can see {} here.", "There is {} in the photo.")
 WORDS = 1500  # of either tokenizer, at most
 FACTOR = 3.0  # on CLIP's initial weights, which are made for wide models
-COMMON = 0.2  # how near pictures lie to all sentences, so that cosines are seldom below 0
+COMMON = 0.2  # how near photos lie to all sentences, so that cosines are seldom below 0
 RIDGE = 1e-6  # of the mean square
 
 
@@ -44,7 +44,7 @@ RIDGE = 1e-6  # of the mean square
 class Config:
     out: str = option(REQUIRED, "folder to write clip and bert into")
     seed: int = option(0, "seed of weights and scenes")
-    scenes: int = option(256, "pictures the CLIP is fitted to")
+    scenes: int = option(256, "photos the CLIP is fitted to")
 
 
 def values() -> dict[str, list[str]]:
@@ -64,7 +64,7 @@ def corpus() -> list[str]:
 
 @torch.no_grad()
 def build_clip(config: Config) -> tuple[CLIPModel, CLIPProcessor]:
-    """A random CLIP whose last layer is fitted by ridge regression: pictures of one climate land where the sentences
+    """A random CLIP whose last layer is fitted by ridge regression: photos of one climate land where the sentences
     about its trees lie, apart from those about other trees."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)

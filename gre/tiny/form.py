@@ -1,4 +1,4 @@
-"""Rows that teach the tiny policy the form of a verdict and nothing else, for the paper's stage 2 (stages/stage2_verdict.py).
+"""Rows that teach the tiny policy the form of a verdict and nothing else, for stages/stage2_verdict.py.
 
     python -m gre.tiny.form data=runs/quickstart/data [seed=0]
 

@@ -1,4 +1,4 @@
-"""Make the tiny base: teach a small Qwen2.5-VL to see, with general questions about the planet's pictures.
+"""Make the tiny base: teach a small Qwen2.5-VL to see, with general questions about the planet's photos.
 
     python -m gre.tiny.pretrain [out=gre/tiny/base] [seed=0] [key=value …]
 
@@ -39,7 +39,7 @@ class Config:
     out: str = option("gre/tiny/base", "folder of the base model")
     seed: int = option(0, "seed of weights, scenes and questions")
     steps: int = option(2400, "optimiser steps")
-    pictures: int = option(16, "pictures a step")
+    pictures: int = option(16, "photos a step")
     hidden: int = option(192, "width of the text model")
     layers: int = option(4, "layers of the text model")
     vocabulary: int = option(1000, "words of the tokenizer, at most")
@@ -84,7 +84,7 @@ def corpus(rng: random.Random) -> list[str]:
 
 def encode(processor, scenes: list[Scene], rng: random.Random, names: int = 5, checks: int = 4,
            longest: int = 5) -> tuple[list[Group], list[str]]:
-    """One group a scene: the picture as shared prompt, every question with its answer as a completion, only the answer
+    """One group a scene: the photo as shared prompt, every question with its answer as a completion, only the answer
     scored. Also the kind of each completion."""
     pictures = processor(text=[TURN] * len(scenes), images=[draw(scene, rng) for scene in scenes], return_tensors="pt")
     patches = pictures["image_grid_thw"].prod(-1).tolist()

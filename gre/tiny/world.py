@@ -8,8 +8,8 @@
     OUT/truth.jsonl                                             what each photo shows and how its teacher erred
     OUT/places.csv                                              name, lat and lon of every city
 
-No photo is in two splits. File names are random and rows are shuffled; all pictures have one size. In Judge data every
-answer string occurs equally often as True and as False, so that only the picture tells.
+No photo is in two splits. File names are random and rows are shuffled; all photos have one size. In Judge data every
+answer string occurs equally often as True and as False, so that only the photo tells.
 """
 import json
 import random
@@ -51,7 +51,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture on disk with what is true of it."""
+    """One photo on disk with what is true of it."""
 
     place: Place
     scene: Scene

@@ -18,7 +18,7 @@ DDP_TIMEOUT_SECONDS = 4 * 3600  # a rank may wait for rollouts, a judge or a lar
 
 @dataclass
 class TrainConfig:
-    """How a model is trained. Batch sizes count rows: a picture with its completion, in RL a prompt with its group."""
+    """How a model is trained. Batch sizes count rows: a photo with its completion, in RL a prompt with its group."""
 
     learning_rate: float = option(1e-5, "peak learning rate of AdamW")
     per_device_batch_size: int = option(8, "rows per device and micro-batch")
@@ -35,7 +35,7 @@ class TrainConfig:
     deepspeed: str | None = option(None, "DeepSpeed's JSON config")
     logging_steps: int = option(1, "steps between two lines of metrics.jsonl")
     save_steps: int = option(0, "steps between two checkpoints, of which the newest two are kept; 0: only at a signal")
-    dataloader_num_workers: int = option(0, "processes that decode pictures; 0: the training process does")
+    dataloader_num_workers: int = option(0, "processes that decode photos; 0: the training process does")
     report_to: str = option("none", "none, tensorboard or wandb")
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""Rows and pictures on their way into training: rows that fit, pictures that are decoded and processed every time, or
+"""Rows and photos on their way into training: rows that fit, photos that are decoded and processed every time, or
 once a run and then read from disk."""
 import json
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from gre.data.records import DataConfig
 from gre.models.vlm import Pixels, encode_response, process_picture, prompt_length
 from gre.provenance import versions
 
-Loader = Callable[[Path], Image.Image | Pixels]  # a picture for `encode_prompt`; raises DataError
+Loader = Callable[[Path], Image.Image | Pixels]  # a photo for `encode_prompt`; raises DataError
 GIB = 2**30
 
 
 @dataclass
 class TrainingData(DataConfig):
-    """Which rows to train on, and whether their pictures are kept as the model reads them."""
+    """Which rows to train on, and whether their photos are kept as the model reads them."""
 
-    cache_gib: float = option(0.0, "GiB for processed pictures in the run's folder, about 1 per 40 pictures of 1280 "
+    cache_gib: float = option(0.0, "GiB for processed photos in the run's folder, about 1 per 40 photos of 1280 "
                                    "visual tokens; what fits is processed once a run; 0: every time")
 
     def __post_init__(self):
@@ -33,7 +33,7 @@ class TrainingData(DataConfig):
 
 
 def picture_loader(processor, data: TrainingData, output_dir: str | Path) -> Loader:
-    """How the pictures of a stage are loaded. Kept ones lie beside the stage's folder: the run's stages share them."""
+    """How the photos of a stage are loaded. Kept ones lie beside the stage's folder: the run's stages share them."""
     if not data.cache_gib:
         return load_image
     folder = Path(output_dir).absolute().parent / "pictures"
@@ -41,13 +41,13 @@ def picture_loader(processor, data: TrainingData, output_dir: str | Path) -> Loa
 
 
 def maker(processor) -> str:
-    """Everything that decides what becomes of a picture: the processor's settings, pixel budget included, and the
+    """Everything that decides what becomes of a photo: the processor's settings, pixel budget included, and the
     versions of what it is made of."""
     return json.dumps([processor.image_processor.to_dict(), versions()], sort_keys=True, default=str)
 
 
 class CachedPictures:
-    """Loads pictures as the model reads them; each is decoded and processed the first time only, if it can be kept."""
+    """Loads photos as the model reads them; each is decoded and processed the first time only, if it can be kept."""
 
     def __init__(self, processor, cache: PictureCache):
         self.processor, self.cache = processor, cache
@@ -80,10 +80,10 @@ def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: 
 
 
 def response_length(processor, row) -> int:
-    """Tokens of a row of picture, instruction and response, the end token included."""
+    """Tokens of a row of photo, instruction and response, the end token included."""
     return row_prompt_length(processor, row) + len(encode_response(processor, row.response))
 
 
 def row_prompt_length(processor, row) -> int:
-    """Tokens of a row's prompt; of its picture only the header is read."""
+    """Tokens of a row's prompt; of its photo only the header is read."""
     return prompt_length(processor, row.instruction, *picture_size(row.image))

@@ -268,7 +268,7 @@ class GRPOTrainer(PackedTrainer):
 
 
 class _Prompts(Dataset):
-    """Row numbers, and prompts that are encoded, picture and all, when they are fetched."""
+    """Row numbers, and prompts that are encoded, photo and all, when they are fetched."""
 
     def __init__(self, rows: Sequence[Any], encode: Callable[[Any], Prompt]):
         self.rows, self.encode = rows, encode

@@ -45,7 +45,7 @@ class Setup:
 
 
 def encode(processor, row: SeedRow, load: Loader = load_image) -> Prompt:
-    """A row's prompt; its picture is decoded here."""
+    """A row's prompt; its photo is decoded here."""
     return encode_prompt(processor, row.instruction, load(row.image))
 
 
@@ -53,7 +53,7 @@ def encode(processor, row: SeedRow, load: Loader = load_image) -> Prompt:
 class Recipe:
     """What one stage of RL does differently from another.
 
-    rewards: by name; their sum is maximised. encode: (processor, row, how to load a picture) -> prompt. on_rollout,
+    rewards: by name; their sum is maximised. encode: (processor, row, how to load a photo) -> prompt. on_rollout,
     labels: see GRPOTrainer. stateful: what a resumed run has to remember. made_of: sha256 of what else the weights come
     from. metrics: what else the manifest shall hold; measure: the same, from the trained model, on every process.
     """
@@ -78,7 +78,7 @@ def prepare(name: str, config: RLConfig, parents: set[str], read: Callable[[Data
     stage = Stage(name, config, parents)
     rows = stage.fitting(rows, lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
     if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
-        raise UserError("data.cache_gib keeps processed pictures, and vLLM processes pictures itself: write "
+        raise UserError("data.cache_gib keeps processed photos, and vLLM processes photos itself: write "
                         "data.cache_gib=0 or rollout.engine=transformers")
     rollout = make_rollout(config.rollout, stage.parent, stage.processor, config.model.max_length,
                            torch.bfloat16 if config.train.bf16 else torch.float32)

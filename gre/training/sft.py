@@ -63,7 +63,7 @@ class SFTTrainer(PackedTrainer):
 
 
 def lazy_dataset(rows: Sequence[Any], encode: Callable[[Any], Group]) -> Dataset:
-    """A dataset whose pictures are decoded and encoded when a row is fetched."""
+    """A dataset whose photos are decoded and encoded when a row is fetched."""
 
     def fetch(batch: dict) -> dict:
         return {"id": [rows[i].id for i in batch["row"]], "group": [encode(rows[i]) for i in batch["row"]]}

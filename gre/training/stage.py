@@ -85,7 +85,7 @@ class Stage:
         return load_model(folder or self.parent.model_dir, self.dtype).to(self.args.device)
 
     def picture_loader(self) -> Loader:
-        """How this stage's pictures are loaded."""
+        """How this stage's photos are loaded."""
         return picture_loader(self.processor, self.config.data, self.folder)
 
     def callbacks(self) -> list[TrainerCallback]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The judge: a True/False verifier of picture, chain and answer, trained on GRE30K-Judge.
+# The judge: a True/False verifier of photo, chain and answer, trained on GRE30K-Judge.
 #
 #   bash scripts/train/judge.sh [CONFIG] [key=value …] [--help] [--dry-run]
 #

@@ -117,9 +117,9 @@ def test_the_pixel_budget_is_kept_and_nearly_used(tmp_path, width, height, budge
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere.jpg: no such picture.*data.image_root"):
+    with pytest.raises(DataError, match="nowhere.jpg: no such photo.*data.image_root"):
         load_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(DataError, match="no such picture"):
+    with pytest.raises(DataError, match="no such photo"):
         load_image(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_damaged_files_are_named(tmp_path):
     for name, content in {"empty.jpg": b"", "text.jpg": b"hello", "cut.jpg": good[: len(good) // 2],
                           "script.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=f"{name}: cannot be read as a picture.*Replace the file"):
+        with pytest.raises(DataError, match=f"{name}: cannot be read as a photo.*Replace the file"):
             load_image(tmp_path / name)
 
 

@@ -52,7 +52,7 @@ def test_a_picture_is_decoded_and_processed_once_and_comes_back_bit_for_bit(tiny
     assert decoded == [photo]
     Image.new("RGB", (60, 60), "red").save(photo)  # another picture under the old name
     assert load(photo).image_grid_thw.tolist() == [[1, 4, 4]] and len(decoded) == 2
-    with pytest.raises(DataError, match="no such picture"):
+    with pytest.raises(DataError, match="no such photo"):
         load(photo.with_name("b.png"))
 
 

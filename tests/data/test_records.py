@@ -80,7 +80,7 @@ def test_a_bench_row_as_published(folder):
 
 def test_the_mapping_of_images_to_imgs_is_said_once(folder, capsys):
     read_seed(seed_file(folder, SEED, SEED, {**SEED, "image": "imgs/b.jpg"}))
-    assert capsys.readouterr().err.count("rows say images/, pictures are read from") == 1
+    assert capsys.readouterr().err.count("rows say images/, photos are read from") == 1
 
 
 def test_a_real_images_folder_is_used_as_it_is(folder, capsys):
@@ -222,5 +222,5 @@ def test_written_rows_say_images_as_the_published_ones_do(folder):
 
 
 def test_a_picture_elsewhere_is_not_written(folder):
-    with pytest.raises(DataError, match="passwd: not under .*Move the pictures there, into imgs/"):
+    with pytest.raises(DataError, match="passwd: not under .*Move the photos there, into imgs/"):
         write_seed(folder / "x.jsonl", [SeedRow("", folder.parent / "passwd", "Where?", LatLon(1, 2))])

@@ -116,7 +116,7 @@ def config(album, encoders, out, url: str = "", **keys) -> command.Config:
                                     f"faces={album.folder / 'faces.onnx'}"])
     return replace(shipped, **{
         "data": DataConfig(str(album.folder / "gre_cot.json")), "out": str(out), "prompt": PROMPT,
-        "llm": replace(shipped.llm, url=url, model="A", wait_s=0.01), "reviews": "", "reviewers": ["A", "B", "C"],
+        "llm": replace(shipped.llm, url=url, model="A"), "reviews": "", "reviewers": ["A", "B", "C"],
         **keys})
 
 
@@ -151,7 +151,7 @@ def test_the_whole_way_with_people_in_between(album, tiny_encoders, tmp_path, ca
         counts = command.run(config(album, tiny_encoders, out, **keys))
         assert counts == [{"filter": "indicators", "before": 7, "after": 6},
                           {"filter": "seen", "before": 6, "after": 5}, {"filter": "faces", "before": 5, "after": 4}]
-        assert "waiting for reviewers: 4 pictures" in capsys.readouterr().out
+        assert "waiting for reviewers: 4 photos" in capsys.readouterr().out
         waiting = (out / "to_review.csv").read_text().splitlines()
         assert waiting[0] == "sample_id,answers_missing,image" and waiting[1].startswith("palms,3,")
 
@@ -159,7 +159,7 @@ def test_the_whole_way_with_people_in_between(album, tiny_encoders, tmp_path, ca
                 for id in (*KEPT, "anywhere") for who in ("Ann", "Bea", "Cem")]
         people.write_text("sample_id,reviewer,told\n" + "\n".join(told[:-1]) + "\n")
         command.run(config(album, tiny_encoders, out, **keys))
-        assert "waiting for reviewers: 1 pictures" in capsys.readouterr().out
+        assert "waiting for reviewers: 1 photos" in capsys.readouterr().out
         people.write_text("sample_id,reviewer,told\n" + "\n".join(told) + "\n")
         counts = command.run(config(album, tiny_encoders, out, **keys))
         assert counts[-1] == {"filter": "reviewed", "before": 4, "after": 3}  # one no does not drop `oaks`

@@ -1,4 +1,5 @@
 """The README is checked against the tree: its commands run, its paths and links exist."""
+import json
 import re
 import subprocess
 
@@ -6,7 +7,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-PAGES = ["README.md", "docs/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md", "docs/log.md", "docs/differences.md",
+PAGES = ["README.md", "docs/README.md", "CONTRIBUTING.md",
+         "CHANGELOG.md", "configs/README.md", "docs/log.md", "docs/differences.md",
          "docs/rewards.md", "docs/evaluation.md", "docs/chain_quality.md", "docs/first_hour.md",
          "docs/rollouts.md", "docs/speed.md"]
 MADE_BY_A_RUN = ("runs/", "OUT/", "dataset/", "model/", ".venv", "manifest.json", "results.json", "report.html")
@@ -43,6 +45,19 @@ def test_scripts_in_commands_exist(page):
 def test_commands_that_only_show_something_run(command):
     shown = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0 and "output_dir" in shown.stdout, shown.stderr
+
+
+def test_the_first_table_is_what_the_results_say():
+    """A row a checkpoint, from the file that README names above the table."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    file, table = re.search(r"<!-- results: (\S+) -->\n((?:\|.*\n)+)", text).groups()
+    blocks = json.loads((ROOT / file).read_text(encoding="utf-8"))["checkpoints"]
+    names = {"base": "the base", "stage1": "stage 1", "stage2": "stage 2", "stage3": "stage 3"}
+    expected = [f"| {title} | {blocks[name]['mean_geoscore']:,.0f} | {blocks[name]['within_km']['25']:.1%} | "
+                f"{blocks[name]['within_km']['750']:.1%} | {blocks[name]['unparsed']} |"
+                for name, title in names.items()]
+    assert table.splitlines()[2:] == [line.replace("%", " %") for line in expected]
+    assert f"{blocks['stage3']['n']} test photos" in table
 
 
 SHELL = [*sorted(ROOT.glob("scripts/**/*.sh")), *sorted(ROOT.glob("scripts/**/*.sbatch")), ROOT / "environment.sh",

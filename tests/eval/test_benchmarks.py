@@ -80,7 +80,7 @@ def test_2996_rows_are_refused_unless_accepted_by_name(tmp_path):
 
 def test_a_missing_picture_is_refused_by_name(tmp_path):
     folder = written(tmp_path, im2gps3k_rows(), missing=(1234,))
-    with pytest.raises(UserError, match="1 of 2,997 pictures are missing below .*img, the first is '000004d2_1234@"):
+    with pytest.raises(UserError, match="1 of 2,997 photos are missing below .*img, the first is '000004d2_1234@"):
         reader.read(config(folder), "Where?")
 
 
@@ -107,7 +107,7 @@ def test_a_swap_without_a_number_over_90_is_seen_by_the_cities(tmp_path):
     right, wrong = written(tmp_path / "a", rows, ["id", "latitude", "longitude"]), written(
         tmp_path / "b", [[name, lon, lat] for name, lat, lon in rows], ["id", "latitude", "longitude"])
     assert len(reader.read(config(right, "csv"), "Where?")) == 3
-    with pytest.raises(UserError, match="under each other's header .the median picture lies .* cities of 15000"):
+    with pytest.raises(UserError, match="under each other's header .the median photo lies .* cities of 15000"):
         reader.read(config(wrong, "csv"), "Where?")
 
 

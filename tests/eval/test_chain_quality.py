@@ -77,7 +77,7 @@ def config(folder, name: str, encoders, url: str = "", **keys) -> command.Config
     return command.Config(**{
         "predictions": str(folder / f"{name}.jsonl"), "data": str(folder / "GREval-Bench.json"),
         "clip": str(encoders / "clip"), "bert": str(encoders / "bert"), "bert_layer": 2,
-        "llm": LLMConfig(url=url, model="planet", wait_s=0.01), "cache": str(folder / "llm.jsonl"),
+        "llm": LLMConfig(url=url, model="planet"), "cache": str(folder / "llm.jsonl"),
         "out": str(folder / f"{name}.chain.json"), "draws": 200, **keys})
 
 

@@ -85,12 +85,13 @@ def serve():
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.01)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
 def config(server: Server, bench: Path, out: Path, **keys) -> predict.Config:
     keys = {"prompt": "Where is this?", "max_pixels": 10_000, "batch_size": 2, **keys}
-    endpoint = EndpointConfig(server.url, wait_s=0.0, **keys.pop("endpoint", {}))
+    endpoint = EndpointConfig(server.url, **keys.pop("endpoint", {}))
     return predict.Config(model="some-model", endpoint=endpoint, out=str(out), max_new_tokens=9,
                           benchmark=BenchmarkConfig("csv", str(bench / "list.csv"), str(bench / "img")), **keys)
 
@@ -124,7 +125,7 @@ def test_a_busy_endpoint_is_asked_again_with_a_line(serve, bench, tmp_path, capf
     rows = predict.run(config(server, bench, tmp_path / "p.jsonl", endpoint={"concurrency": 1}))
     assert [row.error_km for row in rows] == [0.0] * ROWS and len(server.bodies) == ROWS + 3
     said = capfd.readouterr().err
-    assert said.count("HTTP 503") == 3 and "try 3 of 5" in said and KEY not in said
+    assert said.count("HTTP 503") == 3 and "try 3 of 8" in said and KEY not in said
 
 
 def test_a_dead_endpoint_stops_the_run_which_then_goes_on_byte_for_byte(serve, bench, tmp_path, capfd):

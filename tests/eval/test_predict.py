@@ -85,7 +85,7 @@ def test_places_must_cover_every_picture(data, tmp_path):
     rows = predict.read_seed(predict.DataConfig(path=str(data / "test/test.jsonl")))
     assert predict.place_names(rows, "")[0] == "48.86, 2.35"
     (data / "some.jsonl").write_text((data / "truth.jsonl").read_text().replace("test/imgs/0.png", "test/imgs/9.png"))
-    with pytest.raises(UserError, match="names no place for 1 pictures, the first is row test:1"):
+    with pytest.raises(UserError, match="names no place for 1 photos, the first is row test:1"):
         predict.place_names(rows, str(data / "some.jsonl"))
 
 

@@ -54,7 +54,7 @@ def test_the_seed_fixes_the_interval():
 
 @pytest.mark.parametrize("a, b, clusters", [([1], [1, 2], ["x"]), ([1], [1], ["x", "y"]), ([], [], [])])
 def test_scores_that_do_not_pair_up_are_refused(a, b, clusters):
-    with pytest.raises(ValueError, match="one score of each kind per picture"):
+    with pytest.raises(ValueError, match="one score of each kind per photo"):
         paired_bootstrap(a, b, clusters)
 
 

@@ -20,7 +20,7 @@ class Endpoint:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
-                    outer.requests.append((self.path, dict(self.headers), body))
+                    outer.requests.append((self.path, self.headers, body))
                     fault = outer.faults.pop(0) if outer.faults else None
                 status, headers, text = fault or (200, {}, json.dumps({"choices": [
                     {"message": {"role": "assistant", "content": answer(body)}, "finish_reason": finish}]}))

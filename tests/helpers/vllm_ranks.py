@@ -17,7 +17,6 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 
-from gre import http
 from gre.config import UserError
 from gre.models.packing import Group
 from gre.models.scoring import score
@@ -62,9 +61,8 @@ def main(folder: Path, base: Path, url: str | None = None) -> None:
         if url:
             rollout = dataclasses.replace(rollout, transfer=ByBroadcast(torch.device("cpu")))
     if url:
-        http.LONGEST_WAIT_S = 0.1
         if PartialState().process_index == 1:
-            rollout.server.url = "http://127.0.0.1:9"
+            rollout = dataclasses.replace(rollout, server=Server("http://127.0.0.1:9", 60.0))
         try:
             rollout.generate(policy, prompts, 2, [3, 4], seed=0, step=1)
         except UserError as error:

@@ -57,7 +57,8 @@ def called() -> list[str]:
 
 def test_without_a_gpu_it_is_one_process(house):
     assert start(house, "a.yaml", "seed=1").returncode == 0
-    assert called() == ["all -m stages.stage3 a.yaml seed=1"]
+    assert called() == [f"ready {house}/scripts/train/ready.py stage3 1 1 0 a.yaml seed=1",
+                        "all -m stages.stage3 a.yaml seed=1"]
 
 
 def test_one_gpu_is_one_process_that_was_looked_at_first(house, tmp_path):
@@ -92,6 +93,16 @@ def test_one_process_sees_one_gpu_or_none(house, tmp_path, environment, shown):
     gpus(tmp_path, 8)
     assert start(house, "a.yaml", **environment).returncode == 0
     assert called()[-1] == f"{shown}-m stages.stage3 a.yaml"
+
+
+@pytest.mark.parametrize("seen, processes", [(0, 2), (1, 1), (8, 2)])
+def test_the_quickstart_is_two_processes_or_that_of_the_one_gpu(house, tmp_path, monkeypatch, seen, processes):
+    gpus(tmp_path, seen)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    write(house / "scripts/quickstart.sh", (ROOT / "scripts/quickstart.sh").read_text())
+    write(tmp_path / "run.sh", 'echo "$NPROC $OMP_NUM_THREADS" >> calls.txt\n')
+    subprocess.run(["bash", str(house / "scripts/quickstart.sh"), "seed=1"], check=True)
+    assert called() == [f"all {house}/scripts/quickstart.py seed=1", f"{processes} 1"]
 
 
 def test_several_machines_by_hand(house):
@@ -195,11 +206,12 @@ def test_a_signal_reaches_the_judge_that_stage_2_trains_first(house, number, nam
     wait_for("ready")
     process.send_signal(number)
     assert process.wait(30) == status and Path("told.txt").read_text() == f"{name}\n"
-    assert [line.split()[2] for line in called()] == ["stages.judge"]  # stage 2 has not started
+    assert [line.split()[2] for line in called() if line.startswith("all")] == ["stages.judge"]  # no stage 2
 
 
 def test_stage_2_goes_on_after_its_judge(house):
     Path("judge_needed.txt").write_text("judge.yaml\noutput_dir=runs/judge\n")
     assert start(house, "a.yaml", script="stage2").returncode == 0
-    assert called() == ["all -m stages.judge judge.yaml output_dir=runs/judge",
-                        "all -m stages.stage2 a.yaml judge.model_name_or_path=runs/judge"]
+    assert [line for line in called() if line.startswith("all")] == [
+        "all -m stages.judge judge.yaml output_dir=runs/judge",
+        "all -m stages.stage2 a.yaml judge.model_name_or_path=runs/judge"]

@@ -174,7 +174,7 @@ def test_what_cannot_be_scored_is_refused(pair):
     with pytest.raises(ValueError, match="nothing to pack"):
         score(shared, [])
     groups[0].completions[0][1] = shared.config.image_token_id
-    with pytest.raises(ValueError, match="group 0: a completion holds a picture token"):
+    with pytest.raises(ValueError, match="group 0: a completion holds a image token"):
         score(shared, groups)
     groups = make_groups(processor, [[3]])
     groups[0].scored = [torch.ones(2, dtype=torch.bool)]

@@ -39,7 +39,7 @@ def words(groups):
 
 
 def test_frequencies_equal_the_softmax(world):
-    """4,000 first words against softmax(logits / 0.05) without banned words; a repetition penalty of 3, which would
+    """4,000 first words against softmax(logits / 0.05) without banned tokens; a repetition penalty of 3, which would
     favour words that the prompt does not hold, is ignored. The model is random, so its logits are close together."""
     model, prompts, banned, _ = world
     model.generation_config.repetition_penalty = 3.0

@@ -186,7 +186,7 @@ def test_what_is_refused(world):
         greedy(rollout, model, [replace(prompts[0], image=prompts[1].image)])
     with pytest.raises(RuntimeError, match="as another one"):
         check_expanded(prompts[0], prompts[0].input_ids.tolist()[:-1])
-    with pytest.raises(ValueError, match="needs the picture"):
+    with pytest.raises(ValueError, match="needs the photo"):
         greedy(rollout, model, [replace(prompts[0], image=None)])
     with pytest.raises(ValueError, match="do not fit into the engine's 512"):
         greedy(replace(rollout, max_new_tokens=500), model, prompts)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gre import http, manifest
+from gre import manifest
 from gre.config import UserError, load
 from gre.judge.model import Judge
 from gre.judge.reward import served_judge
@@ -66,7 +66,7 @@ def place(wide_vlm, tmp_path_factory):
     """A folder with run/stage1, run/stage2, run/judge, a data file of four rows, and the keys of its stage 3."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("served"))
-        patch.setattr(http, "LONGEST_WAIT_S", 1.0)
+        patch.setattr("openai._base_client.MAX_RETRY_DELAY", 1.0)
         patch.setattr("gre.rollout.vllm.client.START_TRIES", 1800)
         write_workplace(wide_vlm, pictures(size=(56, 84)))
         write_stage(wide_vlm, "stage2", {})
@@ -149,13 +149,13 @@ def gap(model, prompts, rollout, groups) -> float:
 
 
 def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, server, monkeypatch, capfd):
-    assert "gave no answer in 5 tries" in server.stopped_with
-    assert "run the same command: it goes on from the last checkpoint" in server.stopped_with
+    assert "gave no answer in 8 tries" in server.stopped_with
+    assert "run the same command: it resumes from the last checkpoint" in server.stopped_with
     assert not Path("run/stage3/manifest.json").exists()
     monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
     logs = run3(place, server, "run/stage3")[:3]
     said = capfd.readouterr().out
-    assert "going on from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
+    assert "resuming from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
     assert [log["step"] for log in logs] == [1, 2, 3] and len({log["loss"] for log in logs}) == 3
     assert all(0 <= log["sampling_gap"] < 1e-5 and abs(log["importance"] - 1) < 1e-5 for log in logs)
     assert manifest.read_manifest(Path("run/stage3"))["metrics"]["rollout"]["engine"] == "served"
@@ -218,7 +218,7 @@ def test_two_processes_under_zero_3_ask_one_server_and_stop_together(server, tmp
     assert first["words"] == second["words"]                # seeds come from the row, not from the rank
     assert first["words"][0] != first["words"][1]           # the second time from what was learned
     assert first["stopped"] == second["stopped"]            # though only the second one has lost the server
-    assert "127.0.0.1:9" in first["stopped"] and "gave no answer in 5 tries" in first["stopped"]
+    assert "127.0.0.1:9" in first["stopped"] and "gave no answer in 8 tries" in first["stopped"]
 
 
 @pytest.mark.parametrize("keys, message", [
@@ -251,5 +251,5 @@ def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
         rl.prepare("stage3", load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
                                                   f"rollout.url={serving.url}"]), {"stage2"})
     serving.kill()
-    with pytest.raises(UserError, match="a verdict: .* gave no answer in 5 tries"):
+    with pytest.raises(UserError, match="a verdict: .* gave no answer in 8 tries"):
         by_server.p_true(prompts, CHAINS)

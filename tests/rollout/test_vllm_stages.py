@@ -42,7 +42,7 @@ def test_a_stage_on_vllm_is_resumed_to_the_same_model(wide_vlm, tmp_path, monkey
     models = json.loads(done.stdout.splitlines()[-1])
     assert models["whole"] == models["resumed"] != manifest.read_manifest(Path("run/stage2"))["model_sha256"]
     assert done.stdout.count("rollouts: vLLM") == 1
-    assert "going on from run/resumed/checkpoints/checkpoint-1" in done.stdout
+    assert "resuming from run/resumed/checkpoints/checkpoint-1" in done.stdout
     rollout = manifest.read_manifest(Path("run/stage3"))["metrics"]["rollout"]
     assert rollout["engine"] == "vllm" and rollout["version"]
     logs = [json.loads(line) for line in Path("run/stage3/metrics.jsonl").read_text().splitlines()][:3]

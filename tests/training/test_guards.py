@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from gre.config import ConfigError, UserError, load
+from gre.config import UserError
 from gre.geo.point import LatLon
 from gre.judge.guard import JudgeGuard
 from gre.training.grpo import GRPOConfig
@@ -142,8 +142,3 @@ def answer(token_ids):
     """A completion whose chain grows and whose answer goes astray with the number of different tokens sampled."""
     different = len(set(token_ids.tolist()))
     return f"<think>{'and so on ' * different}</think><answer>{10 * different + 1}, 0.1</answer>"
-
-
-def test_a_guard_needs_a_step():
-    with pytest.raises(ConfigError, match="judge.guard_steps must be at least 1"):
-        load(stage2.Config, ["output_dir=x", "model_name_or_path=y", "judge.guard_steps=0"])

@@ -63,9 +63,9 @@ def test_a_signal_stops_where_the_run_can_go_on(tiny_vlm, rows, tmp_path, whole,
     with pytest.raises(SystemExit) as stopped:
         start(kind, tiny_vlm, rows, tmp_path, TellAt(step))
     assert stopped.value.code == 143
-    assert f"stopped at step {stops}; the same command goes on from there" in capsys.readouterr().out
+    assert f"stopped at step {stops}; the same command resumes from there" in capsys.readouterr().out
     assert_same_run(start(kind, tiny_vlm, rows, tmp_path), tmp_path, whole(kind))
-    assert f"going on from {tmp_path}/checkpoints/checkpoint-{stops}" in capsys.readouterr().out
+    assert f"resuming from {tmp_path}/checkpoints/checkpoint-{stops}" in capsys.readouterr().out
 
 
 def test_a_run_killed_after_its_last_step_makes_no_other(tiny_vlm, rows, tmp_path, whole):

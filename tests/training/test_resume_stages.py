@@ -61,7 +61,7 @@ def test_killed_in_a_save_and_in_the_hand_over(data, monkeypatch, capsys, stage)
     with pytest.raises(UserError, match=r"train.learning_rate \(0.001 there, 0.002 here\)"):
         run(stage, "killed/x", "train.learning_rate=2e-3")
     run(stage, "killed/x")
-    assert "going on from killed/x/checkpoints/checkpoint-5" in capsys.readouterr().out
+    assert "resuming from killed/x/checkpoints/checkpoint-5" in capsys.readouterr().out
     whole, resumed = (manifest.read_manifest(Path(name, "x")) for name in ("whole", "killed"))
     assert resumed["model_sha256"] == whole["model_sha256"]
     for name in ("steps", "train_loss", "last_loss"):
@@ -90,7 +90,7 @@ def test_a_process_that_is_killed_and_one_that_is_told_to_stop(data):
 
     assert stopped(signal.SIGKILL, 6) == -signal.SIGKILL
     assert stopped(signal.SIGTERM, 12) == 143
-    assert "the same command goes on from there" in Path("log").read_text()
+    assert "the same command resumes from there" in Path("log").read_text()
     run("stage1", "killed/x", *keys)
     assert (manifest.read_manifest(Path("killed/x"))["model_sha256"]
             == manifest.read_manifest(Path("whole/x"))["model_sha256"])

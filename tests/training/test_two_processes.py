@@ -13,5 +13,5 @@ def test_a_signal_to_one_process_stops_both_and_both_go_on(stopped_ranks_folder)
         for rank in range(2):
             assert f"{kind}: rank {rank} stopped with 143" in printed
             assert f"{kind}: rank {rank} equal" in printed
-    assert len(re.findall("stopped at step 5; the same command goes on", printed)) == 2
-    assert len(re.findall("going on from .*checkpoint-5", printed)) == 2
+    assert len(re.findall("stopped at step 5; the same command resumes", printed)) == 2
+    assert len(re.findall("resuming from .*checkpoint-5", printed)) == 2

@@ -75,12 +75,13 @@ def test_quality_by_hand(photos):
     assert score == pytest.approx(5000 * math.exp(-343.1 / 1492.7), abs=1) and reward == pytest.approx(score / 5000)
 
 
-def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path):
+def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path, monkeypatch):
     image = tmp_path / "imgs" / "0.png"
     image.parent.mkdir()
     image.write_bytes(rows[0].image.read_bytes())
     write_seed(tmp_path / "v.jsonl", [SeedRow("", image, f"Where {i}?", PARIS) for i in range(9)])
-    config = ValidationConfig(eval_every=5, data=str(tmp_path / "v.jsonl"), num_photos=4)
+    monkeypatch.setattr(validation, "NUM_PHOTOS", 4)
+    config = ValidationConfig(eval_every=5, data=str(tmp_path / "v.jsonl"))
     chosen = [row.instruction for row in validation_rows(config)]
     assert len(set(chosen)) == 4 and chosen == [row.instruction for row in validation_rows(config)]
     assert validation_rows(ValidationConfig()) == []

@@ -1,4 +1,5 @@
 """The processes that prepare pictures, as a real DataLoader starts them."""
+import json
 import os
 import subprocess
 import sys
@@ -34,6 +35,25 @@ def test_rows_that_are_held_keep_no_file_open():
     assert all(torch.equal(ours, theirs) for row, other in zip(held, rows(40), strict=True)
                for ours, theirs in zip(row, other, strict=True))
     held[0][0][0] = 7  # like any other tensor
+
+
+STAGE = [sys.executable, "-m", "stages.stage1", "model_name_or_path=base", "data.path=cot/cot.json",
+         "model.max_length=256", "output_dir=run/stage1", "train.max_steps=2", "train.per_device_batch_size=4",
+         "train.gradient_accumulation_steps=40", "train.num_train_epochs=999", "train.dataloader_num_workers=2"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_a_stage_needs_few_open_files_and_no_shared_memory(cot):
+    """A step of 160 rows, in the real trainer, where a process may open 256 files; and where /dev/shm holds 64 KiB, if
+    this machine lets a mount be made."""
+    small_shm = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs -o size=64k tmpfs /dev/shm && exec \"$@\"", "sh"]
+    may_mount = subprocess.run([*small_shm, "true"], capture_output=True).returncode == 0
+    rows = json.loads(Path("cot/cot.json").read_text())
+    Path("cot/cot.json").write_text(json.dumps(rows * (-(-160 // len(rows)))))
+    done = subprocess.run([*(small_shm if may_mount else []), "sh", "-c", "ulimit -n 256 && exec \"$@\"", "sh", *STAGE],
+                          capture_output=True, text=True, timeout=400, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 TOLD = """

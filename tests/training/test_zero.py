@@ -110,7 +110,7 @@ def test_only_those_who_must_hold_a_copy_of_the_model_to_save_it(ran):
 def test_a_run_that_was_cut_goes_on_to_the_same_weights(ran, cut, whole):
     """One of two processes is killed before the third rollout, or told to stop in the second step: no row is lost, none
     is trained on twice."""
-    assert f"going on from out/{cut}_stage3/checkpoints/checkpoint-2" in said(ran)
+    assert f"resuming from out/{cut}_stage3/checkpoints/checkpoint-2" in said(ran)
     cut, whole = (ran / "out" / f"{name}_stage3" for name in (cut, whole))
     assert lines(cut / "metrics.jsonl") == lines(whole / "metrics.jsonl")
     assert (cut / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()

@@ -82,7 +82,7 @@ def by_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kerne
 def vision_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *,
                      cu_seq_lens_q: Tensor, max_length_q: int, dropout: float = 0.0, scaling: float | None = None,
                      **kwargs) -> tuple[Tensor, None]:
-    """The vision tower's: patches (1, heads, T, d) -> (1, T, heads, d), each seeing those of its own window or picture,
+    """The vision tower's: patches (1, heads, T, d) -> (1, T, heads, d), each seeing those of its own window or photo,
     which end at cu_seq_lens_q."""
     kernel = varlen.kernel_for(query)
     if kernel is None or dropout:

@@ -1,5 +1,5 @@
 """A model served by `vllm serve` (scripts/serve.sh starts it), asked in tokens: prompts go out as the trainer has them,
-one picture each, and words come back with their log-probabilities.
+one photo each, and tokens come back with their log-probabilities.
 
 What a server works with is compared with what is needed before it is asked anything, and nothing else ever takes its
 place. Whoever reaches it can load weights into it: it is for one's own machines alone. Needs no vLLM on this side.
@@ -16,10 +16,10 @@ from gre import http
 from gre.config import UserError
 from gre.models.packing import Prompt, check_expanded, unexpanded
 
-START_TRIES = 15          # ten minutes, for a server that is still loading its model
+START_TRIES = 90          # ten minutes, for a server that is still loading its model
 UNCHANGED = "default"     # vLLM's name for the weights it was started with
 SHOWN = 60                # characters of a setting in a message
-OURS = http.RETRIED - {500}  # what a method of ours raises in the server comes as 500, and would come again
+RAISED = frozenset({500})  # what a method of ours raises in the server, which would come again
 T = TypeVar("T")
 
 
@@ -40,11 +40,13 @@ class Server:
         if parts.scheme not in ("http", "https") or not parts.port or parts.path.strip("/") or parts.query:
             raise UserError(f"{url!r} is not the address of a server of ours, which looks like http://127.0.0.1:8000")
         self.url, self.timeout_s = url.rstrip("/"), timeout_s
+        self.connection = http.Connection(
+            url, if_refused="It must be a server that scripts/serve.sh has started with this run's config and keys",
+            if_away="Start the server again and run the same command: it resumes from the last checkpoint")
 
     def check(self, wanted: Mapping[str, Any]) -> str:
         """Wait for the server to come up and compare its settings with these; returns the release of its vLLM."""
-        patience = http.Patience(START_TRIES, timeout_s=60.0, retried=OURS)
-        found = self._call("gre_settings", [], "a first question", patience)
+        found = self._call("gre_settings", [], "a first question", tries=START_TRIES, timeout_s=60.0)
         wrong = [f"{name} is {_shown(found[name], wanted[name])} there and {_shown(wanted[name], found[name])} here"
                  for name in sorted(found.keys() & wanted.keys()) if found[name] != wanted[name]]
         if wrong:
@@ -54,21 +56,19 @@ class Server:
 
     def load(self, folder: str) -> None:
         """Let the server have the weights of a folder it sees too."""
-        self._call("gre_load", [folder], "new weights", http.Patience(timeout_s=self.timeout_s, retried=OURS))
+        self._call("gre_load", [folder], "new weights")
 
     def listen(self) -> int:
         """Open a way for weights on the server's host; its port."""
-        return int(self._call("gre_listen", [self.timeout_s], "a way for weights",  # vLLM makes text of numbers
-                              http.Patience(timeout_s=self.timeout_s, retried=OURS)))
+        return int(self._call("gre_listen", [self.timeout_s], "a way for weights"))  # vLLM makes text of numbers
 
     def receive(self) -> None:
         """Let the server take the weights that are being sent by that way; asked once, while they are sent."""
-        self._call("gre_receive", [self.timeout_s], "new weights",
-                   http.Patience(tries=1, timeout_s=self.timeout_s, retried=OURS))
+        self._call("gre_receive", [self.timeout_s], "new weights", tries=1)
 
     def renew(self, version: str) -> None:
         """Call the weights it has been given `version`, and have it forget what it computed with others: keys and
-        values, and pictures seen by the old vision tower."""
+        values, and photos seen by the old vision tower."""
         if not self._post("/reset_prefix_cache", {}, "new weights").get("success"):
             raise UserError(f"{self.url} is answering somebody else and keeps what it computed with old weights: one "
                             "run to a server")
@@ -102,24 +102,17 @@ class Server:
         for choice in answer["choices"]:
             if version and {span["version"] for span in choice["weight_versions"]} != {version}:
                 raise UserError(f"{asked.where}: {self.url} does not have the weights it was sent: it was started "
-                                "anew, or another run uses it too. Run the same command again: it goes on from the "
+                                "anew, or another run uses it too. Run the same command again: it resumes from the "
                                 "last checkpoint")
         return sorted(answer["choices"], key=lambda choice: choice["index"])
 
-    def _call(self, method: str, arguments: list, where: str, patience: http.Patience) -> Any:
-        """What a method of gre.rollout.vllm.worker.Served returns."""
-        return self._post("/collective_rpc", {"method": method, "args": arguments}, where, patience)["results"][0]
+    def _call(self, method: str, arguments: list, where: str, **patience) -> Any:
+        """What a method of gre.rollout.vllm.worker.Served returns. patience: tries, timeout_s."""
+        return self._post("/collective_rpc", {"method": method, "args": arguments}, where, final=RAISED,
+                          **patience)["results"][0]
 
-    def _post(self, path: str, body: Mapping, where: str, patience: http.Patience | None = None) -> dict:
-        try:
-            return http.post(self.url + path, body, _read, patience or http.Patience(timeout_s=self.timeout_s),
-                             where=where)
-        except http.Refused as error:
-            raise UserError(f"{where}: {self.url}{path} refuses ({error}). It must be a server that scripts/serve.sh "
-                            "has started with the config and the keys of this run") from None
-        except http.Unanswered as error:
-            raise UserError(f"{error}. Start the server again and run the same command: it goes on from the last "
-                            "checkpoint") from None
+    def _post(self, path: str, body: Mapping, where: str, **how) -> dict:
+        return self.connection.post(path, body, _read, where=where, **{"timeout_s": self.timeout_s, **how})
 
 
 def together(action: Callable[..., T], *args) -> T:

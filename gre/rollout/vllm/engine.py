@@ -3,10 +3,10 @@
 Before every phase the engine is sent the policy's weights as they are then, one at a time, and forgets what it computed
 with the ones before; where vLLM can sleep (CUDA), it gives back all its memory after the phase. What could part the
 sampled policy from the trained one is stated or checked: the dtype, the pixel budget, the tokens of every prompt, the
-name of every weight, banned words, a neutral generation config, and log-probabilities of what was really sampled from.
+name of every weight, banned tokens, a neutral generation config, and log-probabilities of what was really sampled from.
 
 A completion's seed depends on (seed, step, group, completion) alone, not on batch or process. Its last bits may depend
-on its batch, so a word can differ where two are equally likely.
+on its batch, so a token can differ where two are equally likely.
 """
 import gc
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from gre.rollout.vllm.worker import load
 class VLLMRollout:
     """Samples completions with an `Engine` that is sent the weights of the model that is being trained.
 
-    banned (V,): words never drawn; they are the engine's too. max_new_tokens: limit, end token included.
+    banned (V,): tokens never drawn; they are the engine's too. max_new_tokens: limit, end token included.
     """
 
     llm: "Engine"
@@ -129,7 +129,7 @@ class Engine:
         """Let the engine have these weights and forget all it computed with others."""
         self._llm.collective_rpc(load, args=(weights,))
         self._llm.reset_prefix_cache()
-        self._llm.llm_engine.reset_encoder_cache()  # pictures seen by the old vision tower
+        self._llm.llm_engine.reset_encoder_cache()  # photos seen by the old vision tower
         self._llm.llm_engine.reset_mm_cache()
 
 

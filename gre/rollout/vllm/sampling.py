@@ -1,11 +1,11 @@
-"""What a vLLM is asked for, in the training process or in a server: the same words for the same (seed, step, group)."""
+"""What a vLLM is asked for, in the training process or in a server: equal tokens for equal (seed, step, group)."""
 import numpy as np
 
 
 def sampling_params(keys: list[int], num_generations: int, *, seed: int, step: int, temperature: float,
                     max_new_tokens: int, end_token_id: int, greedy: bool) -> list[dict]:
     """The fields of vLLM's SamplingParams, one dict a group; greedily a group is one completion. `logprobs: 0` gives
-    the drawn word's log-probability alone."""
+    the drawn token's log-probability alone."""
     common = {"max_tokens": max_new_tokens, "stop_token_ids": [end_token_id], "ignore_eos": True, "logprobs": 0,
               "detokenize": False}
     if greedy:

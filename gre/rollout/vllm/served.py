@@ -2,7 +2,7 @@
 
 Before every phase the first process has the server take the policy's weights, one parameter at a time; then every
 process asks for the completions of its own prompts. What could part the sampled policy from the trained one is checked
-as for the engine in the training process, and that the words were drawn by these very weights: a server that was
+as for the engine in the training process, and that the tokens were drawn by these very weights: a server that was
 started anew in between has others.
 """
 from dataclasses import dataclass

@@ -19,9 +19,9 @@ UNREADABLE = "llvmlite.binding.ffi"  # numba loads it, and with it whatever meas
 
 
 def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype) -> dict:
-    """vLLM's settings for prompts of one picture, as its LLM takes them.
+    """vLLM's settings for prompts of one photo, as its LLM takes them.
 
-    budget: the stage's, whatever the folder says. banned (V,): True for words that are never drawn. max_length: tokens
+    budget: the stage's, whatever the folder says. banned (V,): True for tokens that are never drawn. max_length: tokens
     of the longest prompt and its completion. dtype: of weights and arithmetic.
     """
     return {
@@ -31,7 +31,7 @@ def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: tor
         "generation_config": "vllm",  # neutral: the folder's carries a repetition penalty
         "limit_mm_per_prompt": {"image": 1, "video": 0},
         "mm_processor_kwargs": {"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}},
-        "logits_processors": ["gre.rollout.vllm.banned:BannedWords"],
+        "logits_processors": ["gre.rollout.vllm.banned:BannedTokens"],
         "additional_config": {"banned": banned.nonzero()[:, 0].tolist()}}
 
 

@@ -58,7 +58,7 @@ class ByBroadcast:
             taken.result()  # what the server says of it comes first
         if lost:
             raise UserError(f"new weights: {server.url} was lost while they were sent ({_first_line(lost)}). Start it "
-                            "again and run the same command, which goes on from the last checkpoint; or send them "
+                            "again and run the same command, which resumes from the last checkpoint; or send them "
                             "through a folder: rollout.weights_dir=FOLDER")
 
     def _open(self, server: Server, port: int) -> Channel:

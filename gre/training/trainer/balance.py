@@ -1,8 +1,8 @@
-"""Groups dealt anew to the processes of a step, so that all forward about as many tokens.
+"""Groups rebalanced over the processes of a step, so that all forward about as many tokens.
 
-Pictures and completions differ in length. Where each process learns from the groups it happens to have, a step lasts as
-long as the fullest one, and under ZeRO-3, whose every pass is a meeting of all, as long as the sum of each pass's
-fullest. Gradients do not tell who forwarded what, so groups may go where there is room, pictures and all.
+Photos and completions differ in length. Where each process learns from the groups it happens to have, a step lasts as
+long as the fullest one, and under ZeRO-3, whose every pass is a collective, as long as the sum of each pass's
+fullest. Gradients do not tell who forwarded what, so groups may go where there is room, photos and all.
 
 Legend: W processes, n groups on each.
 """
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 def balanced(accelerator: Accelerator, batches: list[list[Item]],
              tokens: Callable[[Item], int]) -> list[list[Item]]:
-    """This process's micro-batches of a step after all W have dealt theirs anew; every process must call it.
+    """This process's micro-batches of a step after all W have rebalanced theirs: a collective.
 
     batches: as many micro-batches, of the same sizes, on each process; the same come back. Items travel pickled, their
     tensors must lie on the CPU. One process keeps what it has, in its order.

@@ -155,8 +155,8 @@ def settings_of(config: Any) -> dict[str, Any]:
 def _check_same_run(folder: Path, run: dict) -> None:
     changed = changes(json.loads((folder / MARKER).read_text(encoding="utf-8"))["run"], run)
     if changed:
-        raise UserError(f"{folder} belongs to a run with other settings: {', '.join(changed)}. Set them back to go on "
-                        f"with it; or write another output_dir, or remove {folder.parent}, to start over")
+        raise UserError(f"{folder} belongs to a run with other settings: {', '.join(changed)}. Set them back to resume "
+                        f"it; or write another output_dir, or remove {folder.parent}, to start over")
 
 
 def changes(before: dict, run: dict) -> list[str]:

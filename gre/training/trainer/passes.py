@@ -1,8 +1,8 @@
 """A micro-batch as one forward pass, or as several that hold no more tokens than a budget.
 
-Pictures and completions differ in length, so that a fixed number of groups a pass is sized for the longest and mostly
+Photos and completions differ in length, so that a fixed number of groups a pass is sized for the longest and mostly
 half empty. With a budget the groups of a micro-batch are packed into as few passes as hold them, evenly filled. All
-processes make as many passes as the one that needs most, since a forward pass under ZeRO-3 is a meeting of all. A
+processes make as many passes as the one that needs most, since a ZeRO-3 forward is a collective. A
 micro-batch holds equally many groups on each, so that there is a group for every pass and none is empty.
 """
 from collections.abc import Collection

@@ -8,7 +8,7 @@ def turns(state: Accelerator | PartialState, count: int, at_once: int) -> Iterat
     """Batches of this process's places in `count` things, at most `at_once` each, and how many of a batch count.
 
     All processes get as many batches of the same sizes: at the end some are given place 0 once more, not to be counted,
-    since a forward pass under ZeRO-3 is a meeting of all.
+    since a ZeRO-3 forward is a collective.
     """
     own = list(range(state.process_index, count, state.num_processes))
     places = own + [0] * (-(-count // state.num_processes) - len(own))

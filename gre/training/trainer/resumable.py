@@ -35,7 +35,7 @@ class Stateful(Protocol):
 
 
 class ResumableTrainer(Trainer):
-    """Trainer whose checkpoints are whole or do not count, and from which training goes on bit for bit.
+    """Trainer whose checkpoints are whole or do not count, and from which training resumes bit for bit.
 
     stateful: what has to remember something, by name. run: what the run is made of; it is written into every
     checkpoint. border: steps between two moments at which a run may be cut, more than 1 when steps share completions.
@@ -83,17 +83,19 @@ class ResumableTrainer(Trainer):
         """
         self.run = made_of
         if checkpoint and self.is_world_process_zero():
-            print(f"going on from {checkpoint}", flush=True)
+            print(f"resuming from {checkpoint}", flush=True)
         with self.stop.listening():
             self.train(checkpoint)
         if self.stop.agreed(self.accelerator) and self.saved_step == self.state.global_step:
             if self.is_world_process_zero():
-                print(f"stopped at step {self.state.global_step}; the same command goes on from there", flush=True)
+                print(f"stopped at step {self.state.global_step}; the same command resumes from there", flush=True)
             raise SystemExit(STATUS)
 
     def get_train_dataloader(self):
+        """Trainer's, whose picture workers begin as `workers.begin` says."""
         loader = super().get_train_dataloader()
-        loader.worker_init_fn = partial(workers.begin, loader.worker_init_fn)
+        inner = loader.base_dataloader  # what accelerate's wrapper iterates: what is set on the wrapper stays there
+        inner.worker_init_fn = partial(workers.begin, inner.worker_init_fn)
         return loader
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -182,7 +184,7 @@ class ResumableTrainer(Trainer):
 
 
 class _Keeper(TrainerCallback):
-    """Gives a resumed run its memory back, and stops at a signal where the run can go on."""
+    """Gives a resumed run its memory back, and stops at a signal where the run can be resumed."""
 
     def __init__(self, trainer: ResumableTrainer):
         self.trainer = trainer

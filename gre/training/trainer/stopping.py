@@ -1,4 +1,4 @@
-"""A polite end: SIGTERM, or SIGUSR1 as Slurm sends it before a time limit, stops a training where it can go on."""
+"""A polite end: SIGTERM, or SIGUSR1 as Slurm sends it before a time limit, stops a training where it can be resumed."""
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ STATUS = 128 + signal.SIGTERM  # what a shell says of a command that SIGTERM end
 class StopSignal:
     """Whether this process was told to stop. It only notes a signal: the trainer looks at the end of a step.
 
-    Told twice is told once, since a process group and a parent that forwards may both send the same signal.
+    Repeated signals count once: a process group and a parent that forwards may both send the same one.
     """
 
     def __init__(self):

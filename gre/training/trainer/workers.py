@@ -1,4 +1,4 @@
-"""The processes in which a DataLoader decodes and processes pictures while a step is computed."""
+"""The processes in which a DataLoader decodes and processes photos while a step is computed."""
 import os
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler

@@ -69,7 +69,7 @@ class Meter:
 
 class MetricsFile(TrainerCallback):
     """Writes every log to `path` as {"step": …, "loss": …}. A run that starts anew starts the file anew, a resumed one
-    goes on after the checkpoint's last line.
+    continues after the checkpoint's last line.
 
     Raises UserError on a value that is NaN or infinite, after writing the line (with the value as text).
     """
@@ -101,7 +101,7 @@ class MetricsFile(TrainerCallback):
 
 class StepClock(TrainerCallback):
     """Seconds of every step: `update` from its first micro-batch to the end of its optimizer step, and `rest`, what of
-    the time since the step before neither that nor the meter's clocks have: pictures, logging, saving, evaluation."""
+    the time since the step before neither that nor the meter's clocks have: photos, logging, saving, evaluation."""
 
     def __init__(self, meter: Meter):
         self.meter, self.begin, self.end, self.clocked = meter, 0.0, 0.0, 0.0

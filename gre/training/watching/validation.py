@@ -22,6 +22,7 @@ from gre.training.trainer.ranks import turns
 from gre.training.trainer.resumable import ResumableTrainer
 
 BATCH_SIZE = 64  # answers generated at a time
+NUM_PHOTOS = 64  # asked about, at most; the same ones every time
 SLICE_SEED = 0  # every run is asked about the same photos, whatever its seed
 
 
@@ -31,7 +32,6 @@ class ValidationConfig:
 
     eval_every: int = option(0, "steps between two evaluations; 0: none. The best checkpoint by them is kept")
     data: str = option("", "rows like GRE30K-Seed's, of photos that are not trained on")
-    num_photos: int = option(64, "photos asked about, at most; the same ones every time")
     max_new_tokens: int = option(2048, "longest answer in tokens, the end token included")
 
 
@@ -43,7 +43,7 @@ def validation_rows(config: ValidationConfig) -> list[SeedRow]:
         raise UserError(f"validation.eval_every={config.eval_every} needs photos: set validation.data, or set "
                         "eval_every to 0")
     rows = read_seed(DataConfig(config.data))
-    return random.Random(SLICE_SEED).sample(rows, min(config.num_photos, len(rows)))
+    return random.Random(SLICE_SEED).sample(rows, min(NUM_PHOTOS, len(rows)))
 
 
 def quality(text: str, finished: bool, row: SeedRow) -> tuple[float, float]:
