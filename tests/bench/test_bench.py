@@ -41,6 +41,7 @@ def test_flops_by_hand():
     assert padded_flops(TINY, 96, 10, [[3, 5]], 1) == padded - 2 * 1000 * 96 * 8
 
 
+@pytest.mark.slow
 def test_the_three_sides_compute_the_same_step(tmp_path):
     pytest.importorskip("trl")
     job, outcomes = Job(WORK, "cpu", tmp_path), {}
@@ -62,6 +63,7 @@ def test_the_three_sides_compute_the_same_step(tmp_path):
             same({"ours": ours, "wrong": wrong})
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_sides_agree_as_far_as_it_can_and_a_wrong_one_is_refused(tmp_path):
     """What a GPU computes in, here by a CPU's autocast."""
     pytest.importorskip("trl")
@@ -80,6 +82,7 @@ def test_in_bfloat16_the_sides_agree_as_far_as_it_can_and_a_wrong_one_is_refused
             same({"ours": ours, "wrong": wrong}, bf16=True)
 
 
+@pytest.mark.slow
 def test_on_cuda_a_round_in_float32_comes_first():
     asked = []
     assert measure.compared("cuda", 5, lambda *asks: asked.append(asks) or {"n": len(asked)}) == {"n": 2}
@@ -89,6 +92,7 @@ def test_on_cuda_a_round_in_float32_comes_first():
         measure.compared("tpu", 5, None)
 
 
+@pytest.mark.slow
 def test_every_round_starts_from_the_same_weights_and_a_wrong_side_ends_it(monkeypatch):
     monkeypatch.setitem(update.workloads("cpu"), "tiny", WORK)
     config = update.Config(shapes=["tiny"], sides=["ours", "plain"], rounds=3, memory=False)
@@ -143,6 +147,7 @@ def test_scaling_measures_and_plots():
     assert len(root.findall(".//{*}circle")) == 2 * 16 and len(root.findall(".//{*}path")) == 2 * 4 * 3
 
 
+@pytest.mark.slow
 def test_a_kept_picture_is_decoded_and_processed_once_a_run(tmp_path):
     config = data.Config(photos=2, prompts=1, generations=2, visual=4, width=120)
     photos = data.write_photos(config, tmp_path)
@@ -161,6 +166,7 @@ def test_turns_alternate():
     assert measure.interleave({"a": list}, 2, clock, cold=1) == {"a": [2, 3]}
 
 
+@pytest.mark.slow
 def test_the_judges_sides_agree_and_a_wrong_one_is_refused(monkeypatch):
     config = judge.Config(generations=3, side=56, words=8, rounds=2)
     result = judge.compare(config, TINY)
@@ -171,6 +177,7 @@ def test_the_judges_sides_agree_and_a_wrong_one_is_refused(monkeypatch):
         judge.compare(config, TINY)
 
 
+@pytest.mark.slow
 def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkeypatch):
     chains = sft.Chains(TINY, (4, 4), 6, 40, generations=1, groups=4)
     config = sft.Config(rounds=2)
@@ -188,6 +195,7 @@ def test_stage_1s_sides_agree_in_every_setting_and_a_wrong_one_is_refused(monkey
         sft.compare(config, chains, 2)
 
 
+@pytest.mark.slow
 def test_a_whole_step_of_both_trainers_is_the_same_and_a_wrong_one_is_refused(monkeypatch):
     pytest.importorskip("trl")
     config = step.Config(sides=["ours", "trl"], rounds=1)
@@ -221,6 +229,7 @@ def test_the_file_may_be_named_by_a_flag(monkeypatch):
     assert given[0] == given[1] and given[0].json == "a b.json" and given[0].rounds == 2
 
 
+@pytest.mark.slow
 def test_peak_memory_is_of_a_fresh_process():
     code = "import json, bench.measure as m; w = m.Peak('cpu'); w.reset(); a = bytearray(50 * 2**20); " \
            "a[::4096] = bytes(len(a[::4096])); print(json.dumps(w.peak() - w.start))"

@@ -143,6 +143,7 @@ def correct(out, name: str = "Ann", **fields) -> None:
     (out / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_the_whole_way_with_people_in_between(album, tiny_encoders, tmp_path, capsys):
     out = tmp_path / "bench"
     people = tmp_path / "reviews.csv"
@@ -189,6 +190,7 @@ def test_the_whole_way_with_people_in_between(album, tiny_encoders, tmp_path, ca
     assert [step.kind for step in read[0].steps] == ["background", "caption", "inference"] and tree.kind == "climate"
 
 
+@pytest.mark.slow
 def test_three_llms_may_review_and_an_interrupted_run_measures_no_picture_twice(album, tiny_encoders, tmp_path):
     out = tmp_path / "bench"
     with Endpoint(helper(album.names)) as endpoint:

@@ -40,6 +40,7 @@ def test_scripts_in_commands_exist(page):
             assert (ROOT / script).exists(), f"{page}: {line}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [line for line in commands("README.md")
                                      if line.endswith(("--help", "--dry-run"))])
 def test_commands_that_only_show_something_run(command):

@@ -155,6 +155,7 @@ def test_predictions_altered_since_are_not_shown(scored):
         made(scored)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on this machine")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page_without_a_sideways_scroll(scored, width):

@@ -97,6 +97,7 @@ def company(*_):
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answerer", [None, company], ids=["model", "company"])
 def test_resume_and_shards_write_what_one_run_writes(plain_model, data, tmp_path, monkeypatch, answerer):
     if answerer:

@@ -19,6 +19,7 @@ from gre.text.prompts import JUDGE_INSTRUCTION
 from stages import stage1
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
 UNUSUAL = "In which street of which town stood the photographer?"
 PLACES = [(48.86, 2.35), (-33.86, 151.21), (35.68, 139.69)]
 

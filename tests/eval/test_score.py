@@ -216,6 +216,7 @@ def test_the_truth_of_the_made_sets_is_what_many_rows_come_to():
     assert truth["median_km"] == pytest.approx(np.median(distance_km), rel=0.02)
 
 
+@pytest.mark.slow
 def test_resampling_clusters_covers_the_truth_and_resampling_rows_does_not(monkeypatch):
     # 60 authors of 8 photos, 300 sets: the standard error of a share of 95 % is 1.3 %, so 91 to 99 is three of them.
     # docs/results/bootstrap_coverage.md holds the full run.

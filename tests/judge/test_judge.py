@@ -174,6 +174,7 @@ def train(data, base, **keys):
     return manifest["metrics"]
 
 
+@pytest.mark.slow
 def test_a_judge_learns_and_is_measured_on_unseen_photos(base, tmp_path):
     metrics = train(write_rows(tmp_path / "data", 160), base)
     assert metrics["n"] == 40 and metrics["rows"] == 120
@@ -184,6 +185,7 @@ def test_a_judge_learns_and_is_measured_on_unseen_photos(base, tmp_path):
     assert check_gate({**metrics, "auc_on_policy": 0.8}, 0.7) == 0.8
 
 
+@pytest.mark.slow
 def test_a_judge_trained_on_shuffled_labels_is_refused(base, tmp_path):
     metrics = train(write_rows(tmp_path / "data", 160, shuffled=True), base)
     with pytest.raises(UserError, match="RL does not start: its verdicts would reward noise"):

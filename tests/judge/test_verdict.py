@@ -172,6 +172,7 @@ def run2(*keys):
     stage2_verdict.run(load(stage2_verdict.Config, [*KEYS, *keys]))
 
 
+@pytest.mark.slow
 def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
     run2("train.max_steps=25", "train.learning_rate=3e-3")
     record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
@@ -190,6 +191,7 @@ def test_a_policy_learns_to_judge_and_is_measured_on_unseen_photos(workplace):
         assert line["verdict/balanced_accuracy"] == pytest.approx(line["reward/verdict"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_stage_3_starts_from_it(workplace):
     run2("train.max_steps=1", "output_dir=run/short")
     (workplace / "seed.jsonl").write_text("".join(json.dumps(
@@ -201,6 +203,7 @@ def test_stage_3_starts_from_it(workplace):
     assert record["parent"]["sha256"] == manifest.verify_parent("run/short", {"stage2"}).sha256
 
 
+@pytest.mark.slow
 def test_one_word_for_everything_rings_the_alarm(workplace, capsys):
     """At a temperature near 0 the untrained policy says its favourite word to everything."""
     run2("output_dir=run/onesided", "train.max_steps=2", "rollout.temperature=0.01", "train.learning_rate=0")
@@ -212,6 +215,7 @@ def test_one_word_for_everything_rings_the_alarm(workplace, capsys):
     assert "ALARM, step 1: verdict/true_share is" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_refused_before_training(workplace, vlm):
     with pytest.raises(UserError, match="this stage trains on GRE30K-Judge rows.*cot.json.*must be True or False"):
         rows = read_cot(DataConfig("judge/form.json"))

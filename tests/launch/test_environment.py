@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.shell import write
 
+pytestmark = pytest.mark.slow
 PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$HERE/calls"
 case "$*" in

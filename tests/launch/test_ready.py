@@ -49,6 +49,7 @@ def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
     assert "data.path: there is no dataset/gre_cot/gre_cot.json" in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [["bash", "scripts/train/stage1.sh"], [sys.executable, "-m", "stages.stage1"]])
 def test_it_is_said_however_a_stage_is_started(start, tmp_path):
     done = subprocess.run([*start, "configs/gre7b/stage1.yaml", "model_name_or_path=nowhere/a/b",

@@ -88,6 +88,7 @@ def test_a_checkpoint_of_another_adapter_is_refused(model, tmp_path):
         lora.load(model, tmp_path)
 
 
+@pytest.mark.slow
 def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeypatch):
     steps = [*LORA, "train.max_steps=3", "train.save_steps=2", "train.per_device_batch_size=2"]
     run1(*steps)
@@ -110,6 +111,7 @@ def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeyp
     assert lines(cot / "run/again/metrics.jsonl") == lines(cot / "run/stage1/metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch):
     seen = {}
     monkeypatch.setattr(stage1, "SFTTrainer", lambda model, *arguments, **keys: (
@@ -124,6 +126,7 @@ def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch):
     assert not torch.equal(trained.get_parameter(name), base.get_parameter(name).bfloat16())
 
 
+@pytest.mark.slow
 def test_in_rl_the_reference_is_the_policy_without_its_adapter(workplace, vlm, monkeypatch):
     write_stage(vlm, "stage2", {})
     loaded = []

@@ -23,6 +23,7 @@ from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.sampling import group_seed
 from tests.helpers.sampling import greedy, learn, words
 
+pytestmark = pytest.mark.slow
 BASE = Path("gre/tiny/base")  # its head is tied to its embedding, its 1000 words are no multiple of 64
 SIDES = [(56, 84), (300, 200), (84, 84)]
 MAX_PIXELS = 20_000           # the second picture is shrunk

@@ -47,6 +47,7 @@ def assert_same(ours, reference):
         assert (ours[name] - gradient).abs().max() <= 1e-5 * gradient.abs().max() + 1e-9, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", ["token", "sequence"])
 def test_accumulation_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, normalize):
     grpo = GRPOConfig(num_generations=3, normalize=normalize)
@@ -58,6 +59,7 @@ def test_accumulation_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, nor
         assert_same(other, one)
 
 
+@pytest.mark.slow
 def test_pictures_made_ready_by_other_processes_are_the_same(tiny_vlm, rows, tmp_path):
     """While a step is computed those of the next are decoded."""
     own, others = (gradients(trainer_of(tiny_vlm, rows, tmp_path, dataloader_num_workers=workers, max_steps=2))
@@ -69,6 +71,7 @@ takes_features = pytest.mark.skipif(Version(transformers.__version__) < Version(
                                     reason="this transformers does not take features in place of pixels")
 
 
+@pytest.mark.slow
 @takes_features
 @pytest.mark.parametrize("num_iterations", [1, 2])
 def test_a_tower_that_is_not_trained_sees_each_picture_once_a_step(tiny_vlm, rows, tmp_path, num_iterations):
@@ -101,6 +104,7 @@ def test_a_tower_that_is_trained_or_of_another_type_is_not_shared(tiny_vlm):
     assert not features.shared(model, copy.deepcopy(model).bfloat16())
 
 
+@pytest.mark.slow
 def test_a_budget_of_tokens_does_not_change_the_gradient(tiny_vlm, rows, tmp_path, monkeypatch):
     """Passes by a budget, more of them where another process needs more, against one; old log-probabilities included.
     """
@@ -122,6 +126,7 @@ def test_a_budget_of_tokens_does_not_change_the_gradient(tiny_vlm, rows, tmp_pat
         assert [len(each["batch"].groups) for each in step] == [4 // passes] * passes
 
 
+@pytest.mark.slow
 def test_a_step_equals_a_loop_over_plain_rows(tiny_vlm, rows, tmp_path):
     """Loss and gradients of a whole step against the stock model, row by row, with the formula written out."""
     trainer = trainer_of(tiny_vlm, rows, tmp_path)
@@ -178,6 +183,7 @@ def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
     assert samples[0]["rewards"].keys() == {"short", "flat"} and samples[0]["id"].startswith("seed:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact, likelier, factor", [(False, 1.5, 1.5), (False, 8.0, 2.0), (True, 8.0, 1.0)])
 def test_tokens_of_another_engine_are_weighted(tiny_vlm, rows, tmp_path, exact, likelier, factor):
     """An engine that gave every token 1 / likelier of its probability: the gradient grows by that, to the cap of 2, but
@@ -198,6 +204,7 @@ def test_tokens_of_another_engine_are_weighted(tiny_vlm, rows, tmp_path, exact, 
         assert logged["importance_cut"] == (likelier > 2)
 
 
+@pytest.mark.slow
 def test_iterations_reuse_a_step_s_completions(tiny_vlm, rows, tmp_path):
     grpo = GRPOConfig(num_generations=3, num_iterations=2)
     trainer = trainer_of(tiny_vlm, rows, tmp_path, grpo=grpo, max_steps=4, learning_rate=1e-3)
@@ -211,6 +218,7 @@ def test_iterations_reuse_a_step_s_completions(tiny_vlm, rows, tmp_path):
     assert all(log["sampling_gap"] < 1e-5 for log in logs)
 
 
+@pytest.mark.slow
 def test_a_rewarded_word_becomes_likelier(tiny_vlm, rows, tmp_path):
     """The whole loop learns: pay for the share of one letter and it is written more often."""
     rewards = {"e": lambda groups: [[text.count("e") / (1 + len(text)) for text in group.texts] for group in groups]}

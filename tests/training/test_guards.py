@@ -104,6 +104,7 @@ class Row:
     truth: LatLon
 
 
+@pytest.mark.slow
 def test_a_policy_that_games_its_judge_is_stopped(tiny_vlm, tmp_path):
     """The planted judge likes long chains. The policy writes digits that mean nothing; a real judge would like the
     nearer ones, this one likes what is longer, and the run ends with a diagnosis."""

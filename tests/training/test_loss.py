@@ -93,6 +93,7 @@ def test_equals_a_loop_over_rows(normalize):
     assert ours.item() == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize, loss_type", [("token", "dapo"), ("sequence", "grpo")])
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 def test_equals_trl(normalize, loss_type, beta):

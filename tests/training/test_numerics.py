@@ -107,6 +107,7 @@ def test_grpo_stops_where_no_word_can_be_drawn(tiny_vlm, rows, tmp_path):
     assert len(dumped(tmp_path)[0]["rows"]) == 4
 
 
+@pytest.mark.slow
 def test_grpo_stops_at_a_reference_and_at_a_loss_that_are_not_finite(tiny_vlm, rows, tmp_path):
     trainer = grpo(tiny_vlm, rows, tmp_path / "reference")
     with torch.no_grad():

@@ -18,6 +18,8 @@ from gre.training.trainer import checkpoints, resumable
 from stages import stage3
 from tests.helpers.resuming import KINDS, KillAt, Killed, Remembers, TellAt, lines, six_rows, start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):

@@ -19,6 +19,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.resuming import Killed
 from tests.helpers.stages import KEYS, pictures, write_cot, write_stage
 
+pytestmark = pytest.mark.slow
 LONG = ["train.max_steps=5", "train.save_steps=2", "train.learning_rate=1e-3", "train.per_device_batch_size=2"]
 COMMANDS = {
     "stage1": (stage1, ["model_name_or_path=base", "data.path=cot/cot.json", *LONG]),
@@ -69,7 +70,6 @@ def test_killed_in_a_save_and_in_the_hand_over(data, monkeypatch, capsys, stage)
     assert list(Path("killed/x/checkpoints").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_process_that_is_killed_and_one_that_is_told_to_stop(data):
     """kill -9, then SIGTERM, of real processes that others prepare pictures for, sent to their group as torchrun does;
     the third comes to the end."""

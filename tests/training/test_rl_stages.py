@@ -17,6 +17,7 @@ from gre.rewards.gps import gps_rewards
 from stages import stage2
 from tests.helpers.stages import KEYS, run2, run3, write_judge
 
+pytestmark = pytest.mark.slow
 PARIS, NOWHERE = "<think>a</think><answer>48.86, 2.35</answer>", "<think>a</think><answer>somewhere</answer>"
 
 

@@ -55,6 +55,7 @@ def assert_same_gradients(ours, theirs):
         torch.testing.assert_close(ours[name], gradient, rtol=0, atol=tolerance, msg=name)
 
 
+@pytest.mark.slow
 def test_loss_falls_and_every_parameter_moves(model, tiny_vlm, rows, tmp_path):
     trainer_of(model, tiny_vlm[1], rows, tmp_path, max_steps=12).train()
     logs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -94,6 +95,7 @@ def test_accumulation_changes_no_gradient(model, tiny_vlm, rows, tmp_path):
     assert_same_gradients(two, one)
 
 
+@pytest.mark.slow
 def test_pictures_made_ready_by_other_processes_change_no_gradient(model, tiny_vlm, rows, tmp_path):
     """While a step is computed, those of the next are decoded."""
     own, others = (gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=4,
@@ -102,6 +104,7 @@ def test_pictures_made_ready_by_other_processes_change_no_gradient(model, tiny_v
     assert own[1] == others[1] and all(torch.equal(own[0][name], others[0][name]) for name in own[0])
 
 
+@pytest.mark.slow
 def test_a_budget_of_tokens_changes_no_gradient(model, tiny_vlm, rows, tmp_path, monkeypatch):
     """Eight rows in one pass, in as few as hold 200 tokens each, and in seven, because another process needs them."""
     one, loss = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8)

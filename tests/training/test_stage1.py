@@ -13,6 +13,8 @@ from gre.training.data import TrainingData
 from stages import judge, stage1
 from tests.helpers.stages import run1 as run
 
+pytestmark = pytest.mark.slow
+
 
 def test_stage1_trains_and_hands_on(cot):
     run("model.freeze_vision=true", "train.bf16=true", "model.max_pixels=12544")

@@ -35,6 +35,7 @@ def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **tr
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "grpo_twice"])
 def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos, tmp_path, kind):
     watched = trained(kind, tiny_vlm, rows, tmp_path / "watched", photos)
@@ -47,6 +48,7 @@ def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos
     assert [log for log in logs if log not in measured] == lines(tmp_path / "alone" / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_path, monkeypatch):
     """Rewards 3, 1, 2, 2: step 1 is kept beside the newest two, across a kill, and cleaned at the end."""
     monkeypatch.setattr(Validation, "measure", lambda self, model: {
