@@ -137,7 +137,7 @@ def check_gate(metrics: dict, min_auc: float) -> float:
                             "all wrong or unreadable. Name a better stage 1 or sample more of it (policy.num_photos)")
         if name not in metrics:
             raise UserError(f"the judge's AUC {rows} was not measured ({name} is missing from its manifest), so RL "
-                            "does not start: train the judge with policy.model_name_or_path and policy.data.path")
+                            "does not start: train the judge with policy.model_name_or_path and policy.data")
     for name, rows in where.items():
         if not metrics[name] >= min_auc:
             raise UserError(f"the judge's AUC {rows} is {metrics[name]:.3f}, below judge.min_auc={min_auc}, so RL does "

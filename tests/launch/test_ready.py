@@ -70,6 +70,15 @@ def test_the_look_loads_no_torch():
     assert done.stdout.strip() == "set()"
 
 
+def test_it_knows_no_key_that_no_stage_has():
+    from gre import config
+    from gre.training.inputs import Inputs
+    from stages import judge, stage1, stage2, stage3
+
+    known = {key for stage in (judge, stage1, stage2, stage3) for key in config.keys(stage.Config)}
+    assert set(config.keys(Inputs)) <= known
+
+
 def test_stage_2_looks_before_it_trains_a_judge(here):
     from scripts.train.judge_needed import judge_arguments
 
