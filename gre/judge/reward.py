@@ -79,9 +79,9 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     metrics = parent.manifest["metrics"] if parent.manifest else {}
     judge = served_judge(settings, config, parent) if settings.url else Judge(
         setup.stage.load_frozen(parent.model_dir), load_processor(parent.model_dir))
-    if metrics.get("policy_sha256") == setup.stage.parent.sha256:
+    if metrics.get("policy_sha256") == setup.stage.parent.sha256 and "policy_sampling" in metrics:
         check_sampling(metrics["policy_sampling"], setup.rollout)
-    else:
+    else:  # another policy, or an older judge that does not say how that one was sampled
         metrics = {**metrics, **measure_on_policy(settings, setup, judge)}
     names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
     measured = {name: metrics[name] for name in names if metrics.get(name) is not None}
