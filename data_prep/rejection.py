@@ -100,7 +100,7 @@ def sample(config: Config, parent: manifest.Parent, rows: Mapping[int, SeedRow],
     budget = manifest.child_budget(parent, None, None, config.accept_parent)
     processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
     model = load_model(parent.model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-    rollout = make_rollout(config.rollout, parent, processor, config.max_length, torch.float32, samples.parent)
+    rollout = make_rollout(config.rollout, parent, processor, config.max_length, torch.float32)
     tokenizer = processor.tokenizer
     places, at_once = list(rows), max(1, config.rollout.batch_size // config.num_generations)
     with open(samples, "a", encoding="utf-8") as stream, tqdm(total=len(rows), unit="photo") as progress:
