@@ -14,10 +14,10 @@ from gre.models.attention import shared_prefix
 from gre.models.packing import Group
 from gre.models.scoring import score
 from gre.models.vlm import encode_prompt, load_model
-from gre.training import rl
 from gre.training.sft import SFTTrainer
+from gre.training.stage import Stage
 from gre.training.trainer import checkpoints
-from stages import stage1
+from stages import stage1, stage3
 from tests.helpers.resuming import Killed, lines
 from tests.helpers.stages import run1, run3, write_stage
 from tests.helpers.zero_ranks import lengths
@@ -100,7 +100,7 @@ def test_stage1_hands_on_an_ordinary_model_and_goes_on_after_a_kill(cot, monkeyp
     stock = AutoModelForImageTextToText.from_pretrained("run/stage1/model").state_dict()
     assert all(torch.equal(stock[name], trained[name]) for name in trained)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(stage1, "hand_on", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        patch.setattr(Stage, "hand_on", lambda *_, **__: (_ for _ in ()).throw(Killed))
         run1(*steps, "output_dir=run/again")
     saved = checkpoints.in_order(cot / "run/again/checkpoints")[-1]
     assert all("lora" in name for name in load_file(saved / "adapter_model.safetensors"))
@@ -130,8 +130,8 @@ def test_frozen_weights_are_bfloat16_and_the_adapter_float32(cot, monkeypatch):
 def test_in_rl_the_reference_is_the_policy_without_its_adapter(workplace, vlm, monkeypatch):
     write_stage(vlm, "stage2", {})
     loaded = []
-    monkeypatch.setattr(rl, "load_model", lambda *arguments: loaded.append(arguments))
-    monkeypatch.setattr(rl, "format_rewards", lengths)
+    monkeypatch.setattr(Stage, "load_frozen", lambda *arguments: loaded.append(arguments))
+    monkeypatch.setattr(stage3, "format_rewards", lengths)
     run3(*LORA, "train.max_steps=3", "train.warmup_steps=0")
     logs = lines(workplace / "run/stage3/metrics.jsonl")
     assert loaded == [] and logs[0]["kl"] == 0 and logs[1]["kl"] > 0 and logs[0]["grad_norm"] > 0
