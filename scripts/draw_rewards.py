@@ -67,7 +67,7 @@ def judge_panel() -> list[str]:
 
 
 def draw() -> str:
-    """The whole photo as SVG."""
+    """The whole picture as SVG."""
     parts = []
     for reward in (0, 0.25, 0.5, 0.75, 1):
         parts += [path([(left, height(reward)), (left + width, height(reward))], "grid")

@@ -1,11 +1,10 @@
 """What a reward is given: a row's completions as text, and how far their answers lie from the truth."""
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gre.geo import point
-from gre.geo.point import LatLon
-from gre.text.answers import parse_answer
+if TYPE_CHECKING:
+    from gre.geo.point import LatLon
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,10 @@ class Answers:
 Reward = Callable[[list[Answers]], list[list[float]]]  # one number per completion, group by group
 
 
-def distance_km(text: str, truth: LatLon) -> float | None:
+def distance_km(text: str, truth: "LatLon") -> float | None:
     """Kilometres from the answer in `text` to the truth; None without a readable answer."""
+    from gre.geo import point  # the trainer needs the types above alone, where haversine need not be installed
+    from gre.text.answers import parse_answer
+
     answer = parse_answer(text)
     return None if answer is None else point.distance_km(answer, truth)

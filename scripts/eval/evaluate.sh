@@ -51,7 +51,7 @@ evaluate() {
         in_environment -m eval.chain "${chain[@]}"
     fi
     in_environment -m eval.score predictions="$out" out="$stem.scores.json" ${chain+chain="$stem.chain.json"}
-    in_environment -m eval.compare scores="[\"$stem.scores.json\"]" page="$stem.html" ${photos+"${photos[@]}"}
+    in_environment -m eval.compare scores="[\"$stem.scores.json\"]" page="$stem.html" ${pictures+"${pictures[@]}"}
 }
 
 # The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a folder of his that is called

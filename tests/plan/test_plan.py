@@ -263,7 +263,7 @@ def test_a_key_changes_the_plan_and_an_unknown_one_is_refused(here, capsys):
                           (["train.deepspeed=none.json"], "there is no DeepSpeed config none.json"),
                           (["model_name_or_path=runs/nowhere"], "the shape of runs/nowhere is not known"),
                           (["model.lora.r=8"], "an adapter is not trained under ZeRO-3"),
-                          (["model.max_length=2100"], "does not hold a picture")):
+                          (["model.max_length=2100"], "does not hold a photo")):
         assert main(["configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80", *argv]) == 2
         assert message in capsys.readouterr().err
 

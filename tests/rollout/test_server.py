@@ -99,7 +99,7 @@ def test_a_server_that_is_lost_while_weights_are_sent_says_why(endpoint, monkeyp
     with pytest.raises(UserError, match="gave no answer in 1 tries"):
         broadcast.send(server_at(endpoint), weights)
     endpoint.faults = says({"results": ["1234"]}, {"results": [None]})
-    with pytest.raises(UserError, match="was lost while they were sent .RuntimeError: Connection reset.*=folder"):
+    with pytest.raises(UserError, match="was lost while they were sent .RuntimeError: Connection reset.*=FOLDER"):
         broadcast.send(server_at(endpoint), weights)
     assert [body["method"] for _, _, body in endpoint.requests] == ["gre_listen", "gre_receive"] * 3
 
