@@ -71,7 +71,8 @@ def errors(name: str, rows: Sequence[Prediction]) -> str:
         if row.answer is not None:
             parts[style].append(arc(row.truth, row.answer))
     arcs = "".join(f'<path class="arc {style}" d="{"".join(paths)}"/>' for style, paths in parts.items())
-    count = f"{len(shown)} of {len(rows)} photos" if len(shown) < len(rows) else f"{len(rows)} photos"
+    total = f"{len(rows)} photo" + "s" * (len(rows) != 1)
+    count = f"{len(shown)} of {total}" if len(shown) < len(rows) else total
     return (f'<figure><figcaption>{escape(name)}<span class="key">{count}</span></figcaption>'
             f'<svg class="map" viewBox="-180 -90 360 180" role="img" aria-label="errors of {escape(name)}">'
             f'<use href="#world" x="-180" y="-90" width="360" height="180"/>{arcs}{"".join(dots)}</svg></figure>')
