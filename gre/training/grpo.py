@@ -6,7 +6,7 @@ A step, in order
     3. all micro-batches are fetched together      `get_batch_samples`
     4. G completions of every prompt are sampled   `_generate`, by a rollout engine (gre.rollout)
     5. every reward is asked, once for the step    `_reward`, one function a reward (gre.rewards)
-    6. rewards become advantages within a group    training.loss.advantages, in `_roll_out`
+    6. rewards become advantages within a group    `_roll_out`, by training.loss.advantages
     7. groups are rebalanced over processes and packed into forward passes, with the log-probabilities of the old policy
        and of the reference                        `_roll_out` and `_pass`
     8. loss and gradient of every pass             `compute_loss`, on training.loss.grpo_loss

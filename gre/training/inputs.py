@@ -100,7 +100,8 @@ def check_inputs(config: Any) -> None:
                 hub.fetch(each.path, ["config.json"])
             except UserError as error:
                 missing.append(f"{each.key}: {error}")
-        elif not shipped(each.path).exists():
+        # A DeepSpeed file may be this checkout's own; everything else is read where the caller stands.
+        elif not (shipped(each.path) if each.key == "train.deepspeed" else Path(each.path)).exists():
             missing.append(f"{each.key}: there is no {each.path}: {each.remedy}")
     if len(missing) == 1:
         raise UserError(missing[0])

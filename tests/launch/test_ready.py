@@ -63,6 +63,16 @@ def test_it_is_said_however_a_stage_is_started(start, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_only_the_checkout_has_is_missing_elsewhere(ready, tmp_path, monkeypatch):
+    """But for a DeepSpeed file, which our configs name from the checkout."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        ready.check("stage1", 1, 1, 0, [f"{ROOT}/configs/tiny/stage1.yaml", "data.path=README.md",
+                                        "train.deepspeed=configs/deepspeed/zero2.json"])
+    assert [line.split(":")[0].strip() for line in str(raised.value).splitlines()] == [
+        "2 inputs are missing", "model_name_or_path", "data.path"]
+
+
 def test_the_look_loads_no_torch():
     code = ("import sys; sys.argv = ['ready']; import runpy; runpy.run_path('scripts/train/ready.py'); "
             "print({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules))")

@@ -38,6 +38,13 @@ def test_one_stage_hands_on_to_the_next(workplace):
     assert lines[1]["kl"] > 0 or lines[0]["grad_norm"] == 0
 
 
+def test_a_judge_measured_on_another_distribution_is_refused(workplace):
+    with pytest.raises(UserError, match=r"another distribution, with policy.temperature=1 \(rollout.temperature is 0.9"):
+        run2("rollout.temperature=0.9")
+    with pytest.raises(UserError, match=r"policy.max_new_tokens=6 \(rollout.max_new_tokens is 7\)"):
+        run2("rollout.max_new_tokens=7")
+
+
 def test_the_same_seed_gives_the_same_policy(workplace):
     run2()
     first = manifest.verify_parent("run/stage2", {"stage2"}).sha256
