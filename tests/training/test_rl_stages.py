@@ -39,7 +39,7 @@ def test_one_stage_hands_on_to_the_next(workplace):
 
 
 def test_a_judge_measured_on_another_distribution_is_refused(workplace):
-    with pytest.raises(UserError, match=r"another distribution, with policy.temperature=1 \(rollout.temperature is 0.9"):
+    with pytest.raises(UserError, match=r"distribution, with policy.temperature=1 \(rollout.temperature is 0.9"):
         run2("rollout.temperature=0.9")
     with pytest.raises(UserError, match=r"policy.max_new_tokens=6 \(rollout.max_new_tokens is 7\)"):
         run2("rollout.max_new_tokens=7")
