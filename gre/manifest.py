@@ -17,14 +17,16 @@ from transformers import GenerationConfig
 
 import gre
 from gre.config import UserError
+from gre.models import folder as model_folder
 from gre.models import hub
-from gre.models.vlm import MAX_PIXELS, MIN_PIXELS, PixelBudget, load_model, load_processor, pixel_budget
+from gre.models.vlm import PixelBudget, load_model, load_processor, own_budget, pixel_budget
 from gre.provenance import commit, file_hash, public_path, versions, write_atomically
 from gre.text.instructions import record as record_of
 
 MANIFEST = "manifest.json"
 BASE = "base"  # the stage of a plain Hugging Face folder
 HASHED = (".safetensors", ".json", ".jinja", ".txt")  # weights, config, tokenizer, processor, chat template
+PICKLED = ".bin"  # weights of old CLIP and BERT folders; our own models are never read from it
 FILES = [f"*{suffix}" for suffix in HASHED]
 
 
@@ -73,13 +75,12 @@ def verify_parent(path: str | Path, stages: Collection[str], accept: str = "veri
         folder = folder.parent
     if _is_stage(folder):
         return _stage_parent(folder, stages, accept == "any")
-    if not (folder / "config.json").exists():
-        raise UserError(f"{path} holds no model (no config.json, no {MANIFEST}): name a stage's folder or a model's")
+    model_folder.check(folder)
     if BASE not in stages and accept != "any":
         raise UserError(f"{path} is a plain model, and this stage starts from {_either(stages)}: name that stage's "
                         "folder or write accept_parent=any")
     name = str(path) if not Path(path).exists() else public_path(folder)
-    return Parent(name, folder, BASE, model_hash(folder), PixelBudget(MIN_PIXELS, MAX_PIXELS), None, BASE in stages)
+    return Parent(name, folder, BASE, model_hash(folder), own_budget(load_processor(folder)), None, BASE in stages)
 
 
 def child_budget(parent: Parent, min_pixels: int | None, max_pixels: int | None,
@@ -119,8 +120,7 @@ def check_model(folder: Path) -> PixelBudget:
     template or generation config; returns the pixel budget the saved processor works with."""
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no weights; with ZeRO-3 set stage3_gather_16bit_weights_on_model_save")
-    if not (folder / "tokenizer.json").exists():  # transformers would make up an empty tokenizer
-        raise UserError(f"{folder} holds no tokenizer.json: save the processor next to the weights")
+    model_folder.check(folder)
     try:
         GenerationConfig.from_pretrained(folder)
         processor, model = load_processor(folder), load_model(folder)
@@ -144,15 +144,17 @@ def read_manifest(folder: Path) -> dict:
 
 def model_hash(folder: Path) -> str:
     """sha256 over names and contents of the files that make the model: weights, config, tokenizer, processor."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in HASHED):
+    digest, files = hashlib.sha256(), list(folder.iterdir())
+    loaded = HASHED if any(path.suffix == ".safetensors" for path in files) else (*HASHED, PICKLED)
+    for path in sorted(path for path in files if path.suffix in loaded):
         digest.update(f"{path.name}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
 
 
 def _stage_parent(folder: Path, stages: Collection[str], accept_any: bool) -> Parent:
-    if not (folder / "model" / "config.json").exists():
+    if not (folder / "model").is_dir():
         raise UserError(f"{folder} holds no model: that stage has not come to its end")
+    model_folder.check(folder / "model")
     name, sha256 = public_path(folder), model_hash(folder / "model")
     if accept_any and not (folder / MANIFEST).exists():
         budget = pixel_budget(load_processor(folder / "model"))

@@ -3,7 +3,7 @@
 The paper trains the policy itself to judge (its RL stage I); here the judge is a model of its own, whose P(True) of the
 policy's chains is stage 2's reward. Photos are split before training: its quality is measured on photos it never saw,
 and, when `policy.model_name_or_path` names a stage 1 checkpoint, on that policy's own completions too. The measures go
-into the manifest, and RL refuses a judge that falls short (gre/judge/gate.py). The hashes of the photos it was
+into the manifest, and RL refuses a judge that falls short (gre/judge/reward.py). The hashes of the photos it was
 trained and measured on go into photos.json: RL must not ask it about them.
 
     python -m stages.judge configs/gre7b/judge.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct \

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import BoolTensor, LongTensor, Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -17,9 +18,10 @@ from gre.models.attention import shared_prefix
 from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
 
+SPELLED = "Île de Sein, 48.0379, -4.8513"  # a tokenizer that cannot spell this knows no places
 SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
-MIN_PIXELS = 4 * SIDE_PIXELS**2
-MAX_PIXELS = 1280 * SIDE_PIXELS**2  # Qwen2.5-VL's own limit, 12,845,056, is 16,000 tokens a photo
+MAX_PIXELS = 1280 * SIDE_PIXELS**2
+RELEASED_MAX_PIXELS = 12_845_056  # what Qwen's own folders say: a limit, 16,384 tokens a photo, and no budget
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Pixels:
 class ModelConfig:
     """How a policy or a judge is loaded and trained."""
 
-    min_pixels: int | None = option(None, f"smallest photo in pixels; null: the parent's, or {MIN_PIXELS} for a base")
-    max_pixels: int | None = option(None, f"largest photo in pixels; null: the parent's, or {MAX_PIXELS} for a base")
+    min_pixels: int | None = option(None, "smallest photo in pixels; null: the parent's")
+    max_pixels: int | None = option(None, f"largest photo in pixels; null: the parent's, or {MAX_PIXELS} of a "
+                                           "released Qwen2.5-VL")
     max_length: int = option(4096, "tokens of prompt (photo included) and completion; longer rows are never cut")
     freeze_vision: bool = option(False, "leave the vision tower as it is")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
@@ -54,21 +57,49 @@ def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels
     """The processor of a model folder, resizing photos to between `min_pixels` and `max_pixels`.
 
     None keeps what the folder says; `save_pretrained` of the processor keeps the budget.
-    Raises UserError when the folder has no chat template.
+    Raises UserError when the files do not load, the tokenizer cannot spell, or the chat template knows no photos.
     """
-    processor = AutoProcessor.from_pretrained(folder)
-    if not processor.chat_template:
-        raise UserError(f"{folder} has no chat template: save the processor of the model there")
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:  # what transformers raises for files that are gone or broken
+        raise UserError(f"{folder}: its tokenizer and processor do not load ({str(error).splitlines()[0]}): save those "
+                        "of its base there (AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))") from error
+    processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
+    _check_processor(processor, folder)
     own = pixel_budget(processor)
     processor.image_processor.size = {"shortest_edge": own.min_pixels if min_pixels is None else min_pixels,
                                       "longest_edge": own.max_pixels if max_pixels is None else max_pixels}
     return processor
 
 
+def _check_processor(processor, folder: str | Path) -> None:
+    """Raise UserError unless texts come back from the tokenizer and a turn with a photo holds one place for it."""
+    remedy = "save the processor of its base there (AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))"
+    ids = processor.tokenizer(SPELLED, add_special_tokens=False).input_ids
+    if processor.tokenizer.decode(ids) != SPELLED:
+        raise UserError(f"{folder}: its tokenizer makes {processor.tokenizer.decode(ids)!r} of {SPELLED!r}: {remedy}")
+    if not processor.chat_template:
+        raise UserError(f"{folder} has no chat template, neither in chat_template.jinja or .json nor in "
+                        f"tokenizer_config.json: {remedy}")
+    try:
+        places = _prompt_text(processor, SPELLED).count(processor.image_token)
+    except (TypeError, ValueError, TemplateError) as error:
+        raise UserError(f"{folder}: its chat template takes no turn with a photo ({error}): {remedy}") from None
+    if places != 1:
+        raise UserError(f"{folder}: its chat template leaves {places} places for the photo of a turn, not one: it is "
+                        f"that of a text model; {remedy}")
+
+
 def pixel_budget(processor) -> PixelBudget:
     """The budget a processor works with."""
     size = processor.image_processor.size
     return PixelBudget(size["shortest_edge"], size["longest_edge"])
+
+
+def own_budget(processor) -> PixelBudget:
+    """The budget of a plain folder: what its own files say, or, where they say Qwen's limit, ours for a base."""
+    budget = pixel_budget(processor)
+    return budget if budget.max_pixels < RELEASED_MAX_PIXELS else PixelBudget(budget.min_pixels, MAX_PIXELS)
 
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_train: bool = False):
@@ -81,7 +112,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
     """
     with nullcontext() if to_train else zero.put_away():
         model, report = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
+            folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, use_safetensors=True)
     faults = {fault: sorted(map(str, names)) for fault, names in report.items() if names}
     if faults:
         raise UserError(f"{folder} does not hold the weights its config.json describes: {faults}")

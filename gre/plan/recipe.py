@@ -11,7 +11,7 @@ from gre.judge.quality import NUM_GENERATIONS, PolicyConfig
 from gre.judge.reward import JudgeConfig
 from gre.models.lora import TEXT_LAYERS
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
-from gre.models.vlm import MAX_PIXELS, SIDE_PIXELS, ModelConfig
+from gre.models.vlm import MAX_PIXELS, RELEASED_MAX_PIXELS, SIDE_PIXELS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job
 from gre.rollout.engines import RolloutConfig
 from gre.training.arguments import TrainConfig
@@ -113,7 +113,7 @@ def find_parent(name: str, file: Path) -> Parent:
     folder = Path(name)
     for config in (folder / "model" / "config.json", folder / "config.json"):
         if config.is_file():
-            return Parent(read_shape(config), _trained_max_pixels(config.parent.parent))
+            return Parent(read_shape(config), _max_pixels(config.parent))
     if name in PUBLISHED:
         return Parent(PUBLISHED[name], None)
     for other in sorted(file.parent.glob("*.yaml")):
@@ -164,9 +164,15 @@ def _measured(recipe: Recipe, visual: int) -> Batch | None:
                  policy.max_new_tokens, policy.max_new_tokens)
 
 
-def _trained_max_pixels(folder: Path) -> int | None:
-    """The pixel budget in a finished stage's manifest."""
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        return None
-    return json.loads(manifest.read_text(encoding="utf-8"))["pixel_budget"]["max_pixels"]
+def _max_pixels(model_dir: Path) -> int | None:
+    """The pixel budget of a model folder: its stage's manifest says it, or else its own processor's files."""
+    manifest = model_dir.parent / "manifest.json"
+    if model_dir.name == "model" and manifest.is_file():
+        return json.loads(manifest.read_text(encoding="utf-8"))["pixel_budget"]["max_pixels"]
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (model_dir / name).is_file():
+            content = json.loads((model_dir / name).read_text(encoding="utf-8"))
+            own = content.get("image_processor", content)
+            pixels = own.get("max_pixels") or own.get("size", {}).get("longest_edge", RELEASED_MAX_PIXELS)
+            return pixels if pixels < RELEASED_MAX_PIXELS else None
+    return None

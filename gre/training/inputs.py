@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gre import config as settings
 from gre.config import REQUIRED, UserError, option, shipped
 from gre.data.records import DataConfig
-from gre.models import hub
+from gre.models import folder, hub
 
 PUBLISHED_DATA = "dataset/"  # where configs/gre7b and configs/gre3b_lora look for GRE's own files
 
@@ -90,7 +90,8 @@ def inputs(config: Any) -> list[Input]:
 
 
 def check_inputs(config: Any) -> None:
-    """Raise UserError naming everything a stage with this config reads that is missing, and the remedy of each."""
+    """Raise UserError naming everything a stage with this config reads that is missing or no whole model, and the remedy
+    of each."""
     missing = []
     for each in inputs(config):
         if not each.path:
@@ -103,15 +104,28 @@ def check_inputs(config: Any) -> None:
         # A DeepSpeed file may be this checkout's own; everything else is read where the caller stands.
         elif not (shipped(each.path) if each.key == "train.deepspeed" else Path(each.path)).exists():
             missing.append(f"{each.key}: there is no {each.path}: {each.remedy}")
+        elif each.key.endswith("model_name_or_path"):
+            try:
+                _check_model(Path(each.path))
+            except UserError as error:
+                missing.append(f"{each.key}: {error}")
     if len(missing) == 1:
         raise UserError(missing[0])
     if missing:
-        raise UserError(f"{len(missing)} inputs are missing" + "".join(f"\n  {line}" for line in missing))
+        raise UserError(f"{len(missing)} inputs are missing or not whole" + "".join(f"\n  {line}" for line in missing))
 
 
 def plan(config: Any) -> dict[str, list[str]]:
     """What a run reads and writes, for --dry-run."""
     return {"reads": [each.path for each in inputs(config)], "writes": [config.output_dir]}
+
+
+def _check_model(path: Path) -> None:
+    """A stage's `model/`, or a plain folder. Of a stage that has not ended `gre.manifest` knows what to say."""
+    if (path / "model").is_dir():
+        folder.check(path / "model")
+    elif not (path / "config.yaml").exists():
+        folder.check(path)
 
 
 def _model(key: str, path: str) -> Input:

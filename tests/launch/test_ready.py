@@ -33,7 +33,7 @@ def test_everything_that_is_missing_is_said_in_one_message(ready, tmp_path, here
         ready.check("stage3", 2, 2, 0, [*arguments, "data.path=gone.jsonl", "model_name_or_path=runs/none/stage2",
                                         "guards.places=gone.csv", "validation.eval_every=5", "validation.data="])
     assert str(raised.value).splitlines() == [
-        "4 inputs are missing",
+        "4 inputs are missing or not whole",
         "  model_name_or_path: there is no runs/none/stage2: train that stage first, or name another model folder",
         "  data.path: there is no gone.jsonl: put the file there, or write data.path=FILE",
         "  guards.places: there is no gone.csv: put a CSV name,lat,lon there, or set it to null",
@@ -44,7 +44,7 @@ def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
     """No network, and nothing in the cache."""
     with pytest.raises(UserError) as raised:
         ready.check("stage1", 1, 1, 0, ["configs/gre7b/stage1.yaml", "model_name_or_path=owner/no-such-model"])
-    assert str(raised.value).startswith("2 inputs are missing\n  model_name_or_path: owner/no-such-model is no folder")
+    assert str(raised.value).startswith("2 inputs are missing or not whole\n  model_name_or_path: owner/no-such-model is no folder")
     assert "hf download owner/no-such-model" in str(raised.value) and "HF_HUB_OFFLINE=1" in str(raised.value)
     assert "data.path: there is no dataset/gre_cot/gre_cot.json" in str(raised.value)
 
@@ -56,7 +56,7 @@ def test_it_is_said_however_a_stage_is_started(start, tmp_path):
                            f"output_dir={tmp_path / 'out'}"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-3:] == [
-        "error: 2 inputs are missing",
+        "error: 2 inputs are missing or not whole",
         "  model_name_or_path: there is no nowhere/a/b: train that stage first, or name another model folder",
         "  data.path: there is no dataset/gre_cot/gre_cot.json: put the file there, or write data.path=FILE (GRE's own "
         "files are not distributed here)"]
@@ -70,7 +70,7 @@ def test_what_only_the_checkout_has_is_missing_elsewhere(ready, tmp_path, monkey
         ready.check("stage1", 1, 1, 0, [f"{ROOT}/configs/tiny/stage1.yaml", "data.path=README.md",
                                         "train.deepspeed=configs/deepspeed/zero2.json"])
     assert [line.split(":")[0].strip() for line in str(raised.value).splitlines()] == [
-        "2 inputs are missing", "model_name_or_path", "data.path"]
+        "2 inputs are missing or not whole", "model_name_or_path", "data.path"]
 
 
 def test_the_look_loads_no_torch():

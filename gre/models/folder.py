@@ -1,0 +1,102 @@
+"""Whether a folder holds a whole model of the kind we train, asked before anything is loaded from it. No torch.
+
+Weights are read from safetensors alone: a pickle runs code when it is opened, and one identity covers all that loads.
+"""
+import json
+from pathlib import Path
+from typing import Any
+
+from gre.config import UserError
+
+MODEL_TYPE = "qwen2_5_vl"
+INDEX = "model.safetensors.index.json"
+AGAIN = "the download is not whole: fetch it again (hf download NAME --local-dir FOLDER)"
+_LFS = b"version https://git-lfs"  # what `git clone` leaves in place of a large file where git-lfs is not installed
+
+
+def check(folder: Path) -> None:
+    """Raise UserError, with what to do, unless `folder` holds a whole Qwen2.5-VL: config, weights, tokenizer and
+    processor. Of the weights only the headers are read."""
+    _check_kind(folder)
+    config = _json(folder / "config.json")
+    if config.get("model_type") != MODEL_TYPE:
+        raise UserError(f"{folder} holds a model of type {config.get('model_type')!r}: this code trains and asks "
+                        f"{MODEL_TYPE} (Qwen2.5-VL) only")
+    for path in weight_files(folder):
+        _check_weights(path)
+    _check_reading(folder)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files weights are loaded from. Raises UserError when there are none, or one that the index names is gone."""
+    if (folder / INDEX).exists():
+        names = _json(folder / INDEX).get("weight_map")
+        if not isinstance(names, dict) or not names:
+            raise UserError(f"{folder / INDEX} names no weights: {AGAIN}")
+        files = [folder / name for name in sorted(set(names.values()))]
+        if missing := [path.name for path in files if not path.is_file()]:
+            raise UserError(f"{folder} lacks {len(missing)} of {len(files)} files of weights ({', '.join(missing)}): "
+                            f"{AGAIN}")
+        return files
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if pickled := sorted(path.name for path in folder.glob("*.bin")):
+        raise UserError(f"{folder} holds weights as pickles ({', '.join(pickled[:2])}), which run code when they are "
+                        "opened: save the model as safetensors (save_pretrained does)")
+    raise UserError(f"{folder} holds no weights (model.safetensors, or {INDEX} and its files): {AGAIN}")
+
+
+def _check_kind(folder: Path) -> None:
+    """Refuse what is taken for a model and is none."""
+    if (folder / "config.json").exists():
+        return
+    if (folder / "adapter_config.json").exists():
+        base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+        raise UserError(f"{folder} is an adapter without its base model ({base}): merge the two (peft's "
+                        "merge_and_unload, then save_pretrained, the processor too) and name that folder")
+    raise UserError(f"{folder} holds no model (no config.json): name a stage's folder or a model's")
+
+
+def _check_weights(path: Path) -> None:
+    """A safetensors file says in its first eight bytes how long its header is, and in the header where weights end."""
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        first = stream.read(8)
+        length = int.from_bytes(first, "little")
+        if _LFS.startswith(first) and first:
+            raise UserError(f"{path} is a pointer of git-lfs, not the weights: run `git lfs pull` there, or {AGAIN}")
+        try:
+            header = json.loads(stream.read(length)) if 0 < length <= size - 8 else None
+        except ValueError:
+            header = None
+    if not isinstance(header, dict):
+        raise UserError(f"{path} is no safetensors file ({size} bytes): {AGAIN}")
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    if size != 8 + length + end:
+        raise UserError(f"{path} has {size} bytes and should have {8 + length + end}: {AGAIN}")
+
+
+def _check_reading(folder: Path) -> None:
+    """The files by which texts become tokens and photos become patches."""
+    missing = [] if (folder / "tokenizer.json").is_file() else ["tokenizer.json"]
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        missing.append("preprocessor_config.json")
+    if missing and (folder / "trainer_state.json").exists():
+        raise UserError(f"{folder} is a checkpoint of a training that was not finished, without {' and '.join(missing)}"
+                        ": run its stage to the end and name the stage's folder, or copy the processor's files of its "
+                        "base there")
+    if missing:
+        raise UserError(f"{folder} lacks {' and '.join(missing)}: {AGAIN}, or save the processor of its base there "
+                        "(AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))")
+    for path in folder.glob("*.json"):
+        _json(path)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON ({error}): {AGAIN}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: {AGAIN}")
+    return content
