@@ -9,9 +9,11 @@ is asked the same afterwards. Paths in it are relative or shortened: no home fol
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from transformers import GenerationConfig
 
@@ -96,11 +98,11 @@ def child_budget(parent: Parent, min_pixels: int | None, max_pixels: int | None,
 
 
 def finish(output_dir: str | Path, *, stage: str, parent: Parent, data: Iterable[str | Path],
-           instructions: Iterable[str], metrics: dict) -> dict:
+           instructions: Iterable[str], metrics: dict, made_of: Mapping[str, Any] = MappingProxyType({})) -> dict:
     """Check `model/` by loading it, then write the manifest, last and atomically. Returns the manifest.
 
     data: the files the stage read. instructions: of every row it was trained on. metrics: numbers only; one that is
-    not finite is an error.
+    not finite is an error. made_of: what a checkpoint of the same run has in common with it.
     """
     folder = Path(output_dir)
     budget = check_model(folder / "model")
@@ -110,6 +112,7 @@ def finish(output_dir: str | Path, *, stage: str, parent: Parent, data: Iterable
         "model_sha256": model_hash(folder / "model"), "config_sha256": file_hash(folder / "config.yaml"),
         "parent": parent.record(), "data": [{"path": public_path(path), "sha256": file_hash(path)} for path in data],
         "instructions": record_of(instructions), "pixel_budget": asdict(budget), "metrics": metrics,
+        "made_of": dict(made_of),
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False) + "\n")
     return manifest

@@ -61,7 +61,7 @@ def run(config: Config) -> None:
         raise UserError(f"the judge saw every photo of {config.policy.data}: set policy.data to other photos")
     model = stage.load_trained()
     Judge(model, stage.processor)  # refuses a tokenizer without True and False as single tokens
-    stage.begin()
+    stage.begin(train_rows)
     trainer = SFTTrainer(model, stage.args, train_rows, partial(encode, stage.processor, load=stage.picture_loader()),
                          tokens_per_pass=config.train.tokens_per_pass, callbacks=stage.callbacks())
     stage.train(trainer)

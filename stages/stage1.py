@@ -36,7 +36,7 @@ def run(config: Config) -> None:
     stage = Stage("stage1", config, parents={BASE})
     rows = stage.fitting(rows, partial(response_length, stage.processor))
     model = stage.load_trained()
-    stage.begin()
+    stage.begin(rows)
     trainer = SFTTrainer(model, stage.args, rows, partial(encode, stage.processor, load=stage.picture_loader()),
                          tokens_per_pass=config.train.tokens_per_pass, callbacks=stage.callbacks())
     add_validation(trainer, stage.processor, config.validation, validated)

@@ -35,12 +35,16 @@ class TrainConfig:
     deepspeed: str | None = option(None, "DeepSpeed's JSON config")
     logging_steps: int = option(1, "steps between two lines of metrics.jsonl")
     save_steps: int = option(0, "steps between two checkpoints, of which the newest two are kept; 0: only at a signal")
+    keep_last_checkpoint: bool = option(False, "keep the last checkpoint of a finished stage, many times as large as its "
+                                               "model, so that it can be trained longer")
     dataloader_num_workers: int = option(0, "processes that decode photos; 0: the training process does")
     report_to: str = option("none", "none, tensorboard or wandb")
 
     def __post_init__(self):
         if self.tokens_per_pass < 0:
             raise ValueError("train.tokens_per_pass must be 0 or more")
+        if self.keep_last_checkpoint and not self.save_steps:
+            raise ValueError("train.keep_last_checkpoint needs train.save_steps above 0: no checkpoint is written else")
 
 
 def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,

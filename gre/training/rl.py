@@ -18,6 +18,7 @@ from gre.training.arguments import TrainConfig
 from gre.training.data import Loader, row_prompt_length
 from gre.training.grpo import GRPOConfig, GRPOTrainer, OnRollout
 from gre.training.stage import Stage, StageConfig
+from gre.training.trainer.identity import code_hash
 from gre.training.trainer.resumable import Stateful
 from gre.training.watching.alarms import Alarms
 from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
@@ -93,7 +94,8 @@ def train(setup: Setup, recipe: Recipe) -> None:
     reference = None
     if config.grpo.beta:  # always the parent, after a resume too: under an adapter the policy still holds it
         reference = model if config.model.lora.r else stage.load_frozen()
-    stage.begin(engine=rollout.engine, **recipe.made_of)
+    stage.begin(setup.rows, engine=rollout.engine, **recipe.made_of,
+                **{f"rewards.{name}": code_hash(reward) for name, reward in recipe.rewards.items()})
     trainer = GRPOTrainer(
         model, stage.args, rows=setup.rows, encode=partial(recipe.encode, stage.processor, load=stage.picture_loader()),
         rewards=recipe.rewards, rollout=rollout, tokenizer=stage.processor.tokenizer, reference=reference,

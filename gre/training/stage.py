@@ -3,7 +3,7 @@
     stage = Stage("stage3", config, parents={"stage2"})     # verified parent and processor; nothing is written yet
     rows = stage.fitting(read_seed(config.data), length)
     model = stage.load_trained()
-    stage.begin()                                           # locks OUTPUT and finds the checkpoint to resume from
+    stage.begin(rows)                                       # locks OUTPUT and finds the checkpoint to resume from
     trainer = SFTTrainer(model, stage.args, rows, encode, callbacks=stage.callbacks())
     stage.train(trainer)                                    # to the end, or to a checkpoint at a signal
     stage.hand_on(trainer, rows)
@@ -11,7 +11,6 @@
 Killed at any moment, the same command resumes from the last whole checkpoint; a finished stage is never trained away.
 Every process calls all of it.
 """
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,12 @@ from gre import manifest
 from gre.config import REQUIRED, UserError, option, save
 from gre.models import lora, zero
 from gre.models.vlm import ModelConfig, freeze_vision, load_model, load_processor
-from gre.provenance import file_hash, write_atomically
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.data import Loader, TrainingData, fitting_rows, picture_loader
-from gre.training.trainer import checkpoints
+from gre.training.trainer import checkpoints, identity
 from gre.training.trainer.resumable import ResumableTrainer
 from gre.training.watching.metrics import MetricsFile
 
-MADE_OF = "made_of.json"  # of a finished stage: what its checkpoints said the run is made of
 
 
 @dataclass
@@ -42,10 +39,25 @@ class StageConfig:
     output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage1")
     model_name_or_path: str = option(REQUIRED, "the parent: the folder of the stage before")
     accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
+    accept_changes: list[str] = option([], "what may differ from the checkpoint that is resumed, by the names the refusal "
+                                           "gives: processes, rows, rewards.NAME, train.max_steps, "
+                                           "train.num_train_epochs; recorded in the manifest")
     seed: int = option(0, "seed of row order, sampling and whatever else is drawn")
+    handoff: str = option("last", "which model is handed on: last, or best on validation; with last the best one lies "
+                                  "in best/")
     data: TrainingData = option(TrainingData, "the rows")
     model: ModelConfig = option(ModelConfig, "the model")
     train: TrainConfig = option(TrainConfig, "the optimiser")
+
+    def __post_init__(self):
+        if wrong := [key for key in self.accept_changes if not key.startswith(identity.ACCEPTABLE)]:
+            raise ValueError(f"accept_changes does not take {wrong[0]}: a run with another one is another run. It takes "
+                             "processes, rows, rewards.NAME, train.max_steps and train.num_train_epochs")
+        if self.handoff not in ("last", "best"):
+            raise ValueError(f"handoff is {self.handoff!r}: write last or best")
+        validation = getattr(self, "validation", None)  # the judge has none
+        if self.handoff == "best" and not (validation and validation.eval_every):
+            raise ValueError("handoff=best needs validation.eval_every above 0 and validation.data")
 
 
 class Stage:
@@ -92,23 +104,29 @@ class Stage:
         """What every stage's trainer tells the outside."""
         return [MetricsFile(self.folder / "metrics.jsonl")]
 
-    def begin(self, **made_of: str) -> None:
+    def begin(self, rows: Sequence[Any], **made_of: str) -> None:
         """Open the stage's folder, write its config and find the checkpoint to resume from.
 
-        made_of: sha256 of what else the weights come from, such as a judge.
+        rows: what is trained on. made_of: sha256 of what else the weights come from, such as a judge.
         Raises UserError when another process trains there, or when a checkpoint or a finished stage there belongs to
         another run, and SystemExit(0) when this very run is finished.
         """
-        self._made_of = {**checkpoints.settings_of(self.config), "parent": self.parent.sha256,
-                         "data": file_hash(self.config.data.path), "processes": self.args.world_size, **made_of}
-        if finished(self.folder, self._made_of):
-            raise SystemExit(0)
-        found: list[Path | None] = [None]
+        found: list[Any] = [None, {}, False]
         if self.args.process_index == 0:
-            checkpoints.lock(self.folder / "checkpoints")
-            found[0] = checkpoints.newest(self.folder / "checkpoints", self._made_of)
-            save(self.config, manifest.begin(self.folder) / "config.yaml")
-        (self._checkpoint,) = broadcast_object_list(found)
+            run = identity.made_of(self.config, processes=self.args.world_size, parent=self.parent.sha256,
+                                   rows=identity.rows_hash(rows), **made_of)
+            found[1:] = run, finished(self.folder, run, self.config.accept_changes)
+            if not found[2]:
+                checkpoints.lock(self.folder / "checkpoints")
+                found[0], run[identity.CHANGES] = checkpoints.newest(self.folder / "checkpoints", run,
+                                                                     self.config.accept_changes)
+                save(self.config, manifest.begin(self.folder) / "config.yaml")
+        self._checkpoint, self._made_of, done = broadcast_object_list(found)
+        if done:
+            raise SystemExit(0)
+        if self.config.train.deepspeed and any(change["key"] == "processes" for change in self._made_of["changes"]):
+            raise UserError("DeepSpeed's checkpoints are cut by the number of processes: resume this one on as many as "
+                            "before")
 
     def train(self, trainer: ResumableTrainer) -> None:
         """Train to the end, or to a checkpoint at a signal; see `ResumableTrainer.train_or_stop`."""
@@ -116,43 +134,76 @@ class Stage:
 
     def hand_on(self, trainer: ResumableTrainer, rows: Sequence[Any], metrics: dict | None = None) -> None:
         """Write `model/` and, last, its manifest. rows: what it was trained on, each with the instruction that was
-        asked. metrics: numbers, beside the training's own."""
+        asked. metrics: numbers, beside the training's own.
+
+        With handoff=best `model/` is the best on validation; else that one lies in `best/`, a folder like the stage's.
+        """
+        instructions, best = [row.instruction for row in rows], trainer.best_step
+        numbers = {**training_metrics(trainer), "rows": len(rows), **(metrics or {})}
+        at_best = {**numbers, "steps": best, **validated(trainer, best)}
+        if best and self.config.handoff == "best":
+            self._hand_checkpoint_on(best, self.folder)
+            self.finish(at_best, instructions=instructions)
+            return
         self.save(trainer)
-        self.finish({**training_metrics(trainer), "rows": len(rows), **(metrics or {})},
-                    instructions=[row.instruction for row in rows], best_step=trainer.best_step)
+        if best and best != trainer.state.global_step and self.args.process_index == 0:
+            folder = manifest.begin(self.folder / "best")
+            self._hand_checkpoint_on(best, folder)
+            self._write_manifest(folder, at_best, instructions)
+        self.finish(numbers, instructions=instructions)
 
     def save(self, trainer: Trainer) -> None:
         """Write `model/` alone, for a stage that measures it before it is handed on. No pickle is written, so
         Trainer.save_model is not used."""
         save_model(trainer, self.processor, self.folder)
 
-    def finish(self, metrics: dict, *, instructions: Iterable[str], data: Iterable[str | Path] = (),
-               best_step: int | None = None) -> None:
+    def finish(self, metrics: dict, *, instructions: Iterable[str], data: Iterable[str | Path] = ()) -> None:
         """Check `model/`, write the manifest and remove the checkpoints. instructions: of every row it was trained on.
-        data: files read besides data.path. best_step: of the checkpoint whose model stays. Raises UserError when the
-        saved model is not whole."""
+        data: files read besides data.path. Raises UserError when the saved model is not whole."""
         if self.args.process_index == 0:
-            manifest.finish(self.folder, stage=self.name, parent=self.parent, data=[self.config.data.path, *data],
-                            instructions=instructions, metrics=metrics)
-            write_atomically(self.folder / MADE_OF, json.dumps(self._made_of, indent=1) + "\n")
-            checkpoints.clear(self.folder / "checkpoints", self.processor, best_step)
+            self._write_manifest(self.folder, metrics, instructions, data)
+            checkpoints.clear(self.folder / "checkpoints", self.config.train.keep_last_checkpoint)
         PartialState().wait_for_everyone()
 
+    def _write_manifest(self, folder: Path, metrics: dict, instructions: Iterable[str],
+                        data: Iterable[str | Path] = ()) -> None:
+        save(self.config, folder / "config.yaml")
+        manifest.finish(folder, stage=self.name, parent=self.parent, data=[self.config.data.path, *data],
+                        instructions=instructions, metrics=metrics, made_of=self._made_of)
 
-def finished(folder: Path, run: dict[str, Any]) -> bool:
+    def _hand_checkpoint_on(self, step: int, folder: Path) -> None:
+        """Write `folder/model` from the checkpoint of a step; an adapter is merged into the parent."""
+        if self.args.process_index:
+            return
+        checkpoint = self.folder / "checkpoints" / f"checkpoint-{step}"
+        if self.config.model.lora.r:
+            model = load_model(self.parent.model_dir, self.dtype)
+            lora.adapt(model, self.config.model.lora, self.config.seed)
+            lora.load(model, checkpoint)
+            lora.merge(model)
+        else:
+            model = load_model(checkpoint, self.dtype)
+        model.save_pretrained(folder / "model")
+        self.processor.save_pretrained(folder / "model")
+
+
+def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) -> bool:
     """Whether the stage in `folder` was handed on by this very run, on however many processes. Raises UserError when it
-    was by another one."""
-    if not (folder / manifest.MANIFEST).exists() or not (folder / MADE_OF).exists():
+    was by another one, unless the change is accepted and its last checkpoint was kept to go on from."""
+    if not (folder / manifest.MANIFEST).exists():
         return False
-    before = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
-    changed = checkpoints.changes({**before, "processes": 0}, {**run, "processes": 0})
-    if changed:
-        raise UserError(f"{folder} holds a finished stage of other settings: {', '.join(changed)}. Write another "
-                        "output_dir, or remove that folder to train it anew")
-    if PartialState().is_main_process:
+    before = manifest.read_manifest(folder)["made_of"]
+    same = {**before, "processes": 0}, {**run, "processes": 0}
+    if not identity.differences(*same):
         print(f"{folder} holds this very stage, finished: nothing is left to do (remove the folder to train it anew)",
               flush=True)
-    return True
+        return True
+    identity.check_same(folder, *same, accepted, "write another output_dir, or remove that folder to train it anew")
+    if not checkpoints.in_order(folder / "checkpoints"):
+        raise UserError(f"{folder} is finished, and its checkpoints were removed when it was: only a stage trained with "
+                        "train.keep_last_checkpoint=true can be trained longer. Write another output_dir, with this "
+                        "stage as its parent and accept_parent=any")
+    return False
 
 
 def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
@@ -169,6 +220,12 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
             weights.pop(name, None)
         model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
+
+
+def validated(trainer: Trainer, step: int | None) -> dict:
+    """What validation said at a step."""
+    return {name: value for log in trainer.state.log_history if log["step"] == step
+            for name, value in log.items() if name.startswith("eval/")}
 
 
 def training_metrics(trainer: Trainer) -> dict:

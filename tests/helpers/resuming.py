@@ -122,7 +122,7 @@ def start(kind, tiny_vlm, rows, folder, *callbacks, **train):
     folder.mkdir(exist_ok=True)
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
     made_of = {"kind": kind}
-    found = [checkpoints.newest(folder / "checkpoints", made_of) if trainer.is_world_process_zero() else None]
+    found = [checkpoints.newest(folder / "checkpoints", made_of)[0] if trainer.is_world_process_zero() else None]
     trainer.train_or_stop(made_of, broadcast_object_list(found)[0])
     return weights_hash(trainer)
 

@@ -24,8 +24,7 @@ PARIS, NOWHERE = "<think>a</think><answer>48.86, 2.35</answer>", "<think>a</thin
 def test_one_stage_hands_on_to_the_next(workplace):
     run2()
     assert {path.name for path in (workplace / "run/stage2").iterdir()} == {
-        "config.yaml", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "checkpoints", "model", "manifest.json",
-        "made_of.json"}
+        "config.yaml", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "checkpoints", "model", "manifest.json"}
     record = manifest.verify_parent("run/stage2", {"stage2"}).manifest
     assert record["parent"]["stage"] == "stage1" and record["metrics"]["judge"]["auc_on_policy"] == 0.8
     assert record["instructions"]["texts"] == [{"text": "Where is this?", "rows": 4}]

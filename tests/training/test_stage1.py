@@ -20,7 +20,7 @@ def test_stage1_trains_and_hands_on(cot):
     run("model.freeze_vision=true", "train.bf16=true", "model.max_pixels=12544")
     folder = cot / "run" / "stage1"
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "model",
-                                                        "manifest.json", "made_of.json"}
+                                                        "manifest.json"}
     parent = manifest.verify_parent("run/stage1", {"stage1"})
     assert parent.manifest["metrics"]["rows"] == 4 and parent.manifest["metrics"]["steps"] == 2
     assert parent.pixel_budget.max_pixels == 12544

@@ -1,17 +1,21 @@
 """Greedy answers while training: what they are worth, what they leave alone, and which checkpoint they keep."""
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from gre.config import UserError
+from gre import manifest
+from gre.config import ConfigError, UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon
+from gre.models.vlm import load_model
 from gre.training.trainer import checkpoints
 from gre.training.watching import validation
 from gre.training.watching.validation import Validation, ValidationConfig, quality, validation_rows
 from tests.helpers.resuming import KINDS, KillAt, Killed, lines, six_rows, weights_hash
+from tests.helpers.stages import pictures, run1, write_cot
 
 PARIS = LatLon(48.86, 2.35)
 
@@ -31,7 +35,7 @@ def trained(kind, tiny_vlm, rows, folder, photos, *callbacks, eval_every=2, **tr
     trainer = KINDS[kind](tiny_vlm, rows, folder, *callbacks, **train)
     settings = ValidationConfig(eval_every=eval_every, max_new_tokens=6)
     validation.add_validation(trainer, tiny_vlm[1], settings, photos)
-    trainer.train_or_stop({}, checkpoints.newest(folder / "checkpoints", {}))
+    trainer.train_or_stop({}, checkpoints.newest(folder / "checkpoints", {})[0])
     return trainer
 
 
@@ -49,10 +53,8 @@ def test_it_changes_no_weight_and_no_line_of_the_training(tiny_vlm, rows, photos
 
 
 @pytest.mark.slow
-def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_path, monkeypatch):
-    """Rewards 3, 1, 2, 2: step 1 is kept beside the newest two, across a kill, and cleaned at the end."""
-    monkeypatch.setattr(Validation, "measure", lambda self, model: {
-        "eval/reward": {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.0}[self.trainer.state.global_step]})
+def test_the_best_checkpoint_stays_beside_the_newest(tiny_vlm, rows, photos, tmp_path, rewards):
+    """Rewards 3, 1, 2, 2: step 1 is kept beside the newest two, across a kill."""
     settings = {"eval_every": 1, "max_steps": 4, "save_steps": 1}
     with pytest.raises(Killed):
         trained("sft", tiny_vlm, rows, tmp_path, photos, KillAt(3), **settings)
@@ -60,12 +62,41 @@ def test_the_best_checkpoint_stays_and_is_a_model(tiny_vlm, rows, photos, tmp_pa
     folder = tmp_path / "checkpoints"
     assert [path.name for path in checkpoints.in_order(folder)] == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
     assert trainer.best_step == 1
-    (folder / "lock").touch()
-    checkpoints.clear(folder, tiny_vlm[1], trainer.best_step)
-    assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
-    left = {path.name for path in (folder / "checkpoint-1").iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json"} <= left
-    assert not {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "complete.json"} & left
+
+
+@pytest.fixture
+def rewards(monkeypatch):
+    monkeypatch.setattr(Validation, "measure", lambda self, model: {
+        "eval/reward": {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.0}[self.trainer.state.global_step]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", ["model.lora.r=0", "model.lora.r=2"])
+def test_the_best_on_validation_is_a_folder_like_the_stages(workplace, rewards, lora):
+    """`best/` equals `model/` of the same run that ends at the best step, and of one that hands the best on."""
+    write_cot(pictures())
+    keys = ["validation.eval_every=1", "validation.data=seed/seed.jsonl", "validation.max_new_tokens=4", lora,
+            "train.lr_scheduler_type=constant", "train.warmup_steps=0", "model.max_pixels=6272"]
+    run1("output_dir=last/x", "train.max_steps=4", *keys)
+    run1("output_dir=best/x", "train.max_steps=4", "handoff=best", *keys)
+    run1("output_dir=short/x", "train.max_steps=1", *keys)
+    kept = manifest.verify_parent("last/x/best", {"stage1"})
+    assert kept.verified and kept.pixel_budget.max_pixels == 6272
+    assert kept.manifest["metrics"]["steps"] == 1 and kept.manifest["metrics"]["eval/reward"] == 3.0
+    assert manifest.read_manifest(Path("last/x"))["metrics"]["steps"] == 4
+    assert not Path("best/x/best").exists() and not Path("short/x/best").exists()
+    handed = manifest.read_manifest(Path("best/x"))
+    assert handed["metrics"]["steps"] == 1 and handed["metrics"]["eval/reward"] == 3.0
+    short = load_model("short/x/model").state_dict()
+    for folder in ("last/x/best/model", "best/x/model"):
+        for name, weight in load_model(folder).state_dict().items():
+            assert torch.equal(weight, short[name]), (folder, name)
+    assert not list(Path("last/x/checkpoints").iterdir())
+
+
+def test_the_best_needs_a_validation(workplace):
+    with pytest.raises(ConfigError, match="handoff=best needs validation.eval_every above 0"):
+        run1("handoff=best")
 
 
 def test_quality_by_hand(photos):

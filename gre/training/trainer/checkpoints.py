@@ -5,33 +5,26 @@
 `complete.json` is written last, after everything else has reached the disk, so its existence means that the checkpoint
 is whole. It holds the step, size and sha256 of every file, and what the run is made of: config, parent, data.
 """
-import dataclasses
 import fcntl
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 
 from gre.config import UserError
 from gre.provenance import file_hash, write_atomically
+from gre.training.trainer import identity
 
 MARKER = "complete.json"
 LOCK = "lock"
-MODEL_FILES = ("config.json", "generation_config.json", "adapter_config.json")
-# Keys that leave the weights as they are: where things lie, what is printed, what happens after training. Parent and
-# data count by their content, not by their path.
-ELSEWHERE = ("output_dir", "model_name_or_path", "accept_parent", "data.path", "data.image_root", "data.dropped_list",
-             "data.cache_gib", "train.save_steps", "train.logging_steps", "train.report_to",
-             "train.dataloader_num_workers", "judge.model_name_or_path", "judge.url",
-             "validation.data", "policy.", "rollout.url", "rollout.weights_dir", "rollout.timeout_s")
 
 
 def complete(folder: Path, step: int, run: dict) -> None:
-    """Mark a checkpoint as whole. run: what it is made of, as `settings_of` and the caller say."""
+    """Mark a checkpoint as whole. run: what it is made of (gre.training.trainer.identity)."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in (*paths, *{path.parent for path in paths}):
         _to_disk(path)
@@ -55,21 +48,24 @@ def faults(folder: Path) -> list[str]:
     return [name for name in files if name not in same]
 
 
-def newest(checkpoints: Path, run: dict) -> Path | None:
-    """The last whole checkpoint of this run, or None when there is none.
+def newest(checkpoints: Path, run: dict, accepted: Sequence[str] = ()) -> tuple[Path | None, list[dict]]:
+    """(the last whole checkpoint of this run, the changes that were accepted up to it and now), or (None, []).
 
     What an interrupted save left, and a checkpoint whose files were altered, is removed and said so; then the one
-    before serves, from which training comes to the same weights. Raises UserError when it belongs to another run.
+    before serves, from which training comes to the same weights. accepted: what may differ (`identity.check_same`).
+    Raises UserError when it belongs to another run.
     """
     for folder in reversed(in_order(checkpoints)):
         altered = faults(folder) if (folder / MARKER).exists() else None
         if altered == []:
-            _check_same_run(folder, run)
-            return folder
+            before = json.loads((folder / MARKER).read_text(encoding="utf-8"))["run"]
+            new = identity.check_same(folder, before, run, accepted,
+                                      f"write another output_dir, or remove {checkpoints}, to start over")
+            return folder, [*before.get(identity.CHANGES, []), *({"step": step_of(folder), **each} for each in new)]
         reason = "it was never finished" if altered is None else f"not as it was written: {', '.join(altered)}"
         print(f"{folder} is removed ({reason})", flush=True)
         remove(folder)
-    return None
+    return None, []
 
 
 def in_order(checkpoints: Path) -> list[Path]:
@@ -95,20 +91,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def clear(checkpoints: Path, processor, best_step: int | None) -> None:
+def clear(checkpoints: Path, keep_last: bool) -> None:
     """Remove the checkpoints of a finished stage: they are several times as large as `model/`, which is all that the
-    next stage needs. Of the best one on validation, if there is one, the model stays, with its processor."""
-    for folder in in_order(checkpoints):
-        if step_of(folder) != best_step:
-            remove(folder)
-            continue
-        (folder / MARKER).unlink()
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in MODEL_FILES and not path.name.startswith(("model", "adapter_model")):
-                path.unlink()
-        processor.save_pretrained(folder)
+    next stage needs. keep_last: but for the last one, from which the stage can be trained longer."""
+    folders = in_order(checkpoints)
+    for folder in folders[:-1] if keep_last else folders:
+        remove(folder)
     (checkpoints / LOCK).unlink()
 
 
@@ -144,39 +132,6 @@ def cut_back(path: Path, state: dict[str, int]) -> None:
                         "checkpoints beside it to start over")
     path.touch()
     os.truncate(path, state["bytes"])
-
-
-def settings_of(config: Any) -> dict[str, Any]:
-    """{dotted key: value} of a resolved config, without the keys that leave the weights as they are."""
-    flat = dict(_flat(dataclasses.asdict(config), ""))
-    return {key: value for key, value in flat.items() if not key.startswith(ELSEWHERE)}
-
-
-def _check_same_run(folder: Path, run: dict) -> None:
-    changed = changes(json.loads((folder / MARKER).read_text(encoding="utf-8"))["run"], run)
-    if changed:
-        raise UserError(f"{folder} belongs to a run with other settings: {', '.join(changed)}. Set them back to resume "
-                        f"it; or write another output_dir, or remove {folder.parent}, to start over")
-
-
-def changes(before: dict, run: dict) -> list[str]:
-    """What differs between what two runs are made of, as text."""
-    now = json.loads(json.dumps(run))
-    return [f"{key} ({_shown(before.get(key))} there, {_shown(now.get(key))} here)"
-            for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text[:12] if len(text) == 64 else text  # a sha256
-
-
-def _flat(node: dict, prefix: str):
-    for name, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _hashes(paths: list[Path]) -> list[str]:

@@ -170,11 +170,16 @@ class ResumableTrainer(Trainer):
         parts = {name: part.state_dict() for name, part in self._stateful().items()}
         path.write_text(json.dumps({"trainer": own, "parts": parts}, allow_nan=False), encoding="utf-8")
 
-    def _read_state(self, path: Path) -> None:
-        state, parts = json.loads(path.read_text(encoding="utf-8")), self._stateful()
+    def _read_state(self, checkpoint: Path) -> None:
+        """What this process wrote; the first one's where it is one more than there were."""
+        path, parts = checkpoint / self._state_name(), self._stateful()
+        state = json.loads((path if path.exists() else checkpoint / "state-0.json").read_text(encoding="utf-8"))
         if state["parts"].keys() != parts.keys():
             raise ValueError(f"{path} holds the state of {sorted(state['parts'])}, this run has {sorted(parts)}")
-        own = state["trainer"]
+        own, losses = state["trainer"], [json.loads(each.read_text(encoding="utf-8"))["trainer"]["loss"]
+                                         for each in checkpoint.glob("state-*.json")]
+        if len(losses) != self.args.world_size:  # what is logged is the mean over processes
+            own["loss"] = sum(losses) / len(losses)
         self._tr_loss = torch.tensor(own["loss"], device=self.args.device)
         self._total_loss_scalar, self._globalstep_last_logged = own["total_loss"], own["logged_step"]
         self.best_step, self._seconds_before = own["best_step"], own["seconds"]
@@ -193,7 +198,7 @@ class _Keeper(TrainerCallback):
         model.train()  # Trainer does so after the first step's batches are made, which a resumed step must not notice
         if self.trainer._checkpoint:
             state.compute_steps(args, state.max_steps)  # a resumed state brings the old logging_steps and save_steps
-            self.trainer._read_state(self.trainer._checkpoint / self.trainer._state_name())
+            self.trainer._read_state(self.trainer._checkpoint)
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
         """Tell the sampler the epoch: after a resume inside one, accelerate's wrappers hide it from Trainer."""
