@@ -198,7 +198,7 @@ def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) ->
         print(f"{folder} holds this very stage, finished: nothing is left to do (remove the folder to train it anew)",
               flush=True)
         return True
-    identity.check_same(folder, *same, accepted, "write another output_dir, or remove that folder to train it anew")
+    identity.check_same(f"the finished stage in {folder}", *same, accepted, "write another output_dir, or remove that folder to train it anew")
     if not checkpoints.in_order(folder / "checkpoints"):
         raise UserError(f"{folder} is finished, and its checkpoints were removed when it was: only a stage trained with "
                         "train.keep_last_checkpoint=true can be trained longer. Write another output_dir, with this "

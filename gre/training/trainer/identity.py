@@ -60,7 +60,7 @@ def code_hash(function: Callable) -> str:
     return file_hash(inspect.getsourcefile(function if inspect.isroutine(function) else type(function)))
 
 
-def check_same(where: Path, before: dict, now: dict, accepted: Iterable[str], otherwise: str) -> list[dict]:
+def check_same(where: str | Path, before: dict, now: dict, accepted: Iterable[str], otherwise: str) -> list[dict]:
     """The accepted changes between two runs' makings, each {"key", "before", "now"}.
 
     accepted: keys, of ACCEPTABLE. otherwise: what else can be done, for the message. Raises UserError naming what
