@@ -19,8 +19,10 @@ from gre.data.records import DataConfig, read_judge, read_seed
 from gre.judge.model import Judge
 from gre.judge.photos import unseen, write_photos
 from gre.judge.quality import (
+    MIN_AUC,
     NUM_GENERATIONS,
     PolicyConfig,
+    check_gate,
     held_out_metrics,
     on_policy_metrics,
     sample_completions,
@@ -89,15 +91,17 @@ def measure(config: Config, stage: Stage, held_out: list, policy: manifest.Paren
     folder = stage.folder / "model"
     judge = Judge(stage.load_frozen(folder), load_processor(folder))
     metrics = held_out_metrics(judge, held_out, config.seed, AT_ONCE)
-    if policy is None:
-        print("the judge was not measured on a policy: policy.model_name_or_path names none", flush=True)
-    else:
+    if policy is not None:
         rollout, texts = completions_of(config.policy, stage.load_frozen(policy.model_dir),
                                         load_processor(policy.model_dir), seeds, config.seed)
         metrics |= on_policy_metrics(judge, seeds, texts, config.policy.true_within_km, AT_ONCE)
         metrics |= {"policy_sha256": policy.sha256, "policy_sampling": sampling(rollout)}
     print("judge: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
           flush=True)
+    try:
+        check_gate(metrics, MIN_AUC)
+    except UserError as error:
+        print(f"judge: stage 2 would refuse this judge as it is: {error}", flush=True)
     return metrics
 
 

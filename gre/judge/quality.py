@@ -21,6 +21,7 @@ BINS = 10              # of the calibration error
 NUM_PHOTOS = 64        # a judge is measured on, by a policy's own completions
 NUM_GENERATIONS = 4    # of each
 TRUE_WITHIN_KM = 200.0
+MIN_AUC = 0.7          # of a judge that may reward, unless stage 2's config says another
 
 
 @dataclass
@@ -141,6 +142,6 @@ def check_gate(metrics: dict, min_auc: float) -> float:
     for name, rows in where.items():
         if not metrics[name] >= min_auc:
             raise UserError(f"the judge's AUC {rows} is {metrics[name]:.3f}, below judge.min_auc={min_auc}, so RL does "
-                            "not start: its verdicts would reward noise. Train it on more or cleaner rows, train it "
-                            "longer, or lower judge.min_auc")
+                            "not start: its verdicts would reward noise. Train another judge, in another output_dir, on "
+                            "more or cleaner rows or for more steps, or lower judge.min_auc")
     return min(metrics[name] for name in where)

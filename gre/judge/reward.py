@@ -12,6 +12,7 @@ from gre.data.images import load_image
 from gre.judge.model import Judge, ServedJudge, completion_text
 from gre.judge.photos import judged_photos, unseen_rows
 from gre.judge.quality import (
+    MIN_AUC,
     NUM_GENERATIONS,
     NUM_PHOTOS,
     TRUE_WITHIN_KM,
@@ -40,7 +41,7 @@ class JudgeConfig:
 
     model_name_or_path: str | None = option(None, "the judge's folder")
     url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
-    min_auc: float = option(0.7, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
+    min_auc: float = option(MIN_AUC, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
     batch_size: int = option(8, "photos judged at a time")
     accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
     min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups, "
@@ -84,7 +85,7 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     else:  # another policy, or an older judge that does not say how that one was sampled
         metrics = {**metrics, **measure_on_policy(settings, setup, judge)}
     names = ("auc", "auc_on_policy", "calibration_error", "n", "n_on_policy")
-    measured = {name: metrics[name] for name in names if metrics.get(name) is not None}
+    measured = {name: metrics[name] for name in names if name in metrics}
     check_gate(measured, settings.min_auc)
     return Checked(judge, parent, measured)
 

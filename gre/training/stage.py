@@ -19,6 +19,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
 
 from gre import manifest
 from gre.config import REQUIRED, UserError, option, save
@@ -29,6 +30,7 @@ from gre.training.data import Loader, TrainingData, fitting_rows, picture_loader
 from gre.training.trainer import checkpoints, identity
 from gre.training.trainer.resumable import ResumableTrainer
 from gre.training.watching.metrics import MetricsFile
+from gre.training.watching.terminal import StepLines
 
 
 
@@ -130,6 +132,8 @@ class Stage:
 
     def train(self, trainer: ResumableTrainer) -> None:
         """Train to the end, or to a checkpoint at a signal; see `ResumableTrainer.train_or_stop`."""
+        trainer.remove_callback(ProgressCallback)  # whose dict of numbers is for the file
+        trainer.add_callback(StepLines())
         trainer.train_or_stop(self._made_of, self._checkpoint)
 
     def hand_on(self, trainer: ResumableTrainer, rows: Sequence[Any], metrics: dict | None = None) -> None:

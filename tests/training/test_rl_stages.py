@@ -80,6 +80,15 @@ def test_what_is_refused_before_training(workplace, vlm):
     assert not (workplace / "run" / "stage2").exists()
 
 
+def test_a_judge_measured_where_nothing_was_readable_is_told_as_such(workplace):
+    """Its manifest holds auc_on_policy: null; it was measured, and measuring it again would not help."""
+    path = workplace / "run/judge/manifest.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "metrics": {**record["metrics"], "auc_on_policy": None}}))
+    with pytest.raises(UserError, match="AUC on stage 1's own completions has no meaning.*Name a better stage 1"):
+        run2()
+
+
 def test_a_judge_of_another_policy_is_measured_on_this_one(workplace, vlm):
     """The random policy gives no readable answer: nothing can be measured, and RL does not start."""
     write_judge(vlm, "another")
