@@ -18,7 +18,7 @@ from gre.training.data import Loader, response_length
 from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig
-from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
+from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows, warn_of_trained
 
 
 @dataclass
@@ -35,6 +35,7 @@ def run(config: Config) -> None:
     rows, validated = read_cot(config.data), validation_rows(config.validation)
     stage = Stage("stage1", config, parents={BASE})
     rows = stage.fitting(rows, partial(response_length, stage.processor))
+    warn_of_trained(validated, (row.image for row in rows))
     model = stage.load_trained()
     stage.begin(rows)
     trainer = SFTTrainer(model, stage.args, rows, partial(encode, stage.processor, load=stage.picture_loader()),

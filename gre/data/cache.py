@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from gre.config import UserError
-from gre.provenance import file_hash, write_atomically
+from gre.data.photos import photo_hash
+from gre.provenance import write_atomically
 
 
 class PictureCache:
@@ -58,7 +59,7 @@ class PictureCache:
         return True
 
     def _record(self, picture: Path) -> Path:
-        name = hashlib.sha256(f"{file_hash(picture)} {self.maker}".encode()).hexdigest()
+        name = hashlib.sha256(f"{photo_hash(picture)} {self.maker}".encode()).hexdigest()
         return self.folder / f"{name}.npz"
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gre.config import UserError
+from gre.data.photos import photo_hashes
 from gre.data.records import JudgeRow, SeedRow
 from gre.manifest import Parent
 from gre.provenance import file_hash, write_atomically
@@ -16,7 +17,7 @@ PHOTOS = "photos.json"
 
 def write_photos(folder: str | Path, images: Iterable[str | Path]) -> str:
     """Write `folder/photos.json`, the sha256 of every photo's content in order, and return the file's own sha256."""
-    hashes = sorted({file_hash(image) for image in images})
+    hashes = sorted(set(photo_hashes(images).values()))
     write_atomically(Path(folder) / PHOTOS, json.dumps(hashes, indent=0) + "\n")
     return file_hash(Path(folder) / PHOTOS)
 
@@ -41,7 +42,8 @@ def unseen_rows(rows: Sequence[Any], seen: set[str], drop: bool) -> list[Any]:
 
     Raises UserError naming the first row with a seen photo, or, with `drop`, prints how many there are and which.
     """
-    known = [row for row in rows if file_hash(row.image) in seen]
+    hashes = photo_hashes(row.image for row in rows)
+    known = [row for row in rows if hashes[row.image] in seen]
     if len(known) == len(rows) or known and not drop:
         raise UserError(f"the judge was trained on the photo of row {known[0].id} ({known[0].image.name}); it has seen "
                         f"those of {len(known)} of {len(rows)} rows: give it rows with other photos (data.path), or "
@@ -55,6 +57,7 @@ def unseen_rows(rows: Sequence[Any], seen: set[str], drop: bool) -> list[Any]:
 
 def unseen(rows: Sequence[SeedRow], judged: Sequence[JudgeRow], count: int, seed: int) -> list[SeedRow]:
     """At most `count` rows whose photos are not among the judge's, drawn with `seed`."""
-    seen = {file_hash(row.image) for row in judged}
-    new = [row for row in rows if file_hash(row.image) not in seen]
+    seen = set(photo_hashes(row.image for row in judged).values())
+    hashes = photo_hashes(row.image for row in rows)
+    new = [row for row in rows if hashes[row.image] not in seen]
     return random.Random(seed).sample(new, min(count, len(new)))

@@ -142,6 +142,6 @@ def check_gate(metrics: dict, min_auc: float) -> float:
     for name, rows in where.items():
         if not metrics[name] >= min_auc:
             raise UserError(f"the judge's AUC {rows} is {metrics[name]:.3f}, below judge.min_auc={min_auc}, so RL does "
-                            "not start: its verdicts would reward noise. Train another judge, in another output_dir, on "
-                            "more or cleaner rows or for more steps, or lower judge.min_auc")
+                            "not start: its verdicts would reward noise. Train another judge, in another output_dir, "
+                            "on more or cleaner rows or for more steps, or lower judge.min_auc")
     return min(metrics[name] for name in where)

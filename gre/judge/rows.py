@@ -5,11 +5,11 @@ from pathlib import Path
 
 from gre.config import UserError
 from gre.data.images import load_image, picture_size
+from gre.data.photos import photo_hashes
 from gre.data.records import JudgeRow
 from gre.judge.model import judge_group, judge_prompt, judge_text
 from gre.models.packing import Group
 from gre.models.vlm import encode_text, prompt_length
-from gre.provenance import file_hash
 from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.data import Loader
 
@@ -28,12 +28,12 @@ def length(processor, row: JudgeRow) -> int:
 
 def split_by_photo(rows: Sequence[JudgeRow], held_out_share: float, seed: int) -> tuple[list[JudgeRow], list[JudgeRow]]:
     """(training rows, held-out rows), no photo in both. A photo is its file's content, whatever its name."""
-    photos = {row.id: file_hash(row.image) for row in rows}
+    photos = photo_hashes(row.image for row in rows)
     unique = sorted(set(photos.values()))
     random.Random(seed).shuffle(unique)
     held = set(unique[:max(2, round(held_out_share * len(unique)))])
-    train = [row for row in rows if photos[row.id] not in held]
-    return train, [row for row in rows if photos[row.id] in held]
+    train = [row for row in rows if photos[row.image] not in held]
+    return train, [row for row in rows if photos[row.image] in held]
 
 
 def check_split(train_rows: Sequence[JudgeRow], held_out: Sequence[JudgeRow]) -> None:

@@ -35,8 +35,8 @@ class TrainConfig:
     deepspeed: str | None = option(None, "DeepSpeed's JSON config")
     logging_steps: int = option(1, "steps between two lines of metrics.jsonl")
     save_steps: int = option(0, "steps between two checkpoints, of which the newest two are kept; 0: only at a signal")
-    keep_last_checkpoint: bool = option(False, "keep the last checkpoint of a finished stage, many times as large as its "
-                                               "model, so that it can be trained longer")
+    keep_last_checkpoint: bool = option(False, "keep the last checkpoint of a finished stage, many times as large as "
+                                               "its model, so that it can be trained longer")
     dataloader_num_workers: int = option(0, "processes that decode photos; 0: the training process does")
     report_to: str = option("none", "none, tensorboard or wandb")
 

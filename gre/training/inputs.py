@@ -90,8 +90,8 @@ def inputs(config: Any) -> list[Input]:
 
 
 def check_inputs(config: Any) -> None:
-    """Raise UserError naming everything a stage with this config reads that is missing or no whole model, and the remedy
-    of each."""
+    """Raise UserError naming everything a stage with this config reads that is missing or no whole model, and the
+    remedy of each."""
     missing = []
     for each in inputs(config):
         if not each.path:

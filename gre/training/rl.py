@@ -21,7 +21,7 @@ from gre.training.stage import Stage, StageConfig
 from gre.training.trainer.identity import code_hash
 from gre.training.trainer.resumable import Stateful
 from gre.training.watching.alarms import Alarms
-from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows
+from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows, warn_of_trained
 
 
 @dataclass
@@ -78,6 +78,7 @@ def prepare(name: str, config: RLConfig, parents: set[str], read: Callable[[Data
     rows, validation = read(config.data), validation_rows(config.validation)
     stage = Stage(name, config, parents)
     rows = stage.fitting(rows, lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
+    warn_of_trained(validation, (row.image for row in rows))
     if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed photos, and vLLM processes photos itself: write "
                         "data.cache_gib=0 or rollout.engine=transformers")

@@ -33,7 +33,6 @@ from gre.training.watching.metrics import MetricsFile
 from gre.training.watching.terminal import StepLines
 
 
-
 @dataclass
 class StageConfig:
     """Keys that every stage has; each adds its own."""
@@ -41,8 +40,8 @@ class StageConfig:
     output_dir: str = option(REQUIRED, "folder of this stage, such as runs/NAME/stage1")
     model_name_or_path: str = option(REQUIRED, "the parent: the folder of the stage before")
     accept_parent: str = option("verified", "verified, or any: take an unfinished, altered or wrong-stage parent")
-    accept_changes: list[str] = option([], "what may differ from the checkpoint that is resumed, by the names the refusal "
-                                           "gives: processes, rows, rewards.NAME, train.max_steps, "
+    accept_changes: list[str] = option([], "what may differ from the checkpoint that is resumed, by the names the "
+                                           "refusal gives: processes, rows, rewards.NAME, train.max_steps, "
                                            "train.num_train_epochs; recorded in the manifest")
     seed: int = option(0, "seed of row order, sampling and whatever else is drawn")
     handoff: str = option("last", "which model is handed on: last, or best on validation; with last the best one lies "
@@ -53,8 +52,8 @@ class StageConfig:
 
     def __post_init__(self):
         if wrong := [key for key in self.accept_changes if not key.startswith(identity.ACCEPTABLE)]:
-            raise ValueError(f"accept_changes does not take {wrong[0]}: a run with another one is another run. It takes "
-                             "processes, rows, rewards.NAME, train.max_steps and train.num_train_epochs")
+            raise ValueError(f"accept_changes does not take {wrong[0]}: a run with another one is another run. It "
+                             "takes processes, rows, rewards.NAME, train.max_steps and train.num_train_epochs")
         if self.handoff not in ("last", "best"):
             raise ValueError(f"handoff is {self.handoff!r}: write last or best")
         validation = getattr(self, "validation", None)  # the judge has none
@@ -202,10 +201,11 @@ def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) ->
         print(f"{folder} holds this very stage, finished: nothing is left to do (remove the folder to train it anew)",
               flush=True)
         return True
-    identity.check_same(f"the finished stage in {folder}", *same, accepted, "write another output_dir, or remove that folder to train it anew")
+    identity.check_same(f"the finished stage in {folder}", *same, accepted,
+                        "write another output_dir, or remove that folder to train it anew")
     if not checkpoints.in_order(folder / "checkpoints"):
-        raise UserError(f"{folder} is finished, and its checkpoints were removed when it was: only a stage trained with "
-                        "train.keep_last_checkpoint=true can be trained longer. Write another output_dir, with this "
+        raise UserError(f"{folder} is finished, and its checkpoints were removed when it was: only a stage trained "
+                        "with train.keep_last_checkpoint=true can be trained longer. Write another output_dir, with this "
                         "stage as its parent and accept_parent=any")
     return False
 

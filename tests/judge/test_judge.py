@@ -190,5 +190,5 @@ def test_a_judge_trained_on_shuffled_labels_is_refused(base, tmp_path, capsys):
     metrics = train(write_rows(tmp_path / "data", 160, shuffled=True), base)
     with pytest.raises(UserError, match="RL does not start: its verdicts would reward noise"):
         check_gate({**metrics, "auc_on_policy": 0.9}, 0.7)
-    assert "stage 2 would refuse this judge as it is: the judge's AUC on stage 1's own completions was not measured" in (
-        capsys.readouterr().out)
+    said = "stage 2 would refuse this judge as it is: the judge's AUC on stage 1's own completions was not measured"
+    assert said in capsys.readouterr().out

@@ -44,7 +44,8 @@ def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
     """No network, and nothing in the cache."""
     with pytest.raises(UserError) as raised:
         ready.check("stage1", 1, 1, 0, ["configs/gre7b/stage1.yaml", "model_name_or_path=owner/no-such-model"])
-    assert str(raised.value).startswith("2 inputs are missing or not whole\n  model_name_or_path: owner/no-such-model is no folder")
+    assert str(raised.value).startswith("2 inputs are missing or not whole\n"
+                                        "  model_name_or_path: owner/no-such-model is no folder")
     assert "hf download owner/no-such-model" in str(raised.value) and "HF_HUB_OFFLINE=1" in str(raised.value)
     assert "data.path: there is no dataset/gre_cot/gre_cot.json" in str(raised.value)
 

@@ -109,7 +109,7 @@ def test_more_steps_when_they_are_asked_for(cot, capsys):
     run1("output_dir=gone", *STEPS)
     with pytest.raises(UserError, match=r"train.max_steps \(4 there, 6 here\).*accept_changes=\[train.max_steps\]"):
         run1("output_dir=gone", *STEPS, "train.max_steps=6")
-    with pytest.raises(UserError, match="checkpoints were removed when it was: only a stage trained with train.keep_la"):
+    with pytest.raises(UserError, match="checkpoints were removed when it was: only a stage trained with train.kee"):
         run1("output_dir=gone", *STEPS, "train.max_steps=6", "accept_changes=[train.max_steps]")
     run1("output_dir=whole", *STEPS, "train.max_steps=6", *keep)
     run1("output_dir=longer", *STEPS, *keep)

@@ -15,7 +15,6 @@ from transformers import Trainer
 from gre.config import UserError
 from gre.training.sampler import StepSampler
 from gre.training.trainer import checkpoints, resumable
-from stages import stage3
 from tests.helpers.resuming import KINDS, KillAt, Killed, Remembers, TellAt, lines, six_rows, start
 
 pytestmark = pytest.mark.slow

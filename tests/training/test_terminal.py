@@ -10,7 +10,8 @@ from tests.helpers.stages import run1, run3, write_stage
 
 
 def test_lines_by_hand():
-    assert line({"loss": 0.53219, "grad_norm": 1.25, "learning_rate": 1e-5, "epoch": 0.1, "seconds": 3.14}, 12, 300) == (
+    logs = {"loss": 0.53219, "grad_norm": 1.25, "learning_rate": 1e-5, "epoch": 0.1, "seconds": 3.14}
+    assert line(logs, 12, 300) == (
         "step 12/300  loss 0.5322  norm 1.25  lr 1e-05  3.14 s")
     assert line({"loss": 1e-9, "grad_norm": 0.2, "learning_rate": 1e-6, "reward": 1.234, "reward_std": 0.3,
                  "reward/format": 0.95, "reward/format_std": 0.1, "reward/gps": 0.284, "kl": 0.0012, "length": 312.25,

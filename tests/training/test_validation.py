@@ -1,10 +1,12 @@
 """Greedy answers while training: what they are worth, what they leave alone, and which checkpoint they keep."""
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from gre import manifest
 from gre.config import ConfigError, UserError
@@ -92,6 +94,19 @@ def test_the_best_on_validation_is_a_folder_like_the_stages(workplace, rewards, 
         for name, weight in load_model(folder).state_dict().items():
             assert torch.equal(weight, short[name]), (folder, name)
     assert not list(Path("last/x/checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_photos_that_are_trained_on_are_told(workplace, capsys):
+    write_cot(pictures(3))
+    keys = ["validation.eval_every=2", "validation.data=seed/seed.jsonl", "validation.max_new_tokens=4"]
+    run1("output_dir=known/x", *keys)  # three of the four photos have the same content
+    assert "warning: 3 of the 4 photos of validation.data are trained on" in capsys.readouterr().err
+    shutil.copytree("seed", "other")
+    for path in Path("other/imgs").iterdir():
+        Image.new("RGB", (56, 56), (9, 9, 9)).save(path)
+    run1("output_dir=new/x", *keys, "validation.data=other/seed.jsonl")
+    assert "are trained on" not in capsys.readouterr().err
 
 
 def test_the_best_needs_a_validation(workplace):

@@ -1,22 +1,20 @@
 """What a run is made of: what a checkpoint and the run that resumes it must have in common.
 
-Where a run lies and what it prints does not count, and neither does how its work is cut into passes and batches: numbers
-then differ by rounding alone. How many rows a step has does count, however processes share them. What may differ when
-`accept_changes` names it is listed in ACCEPTABLE; it is recorded in every later checkpoint and in the manifest.
+Where a run lies and what it prints does not count, and neither does how its work is cut into passes and batches:
+numbers then differ by rounding alone. How many rows a step has does count, however processes share them. What may differ
+when `accept_changes` names it is listed in ACCEPTABLE; it is recorded in every later checkpoint and in the manifest.
 """
 import dataclasses
 import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from gre.config import UserError
+from gre.data.photos import photo_hashes
 from gre.provenance import file_hash
 
 # Where things lie, what is printed, what happens after training. Parent and rows count by their content.
@@ -42,11 +40,7 @@ def made_of(config: Any, *, processes: int, **content: str) -> dict[str, Any]:
 def rows_hash(rows: Sequence[Any]) -> str:
     """sha256 over what is trained on, in its order: every field of every row, photos by their content. Names of files
     and the numbers of rows in them do not count."""
-    paths = sorted({row.image for row in rows})
-    with ThreadPoolExecutor(8) as pool:
-        hashes = dict(zip(paths, tqdm(pool.map(file_hash, paths), "hashing photos", len(paths), delay=5.0),
-                          strict=True))
-    digest = hashlib.sha256()
+    digest, hashes = hashlib.sha256(), photo_hashes(row.image for row in rows)
     for row in rows:
         fields = {name: value for name, value in vars(row).items() if name not in ("id", "image")}
         digest.update(json.dumps([hashes[row.image], fields], sort_keys=True, default=str).encode() + b"\n")

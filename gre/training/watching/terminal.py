@@ -4,6 +4,7 @@ import time
 from transformers.trainer_callback import ProgressCallback
 
 PERCENT = ("truncated", "eval/truncated")
+SHORT = {"grad_norm": "norm", "learning_rate": "lr"}
 
 
 class StepLines(ProgressCallback):
@@ -38,7 +39,7 @@ def line(logs: dict[str, float], step: int, steps: int) -> str:
         if name not in logs or name in ("loss", "grad_norm") and "reward" in logs:
             continue
         shown = f"{logs[name]:.0%}" if name in PERCENT else f"{logs[name]:.4g}"
-        parts.append(f"{name.removeprefix('eval/').replace('grad_norm', 'norm').replace('learning_rate', 'lr')} {shown}")
+        parts.append(f"{SHORT.get(name, name.removeprefix('eval/'))} {shown}")
         if name == "reward" and len(rewards) > 1:
             parts[-1] += " (" + ", ".join(f"{each} {value:.3g}" for each, value in rewards.items()) + ")"
     if "seconds" in logs:

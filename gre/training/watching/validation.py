@@ -4,14 +4,18 @@ Parser, distance and sampler are those of evaluation and rewards. Nothing random
 without it gives the same weights.
 """
 import random
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from gre.config import UserError, option
 from gre.data.images import load_image
+from gre.data.photos import photo_hashes
 from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.geo.accuracy import GEOSCORE_MAX, geoscore
 from gre.models.vlm import encode_prompt
@@ -44,6 +48,17 @@ def validation_rows(config: ValidationConfig) -> list[SeedRow]:
                         "eval_every to 0")
     rows = read_seed(DataConfig(config.data))
     return random.Random(SLICE_SEED).sample(rows, min(NUM_PHOTOS, len(rows)))
+
+
+def warn_of_trained(validated: Sequence[SeedRow], trained: Iterable[Path]) -> None:
+    """Say so when photos that are validated on are trained on, too: what the model says of them flatters it."""
+    known = set(photo_hashes(trained).values()) if validated else set()
+    hashes = photo_hashes(row.image for row in validated)
+    both = sum(hashes[row.image] in known for row in validated)
+    if both and PartialState().is_main_process:
+        print(f"warning: {both} of the {len(validated)} photos of validation.data are trained on: validation will "
+              "flatter this model, and the best checkpoint by it is the one that knows them best. Name other photos",
+              file=sys.stderr, flush=True)
 
 
 def quality(text: str, finished: bool, row: SeedRow) -> tuple[float, float]:
