@@ -205,8 +205,8 @@ def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) ->
                         "write another output_dir, or remove that folder to train it anew")
     if not checkpoints.in_order(folder / "checkpoints"):
         raise UserError(f"{folder} is finished, and its checkpoints were removed when it was: only a stage trained "
-                        "with train.keep_last_checkpoint=true can be trained longer. Write another output_dir, with this "
-                        "stage as its parent and accept_parent=any")
+                        "with train.keep_last_checkpoint=true can be trained longer. Write another output_dir, with "
+                        "this stage as its parent and accept_parent=any")
     return False
 
 

@@ -1,8 +1,8 @@
 """What a run is made of: what a checkpoint and the run that resumes it must have in common.
 
 Where a run lies and what it prints does not count, and neither does how its work is cut into passes and batches:
-numbers then differ by rounding alone. How many rows a step has does count, however processes share them. What may differ
-when `accept_changes` names it is listed in ACCEPTABLE; it is recorded in every later checkpoint and in the manifest.
+numbers then differ by rounding alone. How many rows a step has does count, however processes share them. What may
+differ when `accept_changes` names it is listed in ACCEPTABLE; it is recorded in later checkpoints and in the manifest.
 """
 import dataclasses
 import hashlib
