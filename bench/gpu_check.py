@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bench.plan_memory import BASE, Case, job, train
+from gre.config import expanded
 from gre.models.attention import shared_prefix, varlen
 from gre.models.packing import Group, Layout, Prompt, pack
 from gre.models.shapes import PUBLISHED, Shape
@@ -219,7 +220,7 @@ def main(argv: list[str]) -> int:
     text = table(rows, facts(given.get("commit"), time.perf_counter() - started))
     print(text, end="")
     if "out" in given:
-        Path(given["out"]).write_text(text, encoding="utf-8")
+        Path(expanded(given["out"])).write_text(text, encoding="utf-8")
     return int(any(row.result == "FAILED" for row in rows))
 
 

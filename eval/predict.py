@@ -30,7 +30,7 @@ from eval.benchmarks import reader
 from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import manifest, provenance
-from gre.config import REQUIRED, UserError, main, option
+from gre.config import REQUIRED, UserError, expanded, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, SeedRow, read_seed
 from gre.geo.median import geometric_median
@@ -197,7 +197,7 @@ def read_prompt(prompt: str) -> str:
     if not prompt.startswith("@"):
         return prompt
     try:
-        return Path(prompt[1:]).read_text(encoding="utf-8").strip()
+        return Path(expanded(prompt[1:])).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"prompt={prompt} cannot be read ({error}): name a text file after the @") from None
 

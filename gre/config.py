@@ -8,11 +8,15 @@
     if __name__ == "__main__":
         main(run, Config, __doc__, plan)
 
-A command then takes `[CONFIG.yaml] [key=value …] [--help] [--dry-run]`. Relative paths mean the caller's folder.
+A command then takes `[CONFIG.yaml] [key=value …] [--help] [--dry-run]`. Relative paths mean the caller's folder, and a
+text that begins with `~/` or `~name/` a path in that home folder: here, once, for every key of every command. Variables
+of the environment are written ${oc.env:NAME} in a file.
 """
 import copy
 import dataclasses
 import difflib
+import os
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +25,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from gre.errors import CHECKOUT, UserError, one_message
+
 if typing.TYPE_CHECKING:
     from omegaconf import DictConfig  # loaded where settings are read: much that imports this module reads none
 
 REQUIRED: Any = "???"  # the default of a key the user must give: omegaconf's MISSING
 Plan = Callable[[Any], dict[str, list[str]]]
-
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-
-
-class UserError(Exception):
-    """Something the user can repair. The message says what, where and how; `main` prints it without a traceback."""
 
 
 class ConfigError(UserError):
@@ -63,6 +62,23 @@ def shipped(name: str) -> Path:
     return Path(name) if Path(name).exists() else CHECKOUT / name if (CHECKOUT / name).exists() else Path(name)
 
 
+def expanded(text: str) -> str:
+    """A path as it was meant: with the home folder for `~` or `~name` at its beginning. Other text as it is.
+
+    Raises ConfigError for `~name/…` of nobody: a folder of that name would be made.
+    """
+    path = os.path.expanduser(text)
+    if path == text and re.match(r"~[\w.-]*/", text):
+        raise ConfigError(f"{text}: there is no user {text[1:text.index('/')]!r} with a home folder; a folder of that "
+                          f"name is written ./{text}")
+    return path
+
+
+def config_files(argv: Sequence[str]) -> list[str]:
+    """The config files among a command's arguments: what is neither an option nor key=value, and what is but exists."""
+    return [expanded(text) for text in argv if _names_file(text)]
+
+
 def options(config_class: type) -> list[Option]:
     """Every leaf of `config_class`, nested dataclasses opened, in the order they are written."""
     return list(_walk(config_class, None, ""))
@@ -74,17 +90,21 @@ def keys(config_class: type) -> list[str]:
 
 
 def nearest(key: str, known: Sequence[str]) -> str:
-    """The known key most like `key`; one that ends in it wins (`seed` for `train.seed`)."""
-    same_end = [other for other in known if other.split(".")[-1] == key.split(".")[-1]]
-    return difflib.get_close_matches(key, same_end or known, n=1, cutoff=0.0)[0]
+    """The known key most like `key`. One that ends in it wins (`seed` for `train.seed`), then one that it abbreviates:
+    by initials (`train.lr` for `train.learning_rate`), or by some of its words or their beginnings (`batch_size`)."""
+    name = key.split(".")[-1].lower()
+    for likely in (str.__eq__, _is_initials, _is_words):
+        if meant := [other for other in known if likely(name, other.split(".")[-1].lower())]:
+            return difflib.get_close_matches(key, meant, n=1, cutoff=0.0)[0]
+    return difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
 
 
 def load(config_class: type, argv: Sequence[str], *, description: str = "", plan: Plan | None = None,
          partial: Sequence[str] = ()) -> Any:
     """The `config_class` instance that `argv` describes. Raises ConfigError; `--help` and `--dry-run` exit with 0.
 
-    partial: sections ("" is the top level) of which `config_class` knows a part: what else a file sets there is left
-    out rather than refused, since it is checked by the command the file is for.
+    partial: sections ("" is the top level) of which `config_class` knows a part: what else is set there is left out
+    rather than refused, since it is checked by the command it is for. Keys may refer to it all the same.
     """
     from omegaconf import OmegaConf
 
@@ -95,18 +115,17 @@ def load(config_class: type, argv: Sequence[str], *, description: str = "", plan
     flags = [arg for arg in argv if arg.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--dry-run"]:
         raise ConfigError(f"{unknown[0]} is not an option here: write key=value, --help or --dry-run")
-    given = [arg for arg in argv if arg not in flags]
-    files = [arg for arg in given if "=" not in arg or Path(arg).is_file()]
+    files = config_files(argv)
     if len(files) > 1:
         raise ConfigError(f"one config file at most, got {' and '.join(files)} (a value is written key=value)")
+    layers = [(_read(path), path) for path in files]
+    layers += [(_assignment(text, leaves), "command line") for text in argv
+               if text not in flags and not _names_file(text)]
     config = OmegaConf.structured(config_class)
-    for path in files:
-        config = _merge(config, _read(path, leaves, partial), path)
-    for text in given:
-        if text not in files:
-            config = _merge(config, _assignment(text, leaves), "command line")
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ConfigError(f"no value for {', '.join(missing)}: write {missing[0]}=… or set it in the config file")
+    for layer, source in layers:
+        config = _merge(config, _checked(layer, leaves, source, partial), source)
+    if partial:
+        _resolve_in(config, leaves, [layer for layer, _ in layers])
     resolved = _object(config)
     if "--dry-run" in flags:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
@@ -114,6 +133,13 @@ def load(config_class: type, argv: Sequence[str], *, description: str = "", plan
             print(f"# {verb}:", *(f"\n#   {path}" for path in paths), sep="")
         raise SystemExit(0)
     return resolved
+
+
+def check_keys(config_class: type, argv: Sequence[str]) -> None:
+    """Raise ConfigError for a key=value whose key `config_class` lacks, for a command that reads files in part."""
+    for text in argv:
+        if "=" in text and not _names_file(text):
+            _check(text.partition("=")[0], options(config_class), "command line")
 
 
 def usage(config_class: type, description: str = "") -> str:
@@ -136,28 +162,22 @@ def save(config: Any, path: str | Path) -> None:
 def main(run: Callable[[Any], Any], config_class: type, description: str = "", plan: Plan | None = None,
          argv: Sequence[str] | None = None) -> None:
     """Run a command. What the user can repair is one message on stderr and exit status 2; a bug keeps its traceback."""
-    try:
+    with one_message():
         run(load(config_class, sys.argv[1:] if argv is None else argv, description=description or "", plan=plan))
-    except UserError as error:
-        _stop(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        _stop("interrupted", 130)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-        _stop(f"error: out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}): lower "
-              "the batch size or the photo's pixel budget, see --help", 2)
 
 
-def _stop(message: str, status: int) -> None:
-    print(message, file=sys.stderr)
-    raise SystemExit(status)
+def _names_file(text: str) -> bool:
+    return not text.startswith("-") and ("=" not in text or Path(os.path.expanduser(text)).is_file())
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """MemoryError, or torch's (a RuntimeError on CPU, a class of its own on CUDA), told apart without importing it."""
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or "can't allocate memory" in str(error))
+def _is_initials(name: str, other: str) -> bool:
+    return len(name) > 1 and name in "".join(word[0] for word in other.split("_") if word)
+
+
+def _is_words(name: str, other: str) -> bool:
+    """Whether every word of `name` begins a word of `other`, in their order."""
+    words = iter(other.split("_"))
+    return all(any(word.startswith(part) for word in words) for part in name.split("_"))
 
 
 def _walk(config_class: type, instance: Any, prefix: str) -> Iterator[Option]:
@@ -175,26 +195,52 @@ def _walk(config_class: type, instance: Any, prefix: str) -> Iterator[Option]:
             yield Option(prefix + field.name, types[field.name], default, field.metadata.get("help", ""))
 
 
-def _read(path: str, leaves: list[Option], partial: Sequence[str]) -> "DictConfig":
-    """A YAML file as a checked mapping, without the unknown keys of `partial` sections."""
+def _read(path: str) -> "DictConfig":
+    """A YAML file as a mapping."""
     from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:
         raise ConfigError(f"no config file {path}") from None
+    except OmegaConfBaseException as error:  # a reference that is not closed, say
+        raise ConfigError(f"{path}: {_error(error)}") from None
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{path} is not a mapping of keys to values")
+    return content
+
+
+def _checked(layer: "DictConfig", leaves: list[Option], source: str, partial: Sequence[str]) -> "DictConfig":
+    """A layer without the unknown keys of `partial` sections. Raises ConfigError for unknown ones elsewhere."""
+    from omegaconf import DictConfig
+
+    known = copy.deepcopy(layer)
     for section in partial:
-        node = OmegaConf.select(content, section) if section else content
-        for name in list(node) if isinstance(node, DictConfig) else []:
+        node = known._get_node(section) if section else known
+        for name in list(node) if isinstance(node, DictConfig) and not node._is_interpolation() else []:
             if not _known(f"{section}.{name}".lstrip("."), leaves):
                 del node[name]
-    for key in _leaf_keys(content, ""):
-        _check(key, leaves, path)
-    return content
+    for key in _leaf_keys(known, ""):
+        _check(key, leaves, source)
+    return known
+
+
+def _resolve_in(config: "DictConfig", leaves: list[Option], layers: list["DictConfig"]) -> None:
+    """Give keys of `config` that refer to others (${seed}) their values; the others may be keys it does not know."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    whole = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(config)), *layers)
+    for key in (leaf.key for leaf in leaves):
+        section, _, name = key.rpartition(".")
+        if OmegaConf.is_interpolation(OmegaConf.select(config, section) if section else config, name):
+            try:
+                OmegaConf.update(config, key, OmegaConf.select(whole, key))
+            except OmegaConfBaseException as error:
+                raise _error(error) from None
 
 
 def _leaf_keys(node: "DictConfig", prefix: str) -> Iterator[str]:
@@ -209,14 +255,16 @@ def _leaf_keys(node: "DictConfig", prefix: str) -> Iterator[str]:
 def _assignment(text: str, leaves: list[Option]) -> "DictConfig":
     """`key=value` as a mapping. The value of a text key is taken as written: `run=007` stays 007."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     key, _, value = text.partition("=")
-    _check(key, leaves, "command line")
     kind = next((leaf.type for leaf in leaves if leaf.key == key), None)
-    if kind is str or (type(None) in typing.get_args(kind) and str in typing.get_args(kind) and value != "null"):
-        return OmegaConf.create(_nest(key, value))
     try:
+        if kind is str or (type(None) in typing.get_args(kind) and str in typing.get_args(kind) and value != "null"):
+            return OmegaConf.create(_nest(key, value))
         return OmegaConf.from_dotlist([text])
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"command line: {key}: {str(error).splitlines()[0]}") from None
     except yaml.YAMLError:
         raise ConfigError(f"command line: {value!r} is not a value for {key} ({_name(kind)})") from None
 
@@ -253,13 +301,38 @@ def _merge(config: "DictConfig", layer: "DictConfig", source: str) -> "DictConfi
 
 
 def _object(config: "DictConfig") -> Any:
+    """The instance, its references resolved and its home folders written out. Raises ConfigError."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise ConfigError(f"no value for {', '.join(missing)}: write {missing[0]}=… or set it in the config file")
+        OmegaConf.resolve(config)
+        _expand(config)
         return OmegaConf.to_object(config)
-    except (OmegaConfBaseException, ValueError) as error:  # ValueError: a dataclass's own __post_init__
+    except OmegaConfBaseException as error:
+        raise _error(error) from None
+    except ValueError as error:  # a dataclass's own __post_init__
         raise ConfigError(str(error).splitlines()[0]) from None
+
+
+def _expand(node: Any) -> None:
+    """Write home folders out in every text below a node."""
+    from omegaconf import DictConfig
+
+    for name in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        value = node[name]
+        if isinstance(value, str):
+            node[name] = expanded(value)
+        elif hasattr(value, "_get_node"):
+            _expand(value)
+
+
+def _error(error: Exception) -> ConfigError:
+    """What OmegaConf found wrong, with its key."""
+    first = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ")
+    return ConfigError(f"{error.full_key}: {first}" if error.full_key else first)
 
 
 def _name(kind: Any) -> str:

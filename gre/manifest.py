@@ -64,14 +64,19 @@ def begin(output_dir: str | Path) -> Path:
     return folder
 
 
+def check_accepted(accept: str) -> None:
+    """Raise UserError unless accept_parent is one of its two values."""
+    if accept not in ("verified", "any"):
+        raise UserError(f"accept_parent is {accept!r}: write 'verified' or 'any'")
+
+
 def verify_parent(path: str | Path, stages: Collection[str], accept: str = "verified") -> Parent:
     """The parent at `path`: a stage's folder, or (when `stages` holds BASE) a plain Hugging Face folder or hub name.
 
     stages: the stages it may come from. accept: "verified", or "any" to take an unfinished, altered or wrong-stage one.
     Raises UserError with the reason and the remedy.
     """
-    if accept not in ("verified", "any"):
-        raise UserError(f"accept_parent is {accept!r}: write 'verified' or 'any'")
+    check_accepted(accept)
     folder = _local_folder(str(path))
     if folder.name == "model" and _is_stage(folder.parent):
         folder = folder.parent

@@ -17,6 +17,7 @@ import torch
 
 from gre import config, manifest
 from gre.config import UserError
+from gre.errors import one_message
 from gre.models.vlm import load_processor
 from gre.rollout import engines
 from gre.rollout.vllm.client import Server
@@ -31,9 +32,7 @@ ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1",       # the paths by which weights a
 
 def read(argv: list[str]) -> stage2.Config:
     """The settings of stage 2 or 3 that a server must know; stage 3's own keys are none of them."""
-    known = config.keys(stage2.Config)
-    return config.load(stage2.Config, [text for text in argv if "=" not in text or text.split("=")[0] in known],
-                       partial=("",))
+    return config.load(stage2.Config, argv, partial=("",))
 
 
 def needed(argv: list[str]) -> list[str]:
@@ -103,8 +102,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_message():
         main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

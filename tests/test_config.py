@@ -1,4 +1,5 @@
 """dataclass < YAML < key=value, and errors a person can act on."""
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,21 @@ class Settings:
     train: Train = option(Train(learning_rate=1e-6), "optimiser")
 
 
+@dataclass
+class Report:
+    report: str = option("", "a folder")
+
+
+@dataclass
+class Paths:
+    output_dir: str = option("", "a folder")
+    parent: str | None = option(None, "a folder")
+    files: list[str] = option([], "files")
+    by_name: dict[str, str] = option({}, "files by name")
+    other: str = option("", "a folder")
+    train: Report = option(Report, "a section")
+
+
 def load(*argv):
     return config.load(Settings, list(argv), description="A command.")
 
@@ -44,9 +60,56 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_dataclass(tmp
     assert load("output_dir=b") == Settings("b")
 
 
-@pytest.mark.parametrize("text", ["007", "1e5", "a=b", "2026-11-21", "null", "", "runs/x y", "[1", "~"])
+@pytest.mark.parametrize("text", ["007", "1e5", "a=b", "2026-11-21", "null", "", "runs/x y", "[1", "./~"])
 def test_text_is_taken_as_written(text):
     assert load(f"output_dir={text}").output_dir == text
+
+
+def test_a_path_in_a_home_folder_is_read_once_wherever_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUNS", "~/runs")
+    home, of_root = str(tmp_path / "home"), os.path.expanduser("~root")
+    path = write(tmp_path, "output_dir: ~/runs/x\nparent: ${output_dir}/stage1\nfiles: [a, ~/b]\nby_name: {c: ~/d}\n"
+                           "train:\n  report: ${oc.env:RUNS}\n")
+    settings = config.load(Paths, [path, "other=~root/x"])
+    assert settings == Paths(f"{home}/runs/x", f"{home}/runs/x/stage1", ["a", f"{home}/b"], {"c": f"{home}/d"},
+                             f"{of_root}/x", Report(f"{home}/runs"))
+    (tmp_path / "home").mkdir()
+    write(tmp_path / "home", "output_dir: a\n")
+    assert config.load(Paths, ["~/c.yaml", "other=~"]).other == home
+    assert config.config_files(["--dry-run", "~/c.yaml", "seed=1"]) == [f"{home}/c.yaml"]
+
+
+def test_a_dry_run_shows_the_path_that_is_meant(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        config.load(Paths, ["output_dir=~/x", "--dry-run"], plan=lambda settings: {"writes": [settings.output_dir]})
+    said = capsys.readouterr().out
+    assert f"output_dir: {tmp_path}/x\n" in said and said.endswith(f"#   {tmp_path}/x\n") and "~" not in said
+
+
+@pytest.mark.parametrize("text", ["~about 5 words", "a~/b", "~", "~5", "x ~/y"])
+def test_other_text_with_a_tilde_is_taken_as_written(text, monkeypatch):
+    monkeypatch.setenv("HOME", "~")
+    assert load(f"output_dir={text}").output_dir == text
+
+
+def test_the_home_folder_of_nobody_is_refused():
+    with pytest.raises(ConfigError) as raised:
+        load("output_dir=~no_such_user/x")
+    assert str(raised.value) == ("~no_such_user/x: there is no user 'no_such_user' with a home folder; a folder of "
+                                 "that name is written ./~no_such_user/x")
+    assert load("output_dir=./~no_such_user/x").output_dir == "./~no_such_user/x"
+
+
+def test_a_part_of_a_config_may_refer_to_keys_that_the_reader_does_not_know(tmp_path):
+    """output_dir: as the whole config's reader has it, with the command line's value too."""
+    path = write(tmp_path, "output_dir: runs/${name}/${train.optimiser.kind}\nname: a\n"
+                           "train:\n  optimiser: {kind: adam}\n  max_steps: 3\n")
+    settings = config.load(Settings, [path, "name=b", "train.optimiser.kind=sgd"], partial=("", "train"))
+    assert settings.output_dir == "runs/b/sgd" and settings.train.max_steps == 3
+    with pytest.raises(ConfigError, match="output_dir: Interpolation key 'name' not found"):
+        config.load(Settings, ["output_dir=${name}"], partial=("",))
 
 
 def test_null_clears_a_key_that_may_be_empty():
@@ -56,6 +119,8 @@ def test_null_clears_a_key_that_may_be_empty():
 
 @pytest.mark.parametrize("wrong, right", [
     ("train.learning_rat=1", "train.learning_rate"), ("learning_rate=1", "train.learning_rate"),
+    ("train.lr=1", "train.learning_rate"), ("lr=1", "train.learning_rate"), ("steps=1", "train.max_steps"),
+    ("train.learn=1", "train.learning_rate"), ("out=a", "output_dir"), ("train.max_stpes=1", "train.max_steps"),
     ("thetas=[1]", "thetas_km"), ("sed=1", "seed"), ("train.seed=1", "seed")])
 def test_an_unknown_key_names_its_neighbour(wrong, right):
     with pytest.raises(ConfigError, match=f"did you mean '{right}'"):

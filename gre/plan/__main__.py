@@ -10,7 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gre.config import REQUIRED, ConfigError, UserError, load, option, usage
+from gre.config import REQUIRED, ConfigError, config_files, load, option, usage
+from gre.errors import one_message
 
 STAGES = ("stage1", "judge", "stage2", "stage2_verdict", "stage3")
 
@@ -35,21 +36,18 @@ def main(argv: list[str]) -> int:
         return 0
     own = [text for text in argv if text.split("=")[0] in ("gpus", "gpu_gib", "stage")]
     rest = [text for text in argv if text not in own and text != "--json"]
-    try:
+    with one_message():
         config = load(Config, own)
         file = config_file(rest)
         stage = stage_of(config, file)
         from gre.plan import report  # loads torch, which takes seconds
 
         return report.report(rest, stage, file, config.gpus, config.gpu_gib, as_json="--json" in argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def config_file(argv: list[str]) -> Path:
     """The one CONFIG among the arguments."""
-    files = [text for text in argv if "=" not in text or Path(text).is_file()]
+    files = config_files(argv)
     if len(files) != 1:
         raise ConfigError(f"one CONFIG.yaml is needed, got {' and '.join(files) or 'none'}")
     return Path(files[0])

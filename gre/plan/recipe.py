@@ -2,11 +2,8 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
-
-from gre.config import REQUIRED, UserError, load, option, shipped
+from gre.config import REQUIRED, ConfigError, UserError, load, option, shipped
 from gre.judge.quality import NUM_GENERATIONS, PolicyConfig
 from gre.judge.reward import JudgeConfig
 from gre.models.lora import TEXT_LAYERS
@@ -16,6 +13,7 @@ from gre.plan.memory import GIB, Batch, Engine, Job
 from gre.rollout.engines import RolloutConfig
 from gre.training.arguments import TrainConfig
 from gre.training.grpo import GRPOConfig
+from gre.training.inputs import read_inputs
 
 TEXT_TOKENS = 150  # of a prompt beside its photo: chat template and instruction
 VLLM_REST_GIB = 3.0  # activations of the tokens it takes at a time, CUDA graphs; not measured
@@ -43,7 +41,7 @@ class Parent:
 
 
 def read_recipe(argv: list[str]) -> Recipe:
-    """The recipe of `CONFIG [key=value …]`. Raises ConfigError."""
+    """The recipe of `CONFIG [key=value …]`; other keys of a stage are left to it. Raises ConfigError."""
     return load(Recipe, argv, partial=("",))
 
 
@@ -117,12 +115,20 @@ def find_parent(name: str, file: Path) -> Parent:
     if name in PUBLISHED:
         return Parent(PUBLISHED[name], None)
     for other in sorted(file.parent.glob("*.yaml")):
-        content: Any = OmegaConf.load(other)
-        if other.name != file.name and content.get("output_dir") == name:
-            parent = find_parent(content.model_name_or_path, other)
-            return Parent(parent.shape, OmegaConf.select(content, "model.max_pixels") or parent.max_pixels)
+        if other.name != file.name and _output_dir(other) == name:
+            recipe = read_recipe([str(other)])
+            parent = find_parent(recipe.model_name_or_path, other)
+            return Parent(parent.shape, recipe.model.max_pixels or parent.max_pixels)
     raise UserError(f"the shape of {name} is not known: it is no model folder here and no config beside {file} makes "
                     f"it. Write model_name_or_path= with one of {', '.join(PUBLISHED)}, or a folder with a config.json")
+
+
+def _output_dir(file: Path) -> str | None:
+    """Where the stage of a config file is written; None when it is no stage's."""
+    try:
+        return read_inputs([str(file)]).output_dir
+    except ConfigError:
+        return None
 
 
 def read_engine(train: TrainConfig, gpus: int, shape: Shape) -> Engine:
@@ -148,7 +154,7 @@ def _judge_shape(recipe: Recipe, file: Path) -> Shape:
     """The named judge's, or that of the judge.yaml beside the file, by which stage2.sh trains one."""
     beside = file.with_name("judge.yaml")
     if recipe.judge.model_name_or_path is None and beside.is_file():
-        return find_parent(OmegaConf.load(beside).model_name_or_path, beside).shape
+        return find_parent(read_inputs([str(beside)]).model_name_or_path, beside).shape
     if recipe.judge.model_name_or_path is None:
         raise UserError(f"no judge is given and there is no {beside}: write judge.model_name_or_path=FOLDER")
     return find_parent(recipe.judge.model_name_or_path, file).shape

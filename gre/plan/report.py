@@ -3,7 +3,7 @@ import copy
 import json
 from pathlib import Path
 
-from gre.config import UserError
+from gre.config import UserError, check_keys
 from gre.judge.quality import NUM_GENERATIONS
 from gre.plan import recipe as recipes
 from gre.plan.memory import GIB, Job, host_bytes, moments, parts, peak, reserve
@@ -13,6 +13,7 @@ from gre.plan.work import work
 
 def report(argv: list[str], stage: str, file: Path, gpus: int, gpu_gib: float, *, as_json: bool) -> int:
     """Print the plan of `CONFIG [key=value …]`; 0 when it fits on each GPU, 1 when it does not."""
+    check_keys(recipes.Recipe, argv)
     recipe = recipes.read_recipe(argv)
     job = recipes.job(recipe, stage, file, gpus)
     moment, size = peak(job)

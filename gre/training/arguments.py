@@ -13,6 +13,12 @@ from gre.config import UserError, option, shipped
 from gre.models.vlm import ModelConfig
 
 CHECKPOINTS_KEPT = 2  # the newest ones while training: the one before serves when the last is damaged
+SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup",
+             "inverse_sqrt")  # transformers' others need settings that are no keys here
+REPORTS = ("none", "tensorboard", "wandb")
+LEAST = {"learning_rate": 0, "per_device_batch_size": 1, "tokens_per_pass": 0, "gradient_accumulation_steps": 1,
+         "max_steps": -1, "warmup_steps": 0, "weight_decay": 0, "max_grad_norm": 0, "logging_steps": 1, "save_steps": 0,
+         "dataloader_num_workers": 0}
 DDP_TIMEOUT_SECONDS = 4 * 3600  # a rank may wait for rollouts, a judge or a large file
 
 
@@ -41,8 +47,15 @@ class TrainConfig:
     report_to: str = option("none", "none, tensorboard or wandb")
 
     def __post_init__(self):
-        if self.tokens_per_pass < 0:
-            raise ValueError("train.tokens_per_pass must be 0 or more")
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:  # NaN is refused too
+                raise ValueError(f"train.{name} is {getattr(self, name)}: it must be at least {least}")
+        if not self.num_train_epochs > 0:
+            raise ValueError(f"train.num_train_epochs is {self.num_train_epochs}: it must be above 0")
+        if self.report_to not in REPORTS:
+            raise ValueError(f"train.report_to is {self.report_to!r}: write {' or '.join(REPORTS)}")
+        if self.lr_scheduler_type not in SCHEDULES:
+            raise ValueError(f"train.lr_scheduler_type is {self.lr_scheduler_type!r}: write {' or '.join(SCHEDULES)}")
         if self.keep_last_checkpoint and not self.save_steps:
             raise ValueError("train.keep_last_checkpoint needs train.save_steps above 0: no checkpoint is written else")
 
@@ -63,7 +76,7 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         raise UserError("train.report_to=wandb, and wandb is not installed: .venv/bin/python -m uv pip install wandb")
     if train.report_to == "tensorboard":
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(output_dir) / "tensorboard"))
-    arguments = TrainingArguments(
+    settings = dict(
         output_dir=str(Path(output_dir) / "checkpoints"), seed=seed, learning_rate=train.learning_rate,
         per_device_train_batch_size=train.per_device_batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps, num_train_epochs=train.num_train_epochs,
@@ -77,6 +90,10 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,
         use_cpu=on_cpu or not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
         ddp_timeout=DDP_TIMEOUT_SECONDS, disable_tqdm=False)
+    try:
+        arguments = TrainingArguments(**settings)
+    except ValueError as error:  # what only this machine can tell: bf16 on a GPU that lacks it, say
+        raise UserError(f"train: transformers refuses these settings ({error})") from None
     if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
         raise UserError(f"one process sees {arguments.n_gpu} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start "
                         "one process a GPU with torchrun")

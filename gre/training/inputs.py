@@ -66,9 +66,7 @@ class Input(NamedTuple):
 
 def read_inputs(argv: Sequence[str]) -> Inputs:
     """The inputs of `[CONFIG] [key=value …]`. Other keys are left to the stage's own config. Raises ConfigError."""
-    known = settings.keys(Inputs)
-    own = [text for text in argv if "=" not in text or Path(text).is_file() or text.split("=")[0] in known]
-    return settings.load(Inputs, own, partial=("", "data", "train", "judge", "policy", "guards", "validation"))
+    return settings.load(Inputs, argv, partial=("", "data", "train", "judge", "policy", "guards", "validation"))
 
 
 def inputs(config: Any) -> list[Input]:

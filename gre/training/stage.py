@@ -59,6 +59,7 @@ class StageConfig:
         validation = getattr(self, "validation", None)  # the judge has none
         if self.handoff == "best" and not (validation and validation.eval_every):
             raise ValueError("handoff=best needs validation.eval_every above 0 and validation.data")
+        manifest.check_accepted(self.accept_parent)
 
 
 class Stage:

@@ -5,7 +5,8 @@
 import sys
 from pathlib import Path
 
-from gre.config import UserError
+from gre.config import UserError, config_files
+from gre.errors import one_message
 from gre.training.inputs import check_inputs, read_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +17,7 @@ def judge_arguments(argv: list[str]) -> list[str]:
 
     Raises UserError when there is no such config, or a judge already lies in the folder: nothing is picked up unasked.
     """
-    files = [text for text in argv if "=" not in text and text.endswith((".yaml", ".yml"))]
+    files = config_files(argv)
     file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
     keys = [text for text in argv if text != "--dry-run"]
     settings = read_inputs(keys if files else [str(file), *keys])
@@ -34,9 +35,6 @@ def judge_arguments(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
+    with one_message():
         if not {"--help", "-h"} & set(sys.argv):
             print(*judge_arguments(sys.argv[1:]), sep="\n")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from gre import config
-from gre.config import UserError
+from gre.config import UserError, config_files
+from gre.errors import one_message
 from gre.training.inputs import check_inputs, read_inputs
 
 
@@ -25,10 +25,8 @@ def check_memory(stage: str, gpus: int, local: int, gpu_gib: float, argv: list[s
     from gre.plan import recipe as recipes  # loads torch, which takes seconds
     from gre.plan.memory import GIB, host_bytes, peak
 
-    file = Path(next(text for text in argv if text.endswith((".yaml", ".yml"))))
-    known = config.keys(recipes.Recipe)
-    own = [text for text in argv if text == str(file) or text.split("=")[0] in known]
-    job = recipes.job(recipes.read_recipe(own), stage, file, gpus)
+    file = Path(config_files(argv)[0])
+    job = recipes.job(recipes.read_recipe(argv), stage, file, gpus)
     moment, size = peak(job)
     if size > gpu_gib * GIB:
         raise UserError(f"{size / GIB:.1f} GiB are needed in the {moment} and a GPU has {gpu_gib:.1f}: see python -m "
@@ -41,8 +39,5 @@ def check_memory(stage: str, gpus: int, local: int, gpu_gib: float, argv: list[s
 
 if __name__ == "__main__":
     name, processes, processes_here, gib, *arguments = sys.argv[1:]
-    try:
+    with one_message():
         check(name, int(processes), int(processes_here), float(gib), arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

@@ -9,13 +9,13 @@ import pytest
 from tests.helpers.paths import ROOT
 
 # gre's own order: a module imports only from its own line and from lines above it.
-ORDER = ["config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "rollout", "rewards",
-         "training", "judge", "plan", "tiny"]
+ORDER = ["errors", "config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "rollout",
+         "rewards", "training", "judge", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 # eval's: a room imports only from rooms before it.
 ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "compare",
          "quickstart"]
-WITHOUT_TORCH = ["gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
+WITHOUT_TORCH = ["gre.errors", "gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
                  "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
                  "gre.rewards.format", "gre.rewards.gps",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
