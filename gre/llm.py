@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
@@ -157,7 +158,9 @@ def _reply(content: bytes) -> Reply:
         text, finish = choice["message"]["content"], choice.get("finish_reason")
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
-    return Reply(text if isinstance(text, str) else "", finish)
+    if not isinstance(text, (str, NoneType)):
+        raise ValueError(f"its message is no text but a {type(text).__name__}")
+    return Reply(text or "", finish)
 
 
 def _without_pictures(message: Mapping) -> dict:

@@ -52,6 +52,18 @@ def test_null_leaves_a_decoding_field_out(tmp_path):
         assert set(endpoint.requests[0][2]) == {"model", "messages", "top_p"}
 
 
+@pytest.mark.parametrize("body, said", [
+    ('{"choices": [{"message": {"content": [{"type": "text", "text": "5"}]}}]}', "its message is no text but a list"),
+    ('{"choices": [{"message": {"content": {"a": 1}}}]}', "its message is no text but a dict"),
+    ("[" * 100_000, "no chat completion (RecursionError")])
+def test_a_reply_that_is_no_text_is_an_answer_of_no_use(tmp_path, body, said):
+    with Endpoint(echo) as endpoint:
+        endpoint.faults = [(200, {}, body)]
+        with pytest.raises(UserError) as raised:
+            client(endpoint, tmp_path / "c.jsonl", tries=1).answer(question("q"))
+        assert f"gave no answer in 1 tries (the last: an answer that cannot be read ({said}" in str(raised.value)
+
+
 def test_a_busy_endpoint_is_tried_again_and_a_dead_one_stops_the_run(tmp_path, capsys):
     with Endpoint(echo) as endpoint:
         endpoint.faults = [(503, {}, "loading"), (429, {"Retry-After": "1"}, "slow down"), (200, {}, '{"choices": []}')]

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,7 +91,10 @@ def _said(content: bytes) -> Said:
     try:
         choice = json.loads(content)["choices"][0]
         text, refusal, finish = choice["message"]["content"], choice["message"].get("refusal"), choice["finish_reason"]
-    except (LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
+    for said in (text, refusal):
+        if not isinstance(said, (str, NoneType)):
+            raise ValueError(f"its message is no text but a {type(said).__name__}")
     refused = True if refusal or finish == "content_filter" else None
     return Said(text or refusal or "", finish == "stop", refused)

@@ -120,6 +120,17 @@ def test_an_endpoint_answers_and_its_key_is_written_nowhere(serve, bench, tmp_pa
     assert KEY not in out.read_text() + out.with_suffix(".json").read_text() + "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("body, said", [
+    (completion([{"type": "text", "text": "<answer>1, 2</answer>"}]), "its message is no text but a list"),
+    (completion("", refusal={"reason": "x"}), "its message is no text but a dict"),
+    (completion(5), "its message is no text but a int")])
+def test_a_message_that_is_no_text_ends_the_evaluation_in_one_message(serve, bench, tmp_path, body, said):
+    server = serve(lambda number, asked: (200, body))
+    with pytest.raises(UserError, match="row 1: .* gave no answer in 2 tries") as raised:
+        predict.run(config(server, bench, tmp_path / "p.jsonl", endpoint={"concurrency": 1, "tries": 2}))
+    assert f"an answer that cannot be read ({said})" in str(raised.value)
+
+
 def test_a_busy_endpoint_is_asked_again_with_a_line(serve, bench, tmp_path, capfd):
     server = serve(lambda number, body: (503, {"error": f"busy, {KEY}"}) if number < 3 else right(number, body))
     rows = predict.run(config(server, bench, tmp_path / "p.jsonl", endpoint={"concurrency": 1}))
