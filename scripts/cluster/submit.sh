@@ -7,21 +7,14 @@
 #
 # FOLDER holds STAGE.yaml for every STAGE (all four unless named): stage1 → judge → stage2 → stage3. What your cluster
 # wants (partition, account, GPUs, time) goes behind --. Run it where the paths in the configs mean something: that
-# folder is the jobs' too, and their logs go to slurm/ in it.
+# folder is the jobs' too, and their logs go to slurm/ in it. Every stage's settings are read before the first job is
+# submitted (--dry-run); what a stage before it writes need not be there.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 refuse() {
     echo "error: $1" >&2
     exit 2
-}
-
-# What FOLDER/judge.yaml calls its output_dir: stage 2 takes a judge only by name.
-judge_folder() {
-    local found
-    found=$(sed -n 's/^output_dir: *\([^ #]*\).*/\1/p' "$folder/judge.yaml")
-    [ "$found" ] || refuse "$folder/judge.yaml has no output_dir"
-    echo "$found"
 }
 
 folder=${1:-}
@@ -41,14 +34,26 @@ for stage in "${stages[@]}"; do
 done
 
 bash "$root/environment.sh"  # here, where packages can be fetched; the jobs find it made
+judge=
+if [[ " ${stages[*]} " == *" stage2 "* && -f "$folder/judge.yaml" ]]; then  # stage 2 takes a judge only by name
+    judge=$(PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/train/setting.py" output_dir "$folder/judge.yaml")
+fi
+
+# Sets arguments: of a stage's script.
+arguments_of() {
+    arguments=("$folder/$1.yaml")
+    if [ "$1" = stage2 ] && [ "$judge" ]; then arguments+=("judge.model_name_or_path=$judge"); fi
+}
+
+for stage in "${stages[@]}"; do  # a key that the last one does not know is told now, not in days
+    arguments_of "$stage"
+    bash "$root/scripts/train/$stage.sh" "${arguments[@]}" --dry-run > /dev/null ||
+        refuse "$stage would refuse ${arguments[*]}: nothing is submitted"
+done
 mkdir -p slurm
 before=
 for stage in "${stages[@]}"; do
-    arguments=("$folder/$stage.yaml")
-    if [ "$stage" = stage2 ] && [ -f "$folder/judge.yaml" ]; then
-        judge=$(judge_folder)
-        arguments+=("judge.model_name_or_path=$judge")
-    fi
+    arguments_of "$stage"
     job=$(sbatch --parsable --job-name="gre-$stage" --output="slurm/%j-$stage.log" \
         ${before:+"--dependency=afterok:$before" --kill-on-invalid-dep=yes} "$@" \
         "$root/scripts/cluster/stage.sbatch" "$root" "$stage" "${arguments[@]}")

@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 
 from tests.helpers.paths import ROOT
 from tests.helpers.shell import end_left, wait_for, write
+
+# Settings are read by the real reader; serve.py says that no server is needed.
+PYTHON = f"""#!/usr/bin/env bash
+case $1 in */scripts/train/setting.py) exec {sys.executable} {ROOT}/scripts/train/setting.py "${{@:2}}" ;; esac
+"""
 
 
 @pytest.fixture
@@ -18,9 +24,9 @@ def house(tmp_path, monkeypatch):
         write(tmp_path / "house" / name, (ROOT / name).read_text())
     for stage in ("stage1", "judge", "stage2", "stage3"):
         write(tmp_path / f"house/scripts/train/{stage}.sh", "#!/usr/bin/env bash\n")
-        write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\n")
+        write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\nmodel_name_or_path: base\n")
     write(tmp_path / "house/environment.sh", "#!/usr/bin/env bash\n")
-    write(tmp_path / "house/.venv/bin/python", "#!/usr/bin/env bash\n")  # serve.py: no server is needed
+    write(tmp_path / "house/.venv/bin/python", PYTHON)
     note = '#!/usr/bin/env bash\n{ printf "%s" "$(basename "$0")"; printf "|%s" "$@"; echo; } >> calls.txt\n'
     write(tmp_path / "bin/sbatch", note + 'echo "$((100 + $(grep -c ^sbatch calls.txt)));cluster"\n')
     write(tmp_path / "bin/scontrol", note)
@@ -55,6 +61,55 @@ def test_four_stages_wait_for_each_other(house):
     for call in submitted:
         assert {"--nodes=2", "--time=1:00:00", "--parsable"} <= set(call[:call.index(batch)])
     assert Path("slurm").is_dir()
+
+
+@pytest.mark.parametrize("written, read", [
+    (b"output_dir: 'runs/a b/judge'", "runs/a b/judge"), (b"output_dir: runs/a b/judge  # two words", "runs/a b/judge"),
+    (b'output_dir: "runs/a#b/judge" # here', "runs/a#b/judge"), (b"output_dir: runs/a#b/judge", "runs/a#b/judge"),
+    (b"output_dir: runs/a/judge\r", "runs/a/judge"), (b"seed: 7\noutput_dir: runs/${seed}/judge", "runs/7/judge"),
+    (b"output_dir:\n  runs/a/judge", "runs/a/judge"), (b"output_dir: ~/runs/judge", "HOME/runs/judge"),
+    (b"{output_dir: runs/a/judge, seed: 1}", "runs/a/judge"),
+    (b"output_dir: ${oc.env:HOME}/runs/judge", "HOME/runs/judge")])
+def test_the_judge_s_folder_is_what_its_stage_will_read(house, tmp_path, monkeypatch, written, read):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parent = b"" if written.startswith(b"{") else b"\nmodel_name_or_path: base\r\n"
+    Path("configs/judge.yaml").write_bytes(written.replace(b"{output_dir", b"{model_name_or_path: base, output_dir")
+                                           + parent)
+    result = submit(house, "configs", "stage2")
+    assert result.returncode == 0, result.stderr
+    assert calls("sbatch")[0][-1] == "judge.model_name_or_path=" + read.replace("HOME", str(tmp_path))
+
+
+def test_a_stage_that_would_refuse_its_settings_lets_none_be_submitted(house):
+    """The last one of four; it is asked with the arguments of its job."""
+    write(house / "scripts/train/stage2.sh", '#!/usr/bin/env bash\necho "$*" > asked\n')
+    write(house / "scripts/train/stage3.sh", "#!/usr/bin/env bash\necho error: unknown key >&2\nexit 2\n")
+    result = submit(house, "configs")
+    assert result.returncode == 2 and result.stderr.splitlines() == [
+        "error: unknown key", "error: stage3 would refuse configs/stage3.yaml: nothing is submitted"]
+    assert Path("asked").read_text() == "configs/stage2.yaml judge.model_name_or_path=runs/a/judge --dry-run\n"
+    assert not Path("calls.txt").exists() and not Path("slurm").exists()
+
+
+@pytest.mark.slow
+def test_the_stage_itself_is_asked(house):
+    """By its real scripts, which load torch: once, for all that a dry run refuses."""
+    for name in ("stage.sh", "stage3.sh"):
+        write(house / "scripts/train" / name, (ROOT / "scripts/train" / name).read_text())
+    write(house / ".venv/bin/python", f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    with open("configs/stage3.yaml", "a") as file:
+        file.write("grpo: {num_generation: 4}")
+    result = submit(house, "configs", "stage3")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "error: configs/stage3.yaml: unknown key 'grpo.num_generation'; did you mean" in result.stderr
+    assert not Path("calls.txt").exists()
+
+
+def test_a_judge_s_config_of_no_use_submits_nothing(house):
+    Path("configs/judge.yaml").write_text("model_name_or_path: base\n")
+    result = submit(house, "configs")
+    assert result.returncode == 2 and "error: no value for output_dir" in result.stderr
+    assert not Path("calls.txt").exists()
 
 
 def test_some_stages_only(house):
