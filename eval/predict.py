@@ -32,12 +32,13 @@ from eval.predictions import Prediction
 from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, expanded, main, option
 from gre.data.images import load_image
-from gre.data.records import DataConfig, SeedRow, read_seed
+from gre.data.records import DataConfig, Keys, SeedRow, read_seed
 from gre.geo.median import geometric_median
 from gre.geo.point import distance_km
 from gre.models.vlm import PixelBudget
 from gre.text.answers import parse_answer
 
+KEYS = Keys("data", "image_root", drop="")
 PICTURES = ("own", "blank", "swapped")
 DTYPES = ("auto", "float32", "bfloat16")
 STAGES = (manifest.BASE, "stage1", "stage2", "stage3")
@@ -174,7 +175,7 @@ def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, 
     if config.data:
         if config.prompt:
             raise UserError("prompt= is for benchmarks: the rows of data= say themselves what they ask")
-        rows = read_seed(DataConfig(path=config.data, image_root=config.image_root))
+        rows = read_seed(DataConfig(path=config.data, image_root=config.image_root), KEYS)
         asked = [row.instruction for row in rows]
         question.warn(config.model, config.data, asked, model.trained_on)
         return rows, Path(config.data), Path(config.image_root or Path(config.data).parent).resolve(), {

@@ -15,7 +15,7 @@ from functools import partial
 
 from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
-from gre.data.records import DataConfig, read_judge, read_seed
+from gre.data.records import DataConfig, Keys, SeedRow, read_judge, read_seed
 from gre.judge.model import Judge
 from gre.judge.photos import unseen, write_photos
 from gre.judge.quality import (
@@ -52,7 +52,7 @@ def run(config: Config) -> None:
     """Train on GRE30K-Judge, measure and hand on `output_dir`."""
     check_inputs(config)
     rows = read_judge(config.data)
-    seeds = read_seed(DataConfig(config.policy.data)) if config.policy.model_name_or_path else []
+    seeds = policy_rows(config)
     stage = Stage("judge", config, parents={manifest.BASE, "stage1"})
     policy = policy_parent(config)
     rows = stage.fitting(rows, partial(length, stage.processor))
@@ -61,6 +61,7 @@ def run(config: Config) -> None:
     seeds = unseen(seeds, rows, config.policy.num_photos, config.seed)
     if policy and not seeds:
         raise UserError(f"the judge saw every photo of {config.policy.data}: set policy.data to other photos")
+    seeds = stage.askable(seeds, config.policy.data)
     model = stage.load_trained()
     Judge(model, stage.processor)  # refuses a tokenizer without True and False as single tokens
     stage.begin(train_rows)
@@ -77,6 +78,14 @@ def run(config: Config) -> None:
         metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in rows})
     stage.finish(metrics, instructions=[JUDGE_INSTRUCTION] * len(train_rows),
                  data=[config.policy.data] if policy else [])
+
+
+def policy_rows(config: Config) -> list[SeedRow]:
+    """The rows to ask a policy about; none where none is named."""
+    if config.policy.model_name_or_path is None:
+        return []
+    data = DataConfig(config.policy.data, on_bad_row=config.data.on_bad_row)
+    return read_seed(data, Keys("policy.data", image_root=""))
 
 
 def policy_parent(config: Config) -> manifest.Parent | None:

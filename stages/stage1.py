@@ -32,9 +32,10 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Train on GRE30K-CoT and hand on `output_dir`."""
     check_inputs(config)
-    rows, validated = read_cot(config.data), validation_rows(config.validation)
+    rows, validated = read_cot(config.data), validation_rows(config.validation, config.data.on_bad_row)
     stage = Stage("stage1", config, parents={BASE})
     rows = stage.fitting(rows, partial(response_length, stage.processor))
+    validated = stage.askable(validated, config.validation.data)
     warn_of_trained(validated, (row.image for row in rows))
     model = stage.load_trained()
     stage.begin(rows)

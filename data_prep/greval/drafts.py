@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gre.data import annotations, raw
+from gre.data import annotations, forms, raw
 from gre.data.annotations import Indicator, Step
 from gre.data.images import load_image
 from gre.data.raw import BadRow, DataError
@@ -64,7 +64,7 @@ def append(path: Path, rows: Mapping[str, CoTRow], drafts: Sequence[Draft]) -> N
 def read(path: Path) -> dict[str, Draft]:
     """Sample id → what the file says. Raises DataError naming file, row and field of what cannot be used."""
     found: dict[str, Draft] = {}
-    for number, value in raw.rows(path) if path.exists() else ():
+    for number, value in forms.rows(path) if path.exists() else ():
         try:
             draft = _draft(raw.json_object(value))
             if draft.sample_id in found:

@@ -4,50 +4,46 @@ What each one is stands in benchmarks.yaml. The tables in the wild differ in the
 name photos; YFCC4k's raw list has no header. Refused, with the reason: a column or coordinate that cannot be read,
 latitude and longitude under each other's header, an id that comes twice, a number of rows that is not the benchmark's,
 a photo that is not there. Two keys say otherwise, and are recorded: benchmark.rows, benchmark.swapped.
-
-Latitude and longitude are taken to be swapped when
-- a "latitude" lies beyond 90 degrees while every "longitude" lies within: then there is no other reading;
-- or, where no number is beyond 90, the photos as read lie in the middle of nowhere (median distance to the nearest city
-  over LOST_KM) and, exchanged, ten times nearer. Copies of Im2GPS3k from before 2020-02-17 fall under the first rule.
+gre.geo.truth says when latitude and longitude are taken to be swapped.
 """
 import csv
 import io
 import math
 import os
-import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from omegaconf import OmegaConf
 
 from gre.config import nearest, option
-from gre.data import raw
+from gre.data import forms
 from gre.data.raw import DataError
-from gre.data.records import DataConfig, SeedRow, read_bench
-from gre.geo.places import gazetteer
+from gre.data.records import DataConfig, Keys, SeedRow, read_bench
 from gre.geo.point import LatLon
+from gre.geo.truth import checked_truth, swapped
 
 GREVAL = "GREval-Bench"
+KEYS = Keys("benchmark.labels", "benchmark.images", drop="")
 CSV = "csv"  # the name for any table of the user's own
 COLUMNS = {  # what we call it: headers it goes by, any case; of several the first counts
     "id": ("IMG_ID", "IMG_FILE", "id", "image_id", "photo_id", "image", "img", "filename", "file_name"),
+    "photo": ("IMG_FILE", "image", "img", "filename", "file_name", "image_path"),  # else the id names it
     "lat": ("LAT", "latitude", "gt_lat"),
     "lon": ("LON", "lng", "longitude", "gt_lon"),
     "author": ("AUTHOR", "creator_id"),
     "gt_city": ("city",), "gt_region": ("region", "state"), "gt_country": ("country",), "gt_continent": ("continent",),
     **{f"gt_{name}": (name,) for name in ("unique_city", "unique_sub-region", "unique_region", "unique_country")},
     "scene": ("scene",), "indoor": ("indoor",), "locatability": ("locatability",)}
-SCENES = {"Prob_indoor": "indoor", "Prob_natural": "natural", "Prob_urban": "urban"}  # the likeliest is the scene
+SCENES = {"prob_indoor": "indoor", "prob_natural": "natural", "prob_urban": "urban"}  # any case; the likeliest is it
 YFCC_OFFSETS = (0, 1)  # YFCC100M's lists count the photo id as column 0 or, after a line number, as column 1
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-TABLES = (".csv", ".tsv", ".txt")
-LOST_KM = 100.0
-LOOKED_AT = 1000  # rows whose nearest city is looked up to tell a swap
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 
 @dataclass
@@ -83,7 +79,8 @@ def read(config: BenchmarkConfig, instruction: str) -> list[BenchmarkRow]:
     if labels.suffix == ".json":
         rows = _greval(labels, images, instruction)
     else:
-        rows = [BenchmarkRow(id, Path(), instruction, point, extra) for id, point, extra in _table(labels, config)]
+        rows = [BenchmarkRow(line.id, Path(line.photo), instruction, place, line.labels)
+                for line, place in _table(labels, config)]
     _check_ids(rows, labels)
     _check_count(len(rows), labels, config)
     return rows if labels.suffix == ".json" else _with_pictures(rows, labels, images)
@@ -117,56 +114,87 @@ def record(config: BenchmarkConfig) -> dict:
 
 def _greval(path: Path, images: Path, instruction: str) -> list[BenchmarkRow]:
     """GREval-Bench's JSON; `scene`, `indoor`, `locatability` and `indicators` are taken where a row has them."""
-    rows = read_bench(DataConfig(path=str(path), image_root=str(images)))
+    rows = read_bench(DataConfig(path=str(path), image_root=str(images)), KEYS)
     names = ("scene", "indoor", "locatability", "indicators")
-    extras = [{name: row[name] for name in names if row.get(name) is not None} for _, row in raw.rows(path)]
+    extras = [{name: row[name] for name in names if row.get(name) is not None} for _, row in forms.rows(path)]
     return [BenchmarkRow(row.id, row.image, instruction, row.truth, extra) for row, extra in zip(rows, extras)]
 
 
-def _table(path: Path, config: BenchmarkConfig) -> list[tuple[str, LatLon, dict]]:
-    """(id, place, labels) of every row."""
-    read = [(where, id, _degrees(lat, where, "latitude"), _degrees(lon, where, "longitude"), extra)
-            for where, id, lat, lon, extra in _lines(path)]
-    if not read:
+class Line(NamedTuple):
+    """A line of a table as written. where: file and line; photo: as the table names it."""
+
+    where: str
+    id: str
+    photo: str
+    lat: str
+    lon: str
+    labels: dict[str, str]
+
+
+def _table(path: Path, config: BenchmarkConfig) -> list[tuple[Line, LatLon]]:
+    """Every row and its place."""
+    lines = list(_lines(path))
+    if not lines:
         raise DataError(f"{path}: no row under the header. Get the file again")
-    if reason := _swapped([(lat, lon) for _, _, lat, lon, _ in read]):
+    degrees = [(_degrees(line.lat, line.where, "latitude"), _degrees(line.lon, line.where, "longitude"))
+               for line in lines]
+    if reason := swapped(degrees):
         if config.swapped == "refuse":
             raise DataError(f"{path}: latitude and longitude stand under each other's header ({reason}). Exchange the "
                             "headers, or write benchmark.swapped=exchange")
         print(f"{path}: latitude and longitude are exchanged ({reason})", file=sys.stderr)
-        read = [(where, id, lon, lat, extra) for where, id, lat, lon, extra in read]
+        degrees = [(lon, lat) for lat, lon in degrees]
     elif config.swapped == "exchange":
         raise DataError(f"{path}: latitude and longitude are not swapped. Leave benchmark.swapped away")
     rows = []
-    for where, id, lat, lon, extra in read:
+    for line, pair in zip(lines, degrees, strict=True):
         try:
-            rows.append((id, LatLon.checked(lat, lon), extra))
+            rows.append((line, checked_truth(*pair)))
         except ValueError as error:
-            raise DataError(f"{where}: {error}. Repair the row") from None
+            raise DataError(f"{line.where}: {error}. Repair the row") from None
     return rows
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str, str, str, dict]]:
-    """(file and line, id, latitude, longitude, labels) as written."""
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8") from None
-    first = content.split("\n", 1)[0].rstrip("\r")
-    tab = "\t" in first
-    columns = _columns(next(csv.reader([first], delimiter="\t" if tab else ",")))
-    if tab and not columns.keys() & {"lat", "lon"}:
-        yield from _yfcc(path, content)
+def _lines(path: Path) -> Iterator[Line]:
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        rows = [{name: "" if value is None else str(value) for name, value in row.items()}
+                for row in forms.parquet_rows(path)]
+        header = list(rows[0]) if rows else []
+        yield from _named(path, header, ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1)))
         return
+    text = forms.utf8(path, content)
+    first = text.split("\n", 1)[0].rstrip("\r")
+    delimiter = _delimiter(first)
+    header = next(csv.reader([first], delimiter=delimiter))
+    if delimiter == "\t" and not _columns(header).keys() & {"lat", "lon"}:
+        yield from _yfcc(path, text)
+        return
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    yield from _named(path, header, ((f"{path}, line {reader.line_num}", row) for row in reader), delimiter)
+
+
+def _delimiter(header: str) -> str:
+    """What separates the columns: tabs, else semicolons (Excel's, where the comma is the decimal mark), else commas."""
+    return "\t" if "\t" in header else ";" if header.count(";") > header.count(",") else ","
+
+
+def _named(path: Path, header: list[str], rows: Iterable[tuple[str, dict]],
+           delimiter: str = ",") -> Iterator[Line]:
+    """`_lines` of rows whose columns have names."""
+    columns = _columns(header)
     if missing := [name for name in ("id", "lat", "lon") if name not in columns]:
-        raise DataError(f"{path}: no column for {', '.join(missing)} in the header {first[:200]!r}. Name the columns "
-                        + "; ".join(f"{name}: {' or '.join(COLUMNS[name])}" for name in missing))
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter="\t" if tab else ",")
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
+        raise DataError(f"{path}: no column for {', '.join(missing)} in the header {delimiter.join(header)[:200]!r}. "
+                        "Name the columns " + "; ".join(f"{name}: {' or '.join(COLUMNS[name])}" for name in missing))
+    scenes = _scenes(header)
+    for where, row in rows:
         if None in row or None in row.values():
             raise DataError(f"{where}: more or fewer fields than the header has. Repair the row")
-        yield where, row[columns["id"]].strip(), row[columns["lat"]], row[columns["lon"]], _labels(row, columns)
+        id, lat, lon = (row[columns[name]].strip() for name in ("id", "lat", "lon"))
+        if delimiter == ";" and "." not in lat + lon:
+            lat, lon = lat.replace(",", "."), lon.replace(",", ".")
+        photo = row[columns["photo"]].strip() if "photo" in columns else id
+        yield Line(where, id, photo, lat, lon, {**_labels(row, columns), **_scene(row, scenes, where)})
 
 
 def _columns(header: list[str]) -> dict[str, str]:
@@ -177,17 +205,35 @@ def _columns(header: list[str]) -> dict[str, str]:
     return {ours: name for ours, name in found.items() if name is not None}
 
 
-def _labels(row: dict[str, str], columns: dict[str, str]) -> dict[str, str | bool]:
+def _labels(row: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
     """Labels of a row; an empty field and a `nan` are none."""
-    labels = {ours: row[name].strip() for ours, name in columns.items() if ours not in ("id", "lat", "lon")}
-    labels = {ours: value for ours, value in labels.items() if value and value.lower() != "nan"}
-    if SCENES.keys() <= row.keys():
-        scene = SCENES[max(SCENES, key=lambda name: float(row[name] or "nan"))]
-        labels |= {"scene": scene, "indoor": "indoor" if scene == "indoor" else "outdoor"}
-    return labels
+    labels = {ours: row[name].strip() for ours, name in columns.items() if ours not in ("id", "photo", "lat", "lon")}
+    return {ours: value for ours, value in labels.items() if _has_value(value)}
 
 
-def _yfcc(path: Path, content: str) -> Iterator[tuple[str, str, str, str, dict]]:
+def _scenes(header: list[str]) -> dict[str, str]:
+    """The header here, whatever its case → the scene it is the probability of; empty unless all are there."""
+    found = {name: SCENES[name.strip().lower()] for name in header if name.strip().lower() in SCENES}
+    return found if len(found) == len(SCENES) else {}
+
+
+def _scene(row: dict[str, str], scenes: dict[str, str], where: str) -> dict[str, str]:
+    """The likeliest scene; none where a probability is missing, since it might have been the highest."""
+    said = {name: row[name].strip() for name in scenes}
+    if not all(map(_has_value, said.values())) or not said:
+        return {}
+    if wrong := [name for name, value in said.items() if not _number(value)]:
+        raise DataError(f"{where}: {wrong[0]} is {said[wrong[0]]!r}, not a number. Repair the row, or leave the "
+                        f"columns {', '.join(scenes)} out")
+    scene = scenes[max(said, key=lambda name: float(said[name]))]
+    return {"scene": scene, "indoor": "indoor" if scene == "indoor" else "outdoor"}
+
+
+def _has_value(text: str) -> bool:
+    return bool(text) and text.lower() != "nan"
+
+
+def _yfcc(path: Path, content: str) -> Iterator[Line]:
     """YFCC100M's own list, no header: photo id, …, longitude 11 columns on, latitude after it; author 2 columns on.
 
     The list has a line number in front or not. Only one of the two readings has a photo id of digits and numbers for
@@ -199,7 +245,8 @@ def _yfcc(path: Path, content: str) -> Iterator[tuple[str, str, str, str, dict]]
         if all(len(fields) > offset + 12 and fields[offset].isdigit() and _number(fields[offset + 11])
                and _number(fields[offset + 12]) for _, fields in lines):
             for where, fields in lines:
-                yield where, fields[offset], fields[offset + 12], fields[offset + 11], {"author": fields[offset + 2]}
+                id, author, lon, lat = (fields[offset + column] for column in (0, 2, 11, 12))
+                yield Line(where, id, id, lat, lon, {"author": author})
             return
     raise DataError(f"{path}: separated by tabs, without a header, and not YFCC100M's list (photo id in column 0 or 1, "
                     "longitude and latitude 11 and 12 columns on). Give it a header")
@@ -216,23 +263,6 @@ def _degrees(text: str, where: str, name: str) -> float:
     if not _number(text):
         raise DataError(f"{where}: {name} is {text.strip()!r}, not a number in decimal degrees. Repair the row")
     return float(text)
-
-
-def _swapped(points: list[tuple[float, float]]) -> str:
-    """Why the two columns must be swapped; empty when they are not. The rule is at the head of the file."""
-    lat, lon = max(abs(a) for a, _ in points), max(abs(b) for _, b in points)
-    if lat > 90:
-        return f"a latitude of {lat:g}, and no longitude beyond {lon:g}" if lon <= 90 and lat <= 180 else ""
-    if lon > 90:
-        return ""
-    some = [points[i * len(points) // LOOKED_AT] for i in range(LOOKED_AT)] if len(points) > LOOKED_AT else points
-    cities = gazetteer(15000)
-    as_read, exchanged = (statistics.median(near.distance_km for near in cities.nearest(places)) for places in (
-        [LatLon(a, b) for a, b in some], [LatLon(b, a) for a, b in some]))
-    if as_read > LOST_KM and as_read > 10 * exchanged:
-        return (f"the median photo lies {as_read:.0f} km from the nearest city as read, and {exchanged:.0f} km from "
-                f"it exchanged; {cities}")
-    return ""
 
 
 def _check_ids(rows: list[BenchmarkRow], labels: Path) -> None:
@@ -266,8 +296,11 @@ def _with_pictures(rows: list[BenchmarkRow], labels: Path, images: Path) -> list
                 path = Path(folder, name)
                 for key in {name, stem, path.relative_to(images).as_posix()}:
                     by_name[key].append(path)
-    found = [by_name.get(row.id) or by_name.get(row.id.replace("/", "_")) or [] for row in rows]
-    if missing := [row.id for row, paths in zip(rows, found) if not paths]:
+    found = [_named_so(by_name, row.image.as_posix()) for row in rows]
+    if not all(found) and any(row.image != Path(row.id) for row in rows):  # an `image` column of addresses, or such
+        by_id = [_named_so(by_name, row.id) for row in rows]
+        found = by_id if all(by_id) else found
+    if missing := [row.image.as_posix() for row, paths in zip(rows, found) if not paths]:
         raise DataError(f"{labels}: {len(missing)} of {len(rows):,} photos are missing below {images}, the first is "
                         f"{missing[0]!r}. A benchmark without them would be another one: put them there")
     if unclear := [(row.id, paths) for row, paths in zip(rows, found) if len(paths) > 1]:
@@ -275,3 +308,8 @@ def _with_pictures(rows: list[BenchmarkRow], labels: Path, images: Path) -> list
                         "such rows). Keep one, or write ids with their folder or ending")
     return [BenchmarkRow(row.id, paths[0].resolve(), row.instruction, row.truth, row.labels)
             for row, paths in zip(rows, found)]
+
+
+def _named_so(by_name: Mapping[str, list[Path]], name: str) -> list[Path]:
+    """The photos that a table may mean: by the name itself, with underscores for slashes, by its last part."""
+    return by_name.get(name) or by_name.get(name.replace("/", "_")) or by_name.get(Path(name).name) or []

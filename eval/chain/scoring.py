@@ -12,11 +12,11 @@ from tqdm import tqdm
 from eval.chain import measures, questions
 from eval.chain.bert import Bert
 from gre.config import UserError
-from gre.data import annotations, raw
+from gre.data import annotations, forms
 from gre.data.annotations import Indicator, Step
 from gre.data.images import load_image
 from gre.data.raw import BadRow, DataError
-from gre.data.records import BenchRow, DataConfig, read_bench
+from gre.data.records import BenchRow, DataConfig, Keys, read_bench
 from gre.llm import Client
 from gre.models.clip import BATCH, Clip
 from gre.text.chains import BACKGROUND, CAPTION, INFERENCE, chain_of, split_steps
@@ -66,9 +66,9 @@ class Scored:
 
 def read(path: str, image_root: str) -> list[Annotated]:
     """The rows of a GREval-Bench file with their optional fields. Raises DataError naming the row and the field."""
-    rows = read_bench(DataConfig(path=path, image_root=image_root))
+    rows = read_bench(DataConfig(path=path, image_root=image_root), Keys("data", "image_root", drop=""))
     found = []
-    for row, (number, fields) in zip(rows, raw.rows(Path(path))):
+    for row, (number, fields) in zip(rows, forms.rows(Path(path))):
         try:
             found.append(Annotated(row, annotations.indicators(fields), annotations.steps(fields),
                                    annotations.scene(fields)))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gre.config import UserError
-from gre.data.photos import photo_hash
+from gre.data.hashes import photo_hash
 from gre.provenance import write_atomically
 
 

@@ -1,31 +1,67 @@
-"""Which photo a file is: its content, whatever its name. No torch."""
-import os
-from collections.abc import Iterable
+"""Whole photos, told from damaged ones before training rather than in the middle of it. No torch.
+
+Every photo is decoded once; the hashes of those found whole are kept beside the run, so that its other stages and a
+restart only hash them. What was found damaged is looked at again: it may have been replaced.
+"""
+import hashlib
+import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
+import PIL
 from tqdm import tqdm
 
-from gre.provenance import file_hash
+from gre.config import UserError
+from gre.data.images import check_ratio, decode, read_bytes
+from gre.data.raw import RowError
+from gre.provenance import write_atomically
 
-THREADS = 8
-
-
-def photo_hash(path: str | Path) -> str:
-    """sha256 of a photo's content; a file that has not changed is read once in a process."""
-    state = os.stat(path)
-    return _hash(str(path), state.st_size, state.st_mtime_ns)
+THREADS = 16  # Pillow decodes outside Python's lock; more would only wait for the disk, and each holds a photo
 
 
-def photo_hashes(paths: Iterable[str | Path]) -> dict[str | Path, str]:
-    """{path: sha256} of many photos, some at a time; a bar shows when it takes seconds."""
-    unique = sorted(set(paths))
+def look_at(photos: Sequence[Path], whole: set[str], show: bool = True) -> tuple[dict[Path, str], set[str]]:
+    """(what is wrong with each photo that cannot be trained on, the hashes of the others).
+
+    whole: hashes of photos that need not be decoded again. show: draw a progress bar.
+    Raises DataError where a disk fails, which says nothing about a photo.
+    """
+    def look(path: Path) -> tuple[str, str]:
+        content = read_bytes(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 in whole:
+            return sha256, ""
+        try:
+            check_ratio(decode(content, path).size, path)
+        except RowError as error:
+            return sha256, str(error)
+        return sha256, ""
+
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(photo_hash, unique)
-        return dict(zip(unique, tqdm(found, "hashing photos", len(unique), delay=5.0), strict=True))
+        try:
+            found = list(tqdm(pool.map(look, photos), total=len(photos), desc="photos", unit="photo", disable=not show))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    faults = {path: fault for path, (_, fault) in zip(photos, found, strict=True) if fault}
+    return faults, {sha256 for sha256, fault in found if not fault}
 
 
-@cache
-def _hash(path: str, size: int, mtime_ns: int) -> str:
-    return file_hash(path)
+def known_whole(file: Path) -> set[str]:
+    """The hashes that `remember` wrote with this release of Pillow; none without a file."""
+    if not file.exists():
+        return set()
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return set(content["whole"]) if content["pillow"] == PIL.__version__ else set()
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} does not list whole photos ({type(error).__name__}: {error}): delete it, and they are "
+                        "looked at again") from None
+
+
+def remember(file: Path, whole: set[str]) -> None:
+    """Add hashes of whole photos to those a file lists."""
+    if whole <= (known := known_whole(file)):
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps({"pillow": PIL.__version__, "whole": sorted(known | whole)}, indent=0) + "\n")

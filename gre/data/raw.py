@@ -1,47 +1,32 @@
-"""A data file as it lies on disk: its JSON rows, their fields and their photos, each checked.
+"""The fields and the photo of one row of a data file, each checked.
 
 `BadRow` is raised for one row; gre.data.records adds file, row number and what to do about it.
 """
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gre.config import UserError
 from gre.geo.point import LatLon
+from gre.geo.truth import checked_truth
 
 IMAGE_MARK = "<image>"
+_MARK = re.compile(rf"\A(?:{IMAGE_MARK}(?:\r\n|\r|\n)?|\n)")  # whatever system wrote the file, it is one question
 
 
 class DataError(UserError):
     """A data file, a row or a photo that cannot be used: what, where, and how to repair it."""
 
 
+class RowError(DataError):
+    """What is wrong with the photo or the text of one row: leaving the row out helps."""
+
+
 class BadRow(Exception):
     """What is wrong with one row, the field named."""
-
-
-def rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, JSON value) of an array or of JSON lines; an unreadable line comes as its error."""
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8") from None
-    if content.lstrip().startswith("["):
-        try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: the JSON array is broken ({error}). Repair or download the file again") from None
-        yield from enumerate(values, start=1)
-        return
-    for number, line in enumerate(content.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, error
 
 
 def json_object(value: Any) -> dict:
@@ -56,11 +41,15 @@ def json_object(value: Any) -> dict:
 class ImageFolder:
     """Where the photos of one data file are. Finds a row's photo and keeps it inside that folder."""
 
-    def __init__(self, path: Path, image_root: str):
-        self.path = path
+    def __init__(self, path: Path, image_root: str, key: str):
+        """key: what image_root is called where the user writes it; empty where nothing is."""
+        self.path, self.key = path, key
         self.root = Path(image_root or path.parent).resolve()
         if not self.root.is_dir():
-            raise DataError(f"data.image_root={image_root}: no such folder. Set it to the folder of the photos")
+            raise DataError(f"{key}={image_root}: no such folder. Set it to the folder of the photos")
+        # huggingface_hub's cache: snapshots/COMMIT holds links to ../../blobs, where the files are
+        self.may_be_in = [self.root, *(folder.parent / "blobs" for folder in self.root.parents
+                                       if folder.name == "snapshots")]
         self.images_are_in = None  # what a leading images/ stands for; None where such a folder exists
         if not (self.root / "images").is_dir():
             self.images_are_in = "imgs" if (self.root / "imgs").is_dir() else "." if image_root else None
@@ -71,6 +60,9 @@ class ImageFolder:
         name = field(row, field_name)
         if isinstance(name, list) and len(name) == 1:
             name = name[0]
+        if isinstance(name, dict) and name.get("bytes") is not None:
+            raise BadRow(f"field {field_name!r}: the photo itself stands in the table. Write it into a file, and its "
+                         "path into the row")
         if not isinstance(name, str) or not name:
             raise BadRow(f"field {field_name!r}: expected a path or a list of one path, got {shown(row[field_name])}")
         relative = Path(name)
@@ -79,14 +71,23 @@ class ImageFolder:
             self._announce()
         target = self.root / relative
         if ".." in relative.parts or not target.is_relative_to(self.root):
-            raise BadRow(f"field {field_name!r}: {shown(name)} leaves the data folder {self.root}")
+            raise BadRow(f"field {field_name!r}: {shown(name)} leaves the data folder {self.root}; write the path from "
+                         "there")
         if not os.path.isfile(target):
-            raise BadRow(f"field {field_name!r}: no file {target}; "
-                         "data.image_root names the folder of the photos")
-        if not Path(os.path.realpath(target)).is_relative_to(self.root):
-            raise BadRow(f"field {field_name!r}: {shown(name)} is a link that leaves the data folder {self.root}; "
-                         "data.image_root names another folder")
+            raise BadRow(f"field {field_name!r}: no file {target}; put the photo there"
+                         + (f", or name the folder of the photos: {self.key}=FOLDER" if self.key else ""))
+        real = Path(os.path.realpath(target))
+        if not any(real.is_relative_to(folder) for folder in self.may_be_in):
+            raise BadRow(f"field {field_name!r}: {shown(name)} is a link that leaves the data folder {self.root}, to "
+                         f"{real}; {self._instead_of_link(target)}")
         return target
+
+    def _instead_of_link(self, target: Path) -> str:
+        folder = next((one for one in target.parents if one != self.root and one.is_relative_to(self.root)
+                       and one.is_symlink()), None)
+        if folder is None or not self.key:
+            return "put the photo itself there (cp -L copies what links point to)"
+        return f"name the folder that the photos are really in: {self.key}={os.path.realpath(folder)}"
 
     def _announce(self) -> None:
         if not self.announced:
@@ -105,6 +106,17 @@ def text(row: dict, name: str) -> str:
     value = field(row, name)
     if not isinstance(value, str) or not value.strip():
         raise BadRow(f"field {name!r}: expected text, got {shown(value)}")
+    return _unicode(value, name)
+
+
+def _unicode(value: str, name: str) -> str:
+    """The text itself. Raises BadRow for half a character, as a file holds where a long text was cut: no tokenizer and
+    no file takes it."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRow(f"field {name!r}: half a character (a lone surrogate, \\u{ord(value[error.start]):04x}) after "
+                     f"{shown(value[max(0, error.start - 20):error.start])}") from None
     return value
 
 
@@ -114,7 +126,7 @@ def truth(row: dict) -> LatLon:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise BadRow(f"field {name!r}: expected decimal degrees as a number, got {shown(value)}")
     try:
-        return LatLon.checked(*degrees)
+        return checked_truth(*degrees)
     except ValueError as error:
         raise BadRow(f"fields 'gt_lat', 'gt_lon': {error}") from None
 
@@ -130,12 +142,13 @@ def turns(row: dict) -> tuple[str, str]:
     for speaker, value in (("human", question), ("gpt", reply)):
         if not isinstance(value, str) or not value.strip():
             raise BadRow(f"field 'conversations': the {speaker} value must be text, got {shown(value)}")
+        _unicode(value, "conversations")
     return instruction(question, "conversations"), reply
 
 
 def instruction(value: str, name: str) -> str:
     """The instruction without its leading <image> mark; the photo's place in the prompt is the chat template's."""
-    question = value.removeprefix(IMAGE_MARK).removeprefix("\n")
+    question = _MARK.sub("", value)
     if IMAGE_MARK in question or not question.strip():
         raise BadRow(f"field {name!r}: expected an instruction with at most one {IMAGE_MARK}, at its start")
     return question
@@ -143,5 +156,5 @@ def instruction(value: str, name: str) -> str:
 
 def shown(value: Any) -> str:
     """The value as JSON, shortened to a line."""
-    line = json.dumps(value, ensure_ascii=False)
+    line = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
     return line if len(line) <= 80 else line[:77] + "..."

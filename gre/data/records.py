@@ -1,24 +1,31 @@
 """The rows of GRE30K-CoT, -Judge, -Seed and GREval-Bench, exactly as published: read, checked row by row, written.
 
-A file is a JSON array or JSON lines; `image` is a path or a list of one path; degrees are decimal. Published rows say
-`images/x.jpg` while the published folders are called `imgs`: a leading `images/` is read from `imgs/` where only that
-exists, or from `data.image_root` itself, and the mapping is printed. Photos are not opened here (gre.data.images).
+gre.data.forms says in which forms a file may lie on disk; `image` is a path or a list of one path; degrees are decimal.
+Published rows say `images/x.jpg` while the published folders are called `imgs`: a leading `images/` is read from
+`imgs/` where only that exists, or from `data.image_root` itself, and the mapping is printed. Photos are not opened
+here: before training `gre.training.data.usable_rows` does. A file of another kind and swapped coordinates are refused
+as a whole.
 """
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gre.config import option
-from gre.data import raw
+from gre.data import forms, raw
 from gre.data.raw import IMAGE_MARK, BadRow, DataError
 from gre.geo.point import LatLon
+from gre.geo.truth import swapped
 
 LABELS = {"true": True, "truth": True, "false": False}  # the paper's text once says Truth
+KINDS = {"cot": "GRE30K-CoT", "judge": "GRE30K-Judge", "seed": "GRE30K-Seed", "bench": "GREval-Bench"}
+SHOWN = 10  # bad rows in one message
+FEW_ROWS = 10  # fewer say nothing about the file as a whole: all may lie in the middle of nowhere
 
 
 @dataclass
@@ -29,6 +36,23 @@ class DataConfig:
     image_root: str = option("", "folder the rows' image paths start from; default: the folder of the data file")
     on_bad_row: str = option("stop", "stop at the first bad row, or drop: leave bad rows out, count and list them")
     dropped_list: str = option("", "with on_bad_row=drop: file to write the list of dropped rows into")
+
+
+class Keys(NamedTuple):
+    """What the user calls the settings of a DataConfig, for remedies; empty where there is no such setting."""
+
+    path: str = "data.path"
+    image_root: str = "data.image_root"
+    drop: str = "data.on_bad_row=drop"
+
+    @property
+    def repair(self) -> str:
+        """What to do about a row that cannot be used."""
+        return f"Repair the row, or set {self.drop} to leave bad rows out" if self.drop else (
+            "Repair the row: all of them count here")
+
+
+DATA = Keys()
 
 
 @dataclass(frozen=True)
@@ -78,15 +102,16 @@ class BenchRow:
 Row = TypeVar("Row", CoTRow, JudgeRow, SeedRow, BenchRow)
 
 
-def read_cot(config: DataConfig) -> list[CoTRow]:
-    """The rows of a GRE30K-CoT file. Raises DataError naming file, row, field and remedy; so do all readers here."""
+def read_cot(config: DataConfig, keys: Keys = DATA) -> list[CoTRow]:
+    """The rows of a GRE30K-CoT file. keys: for messages. Raises DataError naming file, row, field and remedy; so do all
+    readers here."""
     def build(row: dict, id: str, image: Path) -> CoTRow:
         instruction, response = raw.turns(row)
         return CoTRow(id, image, instruction, response, raw.truth(row))
-    return _read(config, "image", build)
+    return _read(config, keys, "cot", "image", build)
 
 
-def read_judge(config: DataConfig) -> list[JudgeRow]:
+def read_judge(config: DataConfig, keys: Keys = DATA) -> list[JudgeRow]:
     """The rows of a GRE30K-Judge file; the label is True, False or Truth (any case)."""
     def build(row: dict, id: str, image: Path) -> JudgeRow:
         instruction, label = raw.turns(row)
@@ -94,55 +119,119 @@ def read_judge(config: DataConfig) -> list[JudgeRow]:
             raise BadRow(f"field 'conversations': the gpt value must be True or False, got {raw.shown(label)}")
         return JudgeRow(id, image, instruction, raw.text(row, "predicted_cot"), raw.text(row, "predicted_answer"),
                         LABELS[label.strip().lower()], raw.truth(row))
-    return _read(config, "image", build)
+    return _read(config, keys, "judge", "image", build)
 
 
-def read_seed(config: DataConfig) -> list[SeedRow]:
+def read_seed(config: DataConfig, keys: Keys = DATA) -> list[SeedRow]:
     """The rows of a GRE30K-Seed file."""
     def build(row: dict, id: str, image: Path) -> SeedRow:
         return SeedRow(id, image, raw.instruction(raw.text(row, "instructions"), "instructions"), raw.truth(row))
-    return _read(config, "image", build)
+    return _read(config, keys, "seed", "image", build)
 
 
-def read_bench(config: DataConfig) -> list[BenchRow]:
+def read_bench(config: DataConfig, keys: Keys = DATA) -> list[BenchRow]:
     """The rows of a GREval-Bench file."""
     def build(row: dict, id: str, image: Path) -> BenchRow:
         sample_id = raw.field(row, "sample_id")
         if isinstance(sample_id, bool) or not isinstance(sample_id, (str, int)):
             raise BadRow(f"field 'sample_id': expected text or a whole number, got {raw.shown(sample_id)}")
         return BenchRow(str(sample_id), image, raw.text(row, "gt_cot"), raw.truth(row))
-    return _read(config, "image_path", build)
+    return _read(config, keys, "bench", "image_path", build)
 
 
-def _read(config: DataConfig, image_field: str, build: Callable[[dict, str, Path], Row]) -> list[Row]:
+def _read(config: DataConfig, keys: Keys, kind: str, image_field: str,
+          build: Callable[[dict, str, Path], Row]) -> list[Row]:
     path = Path(config.path)
     if config.on_bad_row not in ("stop", "drop"):
         raise DataError(f"data.on_bad_row is {config.on_bad_row!r}: write stop or drop")
     if not config.path or not path.is_file():
-        raise DataError(f"data.path={config.path}: no such file. Set it to a JSON array or a JSON-lines file")
-    folder = raw.ImageFolder(path, config.image_root)
+        raise DataError(f"{keys.path}={config.path}: no such file. Set it to a JSON array or a JSON-lines file")
+    folder = raw.ImageFolder(path, config.image_root, keys.image_root)
+    values = list(forms.rows(path))
+    _check_kind(path, keys, kind, [value for _, value in values])
+    _check_order(path, [value for _, value in values])
     rows, dropped = [], []
-    for number, value in raw.rows(path):
+    for number, value in values:
         try:
             row = raw.json_object(value)
             rows.append(build(row, f"{path.stem}:{number}", folder.find(row, image_field)))
         except BadRow as error:
             if config.on_bad_row == "stop":
-                raise DataError(f"{path}, row {number}: {error}. Repair the row, or set data.on_bad_row=drop to leave "
-                                "bad rows out") from None
+                raise DataError(f"{path}, row {number}: {error}. {keys.repair}") from None
             dropped.append(f"row {number}: {error}")
     if dropped:
-        _report_dropped(path, dropped, len(rows), config.dropped_list)
+        print(f"{path}: dropped {len(dropped)} bad rows, kept {len(rows)}", *dropped, sep="\n  ", file=sys.stderr)
+    if config.on_bad_row == "drop" and config.dropped_list:
+        Path(config.dropped_list).parent.mkdir(parents=True, exist_ok=True)
+        Path(config.dropped_list).write_text("".join(f"{path}, {line}\n" for line in dropped), encoding="utf-8",
+                                             errors="backslashreplace")
     if not rows:
-        raise DataError(f"{path}: no usable row among {len(dropped)}. Check data.path and data.image_root")
+        raise DataError(f"{path}: no usable row among {len(values)}" + (f"; the first is {dropped[0]}" if dropped else
+                        f". Name a file with rows: {keys.path}=FILE"))
     return rows
 
 
-def _report_dropped(path: Path, dropped: list[str], kept: int, dropped_list: str) -> None:
-    print(f"{path}: dropped {len(dropped)} bad rows, kept {kept}", *dropped, sep="\n  ", file=sys.stderr)
-    if dropped_list:
-        Path(dropped_list).parent.mkdir(parents=True, exist_ok=True)
-        Path(dropped_list).write_text("".join(f"{path}, {line}\n" for line in dropped), encoding="utf-8")
+def left_out(rows: Sequence[Row], faults: Mapping[str, str], config: DataConfig) -> list[Row]:
+    """The rows without those that only their photo or their tokens show to be bad. faults: row id -> what is wrong.
+
+    Raises DataError naming them, unless they may be dropped: then they are counted and listed by `list_dropped`.
+    """
+    bad = [f"row {row_number(row)}: {faults[row.id]}" for row in rows if row.id in faults]
+    if bad and config.on_bad_row == "stop":
+        more = "".join(f"\n  {line}" for line in bad[1:SHOWN]) + ("\n  …" if len(bad) > SHOWN else "")
+        others = f" {len(bad) - 1:,} more of {len(rows):,} rows cannot be used:{more}" if len(bad) > 1 else ""
+        raise DataError(f"{config.path}, {bad[0]}. {DATA.repair}.{others}")
+    if bad and len(bad) == len(rows):
+        raise DataError(f"{config.path}: no usable row among {len(rows):,}; the first is {bad[0]}")
+    return [row for row in rows if row.id not in faults]
+
+
+def list_dropped(rows: Sequence[Row], faults: Mapping[str, str], config: DataConfig) -> None:
+    """Print which rows were left out, and add them to data.dropped_list. One process calls it."""
+    bad = [f"row {row_number(row)}: {faults[row.id]}" for row in rows if row.id in faults]
+    if not bad:
+        return
+    print(f"{config.path}: dropped {len(bad)} bad rows, kept {len(rows) - len(bad)}", *bad, sep="\n  ", file=sys.stderr)
+    if config.dropped_list:
+        with open(config.dropped_list, "a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.writelines(f"{config.path}, {line}\n" for line in bad)
+
+
+def row_number(row: Row) -> str:
+    """The number of a row in its file, as messages say it."""
+    return row.id.rpartition(":")[2]
+
+
+def _check_kind(path: Path, keys: Keys, wanted: str, values: Sequence[Any]) -> None:
+    """Refuse a file most of whose rows are of another kind: each row would only say that it lacks a field."""
+    others = [kinds[0] for value in values if (kinds := _kinds(value)) and wanted not in kinds]
+    if 2 * len(others) > len(values):
+        kind = max(set(others), key=others.count)
+        raise DataError(f"{path} is a {KINDS[kind]} file ({others.count(kind):,} of {len(values):,} rows), and "
+                        f"{KINDS[wanted]} rows are wanted here: name such a file with {keys.path}=FILE")
+
+
+def _kinds(value: Any) -> list[str]:
+    """Which kinds of row a value may be, by the fields that only they have."""
+    if not isinstance(value, dict):
+        return []
+    conversation = value.get("conversations")
+    replies = [turn["value"] for turn in conversation if isinstance(turn, dict) and turn.get("from") == "gpt"
+               and isinstance(turn.get("value"), str)] if isinstance(conversation, list) else []
+    label = any(reply.strip().lower() in LABELS for reply in replies)
+    found = {"judge": label or "predicted_cot" in value, "cot": bool(replies) and not label,
+             "seed": "instructions" in value, "bench": "sample_id" in value or "gt_cot" in value}
+    return [kind for kind, here in found.items() if here]
+
+
+def _check_order(path: Path, values: Sequence[Any]) -> None:
+    """Refuse a file whose latitudes and longitudes stand under each other's name."""
+    degrees = [(value.get("gt_lat"), value.get("gt_lon")) for value in values if isinstance(value, dict)]
+    points = [pair for pair in degrees if all(isinstance(number, (int, float)) and math.isfinite(number)
+                                              for number in pair)]
+    if len(points) >= FEW_ROWS and (reason := swapped(points)):
+        raise DataError(f"{path}: gt_lat and gt_lon stand under each other's name ({reason}). Exchange the two names "
+                        "in the file")
 
 
 def write_cot(path: str | Path, rows: Iterable[CoTRow]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gre.config import UserError
-from gre.data.photos import photo_hashes
+from gre.data.hashes import photo_hashes
 from gre.data.records import JudgeRow, SeedRow
 from gre.manifest import Parent
 from gre.provenance import file_hash, write_atomically

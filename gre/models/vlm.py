@@ -13,6 +13,7 @@ from torch import BoolTensor, LongTensor, Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
+from gre.data.raw import RowError
 from gre.models import zero
 from gre.models.attention import shared_prefix
 from gre.models.lora import LoraConfig
@@ -138,7 +139,7 @@ def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> P
     """A user's turn of one photo and one instruction, ready for the assistant's answer.
 
     image: a photo, or what `process_picture` made of it: the prompt is the same.
-    Raises UserError when the instruction holds one of the tokenizer's control tokens.
+    Raises RowError when the instruction holds one of the tokenizer's control tokens.
     """
     _check_instruction(processor, instruction)
     if isinstance(image, Pixels):
@@ -152,7 +153,7 @@ def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> P
 
 def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[list[int], list[int]]:
     """The tokens of `encode_prompt` for a photo of this size in pixels, without the photo: with one token for all
-    of it, as engines take a prompt that they expand themselves, and with all P. UserError as in `encode_prompt`."""
+    of it, as engines take a prompt that they expand themselves, and with all P. RowError as in `encode_prompt`."""
     _check_instruction(processor, instruction)
     ids = processor.tokenizer(_prompt_text(processor, instruction)).input_ids
     patches = processor.image_processor.get_number_of_image_patches(height, width)
@@ -168,7 +169,7 @@ def prompt_length(processor, instruction: str, width: int, height: int) -> int:
 
 def _check_instruction(processor, instruction: str) -> None:
     if control := [token for token in processor.tokenizer.all_special_tokens if token in instruction]:
-        raise UserError(f"an instruction holds the control tokens {control}: remove them from the data")
+        raise RowError(f"the instruction holds the control tokens {control}: remove them from the data")
 
 
 def _prompt_text(processor, instruction: str) -> str:

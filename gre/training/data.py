@@ -1,5 +1,5 @@
-"""Rows and photos on their way into training: rows that fit, photos that are decoded and processed every time, or
-once a run and then read from disk."""
+"""Rows and photos on their way into training: rows that can be used, photos that are decoded and processed every time,
+or once a run and then read from disk."""
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from PIL import Image
 
 from gre.config import UserError, option
+from gre.data import photos
 from gre.data.cache import PictureCache
 from gre.data.images import load_image, picture_size
-from gre.data.records import DataConfig
+from gre.data.raw import RowError
+from gre.data.records import DataConfig, left_out, list_dropped
 from gre.models.vlm import Pixels, encode_response, process_picture, prompt_length
 from gre.provenance import versions
 
@@ -61,10 +65,52 @@ class CachedPictures:
         return pixels
 
 
+def usable_rows(rows: Sequence[Any], data: DataConfig, length: Callable[[Any], int], max_length: int | None,
+                whole_photos: Path) -> list[Any]:
+    """The rows that can be trained on, all of it seen before training: headers and tokens first, which is cheap, then
+    every photo decoded whole, the processes sharing the work. Every process must call it.
+
+    length: tokens of a row; RowError for a photo or an instruction that cannot be used. max_length: of a row in tokens;
+    None sets none. whole_photos: the file of `gre.data.photos.remember`.
+    Raises DataError naming the bad rows, unless data.on_bad_row is drop: then they are counted and listed.
+    """
+    if not rows:
+        return []
+    lengths, faults = {}, {}
+    for row in rows:
+        try:
+            lengths[row.id] = length(row)
+        except RowError as error:
+            faults[row.id] = str(error)
+    kept = left_out(rows, faults, data)
+    if max_length is not None:
+        fitting = fitting_rows(kept, lambda row: lengths[row.id], max_length, drop=data.on_bad_row == "drop")
+        faults |= {row.id: f"{lengths[row.id]} tokens, and model.max_length is {max_length}"
+                   for row in kept if lengths[row.id] > max_length}
+        kept = fitting
+    damaged = damaged_photos(sorted({row.image for row in kept}), whole_photos)
+    faults |= {row.id: damaged[row.image] for row in kept if row.image in damaged}
+    kept = left_out(kept, faults, data)
+    if PartialState().is_main_process:
+        list_dropped(rows, faults, data)
+    return kept
+
+
+def damaged_photos(paths: Sequence[Path], whole_photos: Path) -> dict[Path, str]:
+    """What is wrong with each photo that cannot be decoded whole; processes share the work, and each learns all."""
+    state = PartialState()
+    mine = paths[state.process_index::state.num_processes]
+    faults, whole = photos.look_at(mine, photos.known_whole(whole_photos), show=state.is_main_process)
+    found = gather_object([(faults, whole)])
+    if state.is_main_process:
+        photos.remember(whole_photos, set().union(*(hashes for _, hashes in found)))
+    return {path: fault for faults, _ in found for path, fault in faults.items()}
+
+
 def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: int, drop: bool) -> list[Any]:
     """The rows of at most `max_length` tokens, counted exactly and before training; nothing is ever cut.
 
-    Raises UserError naming the first longer row, or, with `drop`, prints how many there are and which.
+    Raises UserError naming the first longer row, unless `drop` allows to leave some out.
     """
     lengths = {row.id: length(row) for row in rows}
     long = {row_id: tokens for row_id, tokens in lengths.items() if tokens > max_length}
@@ -73,9 +119,6 @@ def fitting_rows(rows: Sequence[Any], length: Callable[[Any], int], max_length: 
         raise UserError(f"row {name} has {tokens} tokens; {len(long)} of {len(rows)} rows have more than "
                         f"model.max_length={max_length}: raise it, lower model.max_pixels or write "
                         "data.on_bad_row=drop")
-    if long:
-        print(f"dropped {len(long)} of {len(rows)} rows longer than {max_length} tokens: "
-              + ", ".join(f"{name} ({tokens})" for name, tokens in long.items()), flush=True)
     return [row for row in rows if row.id not in long]
 
 

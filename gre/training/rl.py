@@ -75,9 +75,10 @@ def prepare(name: str, config: RLConfig, parents: set[str], read: Callable[[Data
 
     read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
     """
-    rows, validation = read(config.data), validation_rows(config.validation)
+    rows, validation = read(config.data), validation_rows(config.validation, config.data.on_bad_row)
     stage = Stage(name, config, parents)
     rows = stage.fitting(rows, lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
+    validation = stage.askable(validation, config.validation.data)
     warn_of_trained(validation, (row.image for row in rows))
     if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed photos, and vLLM processes photos itself: write "

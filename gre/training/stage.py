@@ -1,6 +1,6 @@
 """The life of a stage, the same for all: from its config to `model/` and `manifest.json`.
 
-    stage = Stage("stage3", config, parents={"stage2"})     # verified parent and processor; nothing is written yet
+    stage = Stage("stage3", config, parents={"stage2"})     # verified parent and processor
     rows = stage.fitting(read_seed(config.data), length)
     model = stage.load_trained()
     stage.begin(rows)                                       # locks OUTPUT and finds the checkpoint to resume from
@@ -13,6 +13,7 @@ Every process calls all of it.
 """
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from transformers.trainer_callback import ProgressCallback
 
 from gre import manifest
 from gre.config import REQUIRED, UserError, option, save
+from gre.data.records import DataConfig, SeedRow
 from gre.models import lora, zero
 from gre.models.vlm import ModelConfig, freeze_vision, load_model, load_processor
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
-from gre.training.data import Loader, TrainingData, fitting_rows, picture_loader
+from gre.training.data import Loader, TrainingData, picture_loader, row_prompt_length, usable_rows
 from gre.training.trainer import checkpoints, identity
 from gre.training.trainer.resumable import ResumableTrainer
 from gre.training.watching.metrics import MetricsFile
@@ -78,12 +80,18 @@ class Stage:
                                        config.accept_parent)
         self.processor = load_processor(self.parent.model_dir, budget.min_pixels, budget.max_pixels)
         self.dtype = weight_dtype(config.train, config.model)
+        self._whole_photos = self.folder.absolute().parent / "whole_photos.json"  # the run's stages share it
         self._made_of: dict[str, Any] = {}
         self._checkpoint: Path | None = None
 
     def fitting(self, rows: Sequence[Any], length: Callable[[Any], int]) -> list[Any]:
-        """The rows of at most model.max_length tokens; see `fitting_rows`."""
-        return fitting_rows(rows, length, self.config.model.max_length, drop=self.config.data.on_bad_row == "drop")
+        """The rows that can be trained on, of at most model.max_length tokens; see `usable_rows`."""
+        return usable_rows(rows, self.config.data, length, self.config.model.max_length, self._whole_photos)
+
+    def askable(self, rows: Sequence[SeedRow], path: str) -> list[SeedRow]:
+        """Of rows that are only asked, such as those of validation, the ones that can be. path: their file."""
+        data = DataConfig(path, on_bad_row=self.config.data.on_bad_row)
+        return usable_rows(rows, data, partial(row_prompt_length, self.processor), None, self._whole_photos)
 
     def load_trained(self):
         """The parent's model as this stage trains it: which weights, in which type, and with an adapter or without."""

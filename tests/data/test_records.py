@@ -194,7 +194,7 @@ def test_a_broken_array_and_a_wrong_encoding_are_named(folder):
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text.strip() and "<image>" not in text and not text.startswith("\n"))
-TRUTH = st.builds(LatLon, st.floats(-90, 90), st.floats(-180, 180))
+TRUTH = st.builds(LatLon, st.floats(-90, 90), st.floats(-180, 180)).filter(any)  # (0, 0) is no place of a photo
 FORMS = [(write_cot, read_cot, st.builds(CoTRow, st.just(""), st.just("a.jpg"), TEXT, TEXT, TRUTH)),
          (write_judge, read_judge,
           st.builds(JudgeRow, st.just(""), st.just("a.jpg"), TEXT, TEXT, TEXT, st.booleans(), TRUTH)),

@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(model, tiny_
         trainer_of(model, tiny_vlm[1], rows, tmp_path, max_steps=1).train()
 
 
-def test_lengths_are_exact_and_long_rows_are_never_cut(tiny_vlm, rows, capsys):
+def test_lengths_are_exact_and_long_rows_are_never_cut(tiny_vlm, rows):
     processor = tiny_vlm[1]
     length = partial(response_length, processor)
     for row in rows:
@@ -171,7 +171,6 @@ def test_lengths_are_exact_and_long_rows_are_never_cut(tiny_vlm, rows, capsys):
     with pytest.raises(UserError, match=r"row cot:7 has .*on_bad_row=drop"):
         fitting_rows(rows, length, longest - 1, drop=False)
     assert len(fitting_rows(rows, length, longest - 1, drop=True)) < len(rows)
-    assert "cot:7" in capsys.readouterr().out
     with pytest.raises(UserError, match="8 of 8 rows"):
         fitting_rows(rows, length, 1, drop=True)
 

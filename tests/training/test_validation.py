@@ -130,11 +130,11 @@ def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path, monkeypatch):
     write_seed(tmp_path / "v.jsonl", [SeedRow("", image, f"Where {i}?", PARIS) for i in range(9)])
     monkeypatch.setattr(validation, "NUM_PHOTOS", 4)
     config = ValidationConfig(eval_every=5, data=str(tmp_path / "v.jsonl"))
-    chosen = [row.instruction for row in validation_rows(config)]
-    assert len(set(chosen)) == 4 and chosen == [row.instruction for row in validation_rows(config)]
-    assert validation_rows(ValidationConfig()) == []
+    chosen = [row.instruction for row in validation_rows(config, "stop")]
+    assert len(set(chosen)) == 4 and chosen == [row.instruction for row in validation_rows(config, "stop")]
+    assert validation_rows(ValidationConfig(), "stop") == []
     with pytest.raises(UserError, match="set validation.data"):
-        validation_rows(ValidationConfig(eval_every=5))
+        validation_rows(ValidationConfig(eval_every=5), "stop")
 
 
 def test_processes_share_the_photos_and_keep_pace(photos, tiny_vlm, monkeypatch):

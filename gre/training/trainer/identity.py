@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gre.config import UserError
-from gre.data.photos import photo_hashes
+from gre.data.hashes import photo_hashes
 from gre.provenance import file_hash
 
 # Where things lie, what is printed, what happens after training. Parent and rows count by their content.

@@ -15,8 +15,8 @@ from transformers import TrainerCallback
 
 from gre.config import UserError, option
 from gre.data.images import load_image
-from gre.data.photos import photo_hashes
-from gre.data.records import DataConfig, SeedRow, read_seed
+from gre.data.hashes import photo_hashes
+from gre.data.records import DataConfig, Keys, SeedRow, read_seed
 from gre.geo.accuracy import GEOSCORE_MAX, geoscore
 from gre.models.vlm import encode_prompt
 from gre.rewards.answers import distance_km
@@ -27,6 +27,7 @@ from gre.training.trainer.resumable import ResumableTrainer
 
 BATCH_SIZE = 64  # answers generated at a time
 NUM_PHOTOS = 64  # asked about, at most; the same ones every time
+KEYS = Keys("validation.data", image_root="")
 SLICE_SEED = 0  # every run is asked about the same photos, whatever its seed
 
 
@@ -39,14 +40,14 @@ class ValidationConfig:
     max_new_tokens: int = option(2048, "longest answer in tokens, the end token included")
 
 
-def validation_rows(config: ValidationConfig) -> list[SeedRow]:
-    """The fixed slice; empty when there is no evaluation."""
+def validation_rows(config: ValidationConfig, on_bad_row: str) -> list[SeedRow]:
+    """The fixed slice; empty when there is no evaluation. on_bad_row: the stage's own."""
     if not config.eval_every:
         return []
     if not config.data:
         raise UserError(f"validation.eval_every={config.eval_every} needs photos: set validation.data, or set "
                         "eval_every to 0")
-    rows = read_seed(DataConfig(config.data))
+    rows = read_seed(DataConfig(config.data, on_bad_row=on_bad_row), KEYS)
     return random.Random(SLICE_SEED).sample(rows, min(NUM_PHOTOS, len(rows)))
 
 

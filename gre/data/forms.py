@@ -1,0 +1,117 @@
+"""A data file as rows, in whatever of the usual forms it lies on disk.
+
+A JSON array; JSON lines; objects that run over several lines, one after another; an object that holds the array as its
+one list of objects, such as {"data": [...]}; Parquet. Any of the JSON ones may be packed by gzip.
+"""
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gre.data.raw import DataError
+
+_OTHER_FILES = {  # how a file begins that is none of these forms: what it is, and what to do about it
+    b"PK\x03\x04": "a zip archive: unpack it, and name the file inside",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file: get it with `git lfs pull`",
+    b"<!doctype html": "a web page, which a server sent instead of the file: download the file itself",
+    b"<html": "a web page, which a server sent instead of the file: download the file itself"}
+_FIELDS_OF_OBJECTS = ("conversations", "indicators", "steps")  # of a row itself: no array of rows
+
+
+def rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(row number, JSON value), an unreadable row as its error. Rows count from 1; JSON lines have their line numbers.
+
+    Raises DataError for a file that is none of the forms, saying what it is.
+    """
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        return enumerate(parquet_rows(path), start=1)
+    for start, what in _OTHER_FILES.items():
+        if content[:100].lstrip().lower().startswith(start.lower()):
+            raise DataError(f"{path} is {what}")
+    return _json_rows(path, utf8(path, content))
+
+
+def utf8(path: Path, content: bytes) -> str:
+    """The text of a file, unpacked where it is packed by gzip. Raises DataError."""
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: cannot be unpacked ({error}). Get the file again") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8") from None
+
+
+def parquet_rows(path: Path) -> list[dict]:
+    """The rows of a Parquet file. Raises DataError for a damaged one."""
+    import pyarrow  # takes a moment, and comes with datasets
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: the Parquet file is broken ({error}). Get the file again") from None
+
+
+def _json_rows(path: Path, content: str) -> Iterator[tuple[int, Any]]:
+    start = content.lstrip()
+    if start.startswith("["):
+        try:
+            return enumerate(json.loads(content), start=1)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: the JSON array is broken ({error}). Repair or download the file again") from None
+    first = _decoded(start)
+    if isinstance(first, tuple):  # else the first line is a broken row of its own
+        value, end = first
+        rest = start[end:].strip()
+        if not rest and (inside := _array_inside(value)) is not None:
+            return enumerate(inside, start=1)
+        if "\n" in start[:end] or rest and not start[end:].lstrip(" \t\r").startswith("\n"):
+            return _objects(start)
+    return _lines(content)
+
+
+def _lines(content: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(content.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, error
+
+
+def _objects(content: str) -> Iterator[tuple[int, Any]]:
+    """Objects one after another, whatever stands between them. After a broken one, on from the next line that begins
+    with a brace."""
+    number = 0
+    while content := content.lstrip(" \t\r\n,"):
+        found, number = _decoded(content), number + 1
+        if isinstance(found, tuple):
+            value, end = found
+            yield number, value
+        else:
+            yield number, found
+            end = content.find("\n{", 1)
+        content = content[end:] if end > 0 else ""
+
+
+def _decoded(content: str) -> tuple[Any, int] | Exception:
+    """(the JSON value that the text begins with, where it ends), or what is wrong with it."""
+    try:
+        return json.JSONDecoder().raw_decode(content)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def _array_inside(value: Any) -> list | None:
+    """The rows of an object that is no row itself but holds them."""
+    if not isinstance(value, dict):
+        return None
+    lists = [inside for name, inside in value.items() if name not in _FIELDS_OF_OBJECTS and isinstance(inside, list)
+             and inside and all(isinstance(item, dict) for item in inside)]
+    return lists[0] if len(lists) == 1 else None
