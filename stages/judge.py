@@ -15,7 +15,7 @@ from functools import partial
 
 from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
-from gre.data.records import DataConfig, Keys, SeedRow, read_judge, read_seed
+from gre.data.records import DataConfig, JudgeRow, Keys, SeedRow, read_judge, read_seed
 from gre.judge.model import Judge
 from gre.judge.photos import unseen, write_photos
 from gre.judge.quality import (
@@ -36,6 +36,7 @@ from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig, training_metrics
 
+PARENTS = {manifest.BASE, "stage1"}
 AT_ONCE = 16  # photos judged at a time when it is measured
 
 
@@ -50,18 +51,7 @@ class Config(StageConfig):
 
 def run(config: Config) -> None:
     """Train on GRE30K-Judge, measure and hand on `output_dir`."""
-    check_inputs(config)
-    rows = read_judge(config.data)
-    seeds = policy_rows(config)
-    stage = Stage("judge", config, parents={manifest.BASE, "stage1"})
-    policy = policy_parent(config)
-    rows = stage.fitting(rows, partial(length, stage.processor))
-    train_rows, held_out = split_by_photo(rows, config.held_out_share, config.seed)
-    check_split(train_rows, held_out)
-    seeds = unseen(seeds, rows, config.policy.num_photos, config.seed)
-    if policy and not seeds:
-        raise UserError(f"the judge saw every photo of {config.policy.data}: set policy.data to other photos")
-    seeds = stage.askable(seeds, config.policy.data)
+    stage, train_rows, held_out, seeds, policy = read(config)
     model = stage.load_trained()
     Judge(model, stage.processor)  # refuses a tokenizer without True and False as single tokens
     stage.begin(train_rows)
@@ -75,9 +65,26 @@ def run(config: Config) -> None:
     gc.collect()
     if stage.args.process_index == 0:
         metrics |= measure(config, stage, held_out, policy, seeds)
-        metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in rows})
+        metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in (*train_rows, *held_out)})
     stage.finish(metrics, instructions=[JUDGE_INSTRUCTION] * len(train_rows),
                  data=[config.policy.data] if policy else [])
+
+
+def read(config: Config) -> tuple[Stage, list[JudgeRow], list[JudgeRow], list[SeedRow], manifest.Parent | None]:
+    """All that is read before training: (stage, rows, held-out rows, rows for a policy to answer, that policy)."""
+    check_inputs(config)
+    rows = read_judge(config.data)
+    seeds = policy_rows(config)
+    stage = Stage("judge", config, PARENTS)
+    policy = policy_parent(config)
+    rows = stage.fitting(rows, partial(length, stage.processor))
+    train_rows, held_out = split_by_photo(rows, config.held_out_share, config.seed)
+    check_split(train_rows, held_out)
+    seeds = unseen(seeds, rows, config.policy.num_photos, config.seed)
+    if policy and not seeds:
+        raise UserError(f"the judge saw every photo of {config.policy.data}: set policy.data to other photos")
+    seeds = stage.askable(seeds, config.policy.data)
+    return stage, train_rows, held_out, seeds, policy
 
 
 def policy_rows(config: Config) -> list[SeedRow]:

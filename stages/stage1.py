@@ -10,7 +10,7 @@ from functools import partial
 
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
-from gre.data.records import CoTRow, read_cot
+from gre.data.records import CoTRow, SeedRow, read_cot
 from gre.manifest import BASE
 from gre.models.packing import Group
 from gre.models.vlm import encode_prompt, encode_response
@@ -19,6 +19,8 @@ from gre.training.inputs import check_inputs, plan
 from gre.training.sft import SFTTrainer
 from gre.training.stage import Stage, StageConfig
 from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows, warn_of_trained
+
+PARENTS = {BASE}
 
 
 @dataclass
@@ -31,12 +33,7 @@ class Config(StageConfig):
 
 def run(config: Config) -> None:
     """Train on GRE30K-CoT and hand on `output_dir`."""
-    check_inputs(config)
-    rows, validated = read_cot(config.data), validation_rows(config.validation, config.data.on_bad_row)
-    stage = Stage("stage1", config, parents={BASE})
-    rows = stage.fitting(rows, partial(response_length, stage.processor))
-    validated = stage.askable(validated, config.validation.data)
-    warn_of_trained(validated, (row.image for row in rows))
+    stage, rows, validated = read(config)
     model = stage.load_trained()
     stage.begin(rows)
     trainer = SFTTrainer(model, stage.args, rows, partial(encode, stage.processor, load=stage.picture_loader()),
@@ -44,6 +41,17 @@ def run(config: Config) -> None:
     add_validation(trainer, stage.processor, config.validation, validated)
     stage.train(trainer)
     stage.hand_on(trainer, rows)
+
+
+def read(config: Config) -> tuple[Stage, list[CoTRow], list[SeedRow]]:
+    """All that is read before training: (stage, rows, rows to validate on)."""
+    check_inputs(config)
+    rows, validated = read_cot(config.data), validation_rows(config.validation, config.data.on_bad_row)
+    stage = Stage("stage1", config, PARENTS)
+    rows = stage.fitting(rows, partial(response_length, stage.processor))
+    validated = stage.askable(validated, config.validation.data)
+    warn_of_trained(validated, (row.image for row in rows))
+    return stage, rows, validated
 
 
 def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:

@@ -15,15 +15,19 @@ from pathlib import Path
 from torch import Tensor
 
 from gre.config import main, option
+from gre.data.records import SeedRow
 from gre.judge.guard import GUARD_STEPS, JudgeGuard
-from gre.judge.reward import JudgeConfig, check_judge
+from gre.judge.reward import JudgeConfig, check_judge, judge_parent, rows_for
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_rewards
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
+from gre.training.stage import Stage
 from gre.training.watching.alarms import GuardsConfig
 from gre.training.watching.completions import CompletionNumbers, read_places
 from gre.training.watching.metrics import Meter
+
+PARENTS = {"stage1"}
 
 
 @dataclass
@@ -36,15 +40,23 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Check the judge, train on its verdicts and hand on `output_dir`."""
-    check_inputs(config)
     numbers = CompletionNumbers(read_places(config.guards.places))
-    setup = rl.prepare("stage2", config, parents={"stage1"})
+    setup = rl.prepare(*read(config))
     checked = check_judge(config.judge, setup)
     guard = JudgeGuard(config.judge.min_rank_correlation, GUARD_STEPS, Path(config.output_dir) / "alarms.jsonl")
     rl.train(setup, rl.Recipe(
         rewards={"format": format_rewards, "judge": checked.reward(config.judge, config)},
         on_rollout=partial(on_rollout, numbers, guard), stateful={"judge_guard": guard},
         made_of={"judge": checked.parent.sha256}, metrics={"judge": {**checked.parent.record(), **checked.measured}}))
+
+
+def read(config: Config) -> tuple[Stage, list[SeedRow], list[SeedRow]]:
+    """All that is read before training: (stage, rows whose photos the judge has not seen, rows to validate on)."""
+    check_inputs(config)
+    stage, rows, validation = rl.read("stage2", config, PARENTS)
+    if config.judge.model_name_or_path:
+        rows = rows_for(judge_parent(config.judge, config), rows, config)
+    return stage, rows, validation
 
 
 def on_rollout(numbers: CompletionNumbers, guard: JudgeGuard, step: int, groups: list[Answers],

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gre.config import main, option
+from gre.data.records import JudgeRow, SeedRow
 from gre.judge import rows as judge_rows
 from gre.judge import verdict
 from gre.rewards.verdict import verdict_rewards
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
+from gre.training.stage import Stage
+
+PARENTS = {"stage1"}
 
 
 @dataclass
@@ -26,10 +30,10 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Train on the policy's own verdicts, measure them on held-out photos, and hand on `output_dir`."""
-    check_inputs(config)
-    setup = rl.prepare("stage2", config, {"stage1"}, verdict.read, verdict.prompt_length)
-    setup.rows, rows = judge_rows.split_by_photo(setup.rows, config.held_out_share, config.seed)
-    judge_rows.check_split(setup.rows, rows)
+    stage, rows, validation = read(config)
+    asked, rows = judge_rows.split_by_photo(rows, config.held_out_share, config.seed)
+    judge_rows.check_split(asked, rows)
+    setup = rl.prepare(stage, asked, validation)
     held_out = verdict.HeldOut(setup.stage.processor, setup.rollout, rows, config.grpo.num_generations, config.seed)
     before = held_out.evaluate(setup.stage.load_frozen())
     held_out.check(before, setup.stage.parent.name)
@@ -38,6 +42,12 @@ def run(config: Config) -> None:
         measure=lambda trained: {"verdict": held_out.metrics(before, held_out.evaluate(trained))},
         on_rollout=verdict.VerdictNumbers(Path(config.output_dir) / "alarms.jsonl"),
         labels=[row.label for row in setup.rows]))
+
+
+def read(config: Config) -> tuple[Stage, list[JudgeRow], list[SeedRow]]:
+    """All that is read before training: (stage, rows, rows to validate on)."""
+    check_inputs(config)
+    return rl.read("stage2", config, PARENTS, verdict.read, verdict.prompt_length)
 
 
 if __name__ == "__main__":

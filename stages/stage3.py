@@ -16,6 +16,7 @@ from accelerate.utils import gather
 from torch import Tensor
 
 from gre.config import main, option
+from gre.data.records import SeedRow
 from gre.rewards import answers
 from gre.rewards.answers import Answers
 from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step
@@ -23,9 +24,12 @@ from gre.rewards.format import format_rewards
 from gre.rewards.gps import gps_reward, gps_rewards
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
+from gre.training.stage import Stage
 from gre.training.watching.alarms import GuardsConfig
 from gre.training.watching.completions import CompletionNumbers, read_places
 from gre.training.watching.metrics import Meter
+
+PARENTS = {"stage2"}
 
 
 @dataclass
@@ -49,14 +53,18 @@ class Config(rl.RLConfig):
 
 def run(config: Config) -> None:
     """Train and hand on `output_dir`."""
-    check_inputs(config)
-    numbers = CompletionNumbers(read_places(config.guards.places))
-    setup = rl.prepare("stage3", config, parents={"stage2"})
+    numbers, setup = CompletionNumbers(read_places(config.guards.places)), rl.prepare(*read(config))
     curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.levels_km else None
     gps = partial(curriculum_rewards, curriculum) if curriculum else partial(gps_rewards, config.gps.thetas_km)
     rl.train(setup, rl.Recipe(rewards={"format": format_rewards, "gps": gps},
                               on_rollout=partial(on_rollout, numbers, curriculum),
                               stateful={"curriculum": curriculum} if curriculum else {}))
+
+
+def read(config: Config) -> tuple[Stage, list[SeedRow], list[SeedRow]]:
+    """All that is read before training: (stage, rows, rows to validate on)."""
+    check_inputs(config)
+    return rl.read("stage3", config, PARENTS)
 
 
 def curriculum_rewards(curriculum: Curriculum, groups: list[Answers]) -> list[list[float]]:

@@ -9,6 +9,7 @@ from accelerate import PartialState
 from gre import manifest
 from gre.config import UserError, option
 from gre.data.images import load_image
+from gre.data.records import SeedRow
 from gre.judge.model import Judge, ServedJudge, completion_text
 from gre.judge.photos import judged_photos, unseen_rows
 from gre.judge.quality import (
@@ -65,18 +66,13 @@ class Checked:
 
 
 def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
-    """The judge of a stage, which leaves out of `setup.rows` the photos it has seen. Its quality is that of its
-    manifest on held-out rows, and on this policy's own completions: measured here unless its manifest holds that of
-    this very policy.
+    """The judge of a stage. Its quality is that of its manifest on held-out rows, and on this policy's own completions:
+    measured here unless its manifest holds that of this very policy.
 
-    Raises UserError when it is not there, has seen the photos it would judge, or falls short of judge.min_auc.
+    Raises UserError when it is not there or falls short of judge.min_auc.
     """
     config: RLConfig = setup.stage.config
-    if settings.model_name_or_path is None:
-        raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
-    parent = manifest.verify_parent(settings.model_name_or_path, {"judge"}, config.accept_parent)
-    if not settings.accept_seen_photos:
-        setup.rows = unseen_rows(setup.rows, judged_photos(parent), drop=config.data.on_bad_row == "drop")
+    parent = judge_parent(settings, config)
     metrics = parent.manifest["metrics"] if parent.manifest else {}
     judge = served_judge(settings, config, parent) if settings.url else Judge(
         setup.stage.load_frozen(parent.model_dir), load_processor(parent.model_dir))
@@ -88,6 +84,20 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     measured = {name: metrics[name] for name in names if name in metrics}
     check_gate(measured, settings.min_auc)
     return Checked(judge, parent, measured)
+
+
+def judge_parent(settings: JudgeConfig, config: RLConfig) -> manifest.Parent:
+    """The judge's folder, verified. Raises UserError when none is given."""
+    if settings.model_name_or_path is None:
+        raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
+    return manifest.verify_parent(settings.model_name_or_path, {"judge"}, config.accept_parent)
+
+
+def rows_for(judge: manifest.Parent, rows: list[SeedRow], config: RLConfig) -> list[SeedRow]:
+    """The rows whose photos a judge has not seen. Raises UserError unless it may leave the others out."""
+    if config.judge.accept_seen_photos:
+        return rows
+    return unseen_rows(rows, judged_photos(judge), drop=config.data.on_bad_row == "drop")
 
 
 def check_sampling(measured: dict, rollout: Rollout) -> None:

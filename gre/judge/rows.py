@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gre.config import UserError
-from gre.data.images import load_image, picture_size
 from gre.data.hashes import photo_hashes
+from gre.data.images import load_image, picture_size
 from gre.data.records import JudgeRow
 from gre.judge.model import judge_group, judge_prompt, judge_text
 from gre.models.packing import Group

@@ -1,5 +1,5 @@
 """What the stages of RL share: a parent, rows to ask it and an engine to sample from become a trained policy."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -69,17 +69,24 @@ class Recipe:
     measure: Callable[[Any], dict] = lambda model: {}
 
 
-def prepare(name: str, config: RLConfig, parents: set[str], read: Callable[[DataConfig], list] = read_seed,
-            prompt_length: Callable[[Any, Any], int] = row_prompt_length) -> Setup:
-    """Verify the parent and count the tokens of every row, before anything is trained. UserError says what is wrong.
+def read(name: str, config: RLConfig, parents: Collection[str], read_rows: Callable[[DataConfig], list] = read_seed,
+         prompt_length: Callable[[Any, Any], int] = row_prompt_length) -> tuple[Stage, list, list[SeedRow]]:
+    """(a stage whose parent is verified, the rows it will ask, those it is validated on), every photo seen and every
+    token counted. UserError says what is wrong.
 
-    read: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
+    read_rows: the rows of `config.data`. prompt_length: (processor, row) -> tokens of its prompt.
     """
-    rows, validation = read(config.data), validation_rows(config.validation, config.data.on_bad_row)
+    rows, validation = read_rows(config.data), validation_rows(config.validation, config.data.on_bad_row)
     stage = Stage(name, config, parents)
     rows = stage.fitting(rows, lambda row: prompt_length(stage.processor, row) + config.rollout.max_new_tokens)
     validation = stage.askable(validation, config.validation.data)
     warn_of_trained(validation, (row.image for row in rows))
+    return stage, rows, validation
+
+
+def prepare(stage: Stage, rows: list, validation: list[SeedRow]) -> Setup:
+    """What `read` gave, with an engine to sample from. Raises UserError when that cannot be had."""
+    config: RLConfig = stage.config
     if choose_engine(config.rollout.engine) != "transformers" and config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed photos, and vLLM processes photos itself: write "
                         "data.cache_gib=0 or rollout.engine=transformers")

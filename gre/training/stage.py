@@ -11,7 +11,7 @@
 Killed at any moment, the same command resumes from the last whole checkpoint; a finished stage is never trained away.
 Every process calls all of it.
 """
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ class Stage:
     trained (reference, judge). Raises UserError for whatever is wrong with the config or the parent.
     """
 
-    def __init__(self, name: str, config: StageConfig, parents: set[str]):
+    def __init__(self, name: str, config: StageConfig, parents: Collection[str]):
         self.name, self.config, self.folder = name, config, Path(config.output_dir)
         self.args = training_arguments(config.train, config.output_dir, config.seed,
                                        config.model.gradient_checkpointing)

@@ -14,8 +14,8 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from gre.config import UserError, option
-from gre.data.images import load_image
 from gre.data.hashes import photo_hashes
+from gre.data.images import load_image
 from gre.data.records import DataConfig, Keys, SeedRow, read_seed
 from gre.geo.accuracy import GEOSCORE_MAX, geoscore
 from gre.models.vlm import encode_prompt
