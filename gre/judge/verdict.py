@@ -17,7 +17,6 @@ from torch import Tensor
 
 from gre.config import UserError
 from gre.data.images import load_image
-from gre.data.raw import DataError
 from gre.data.records import DataConfig, JudgeRow, read_judge
 from gre.geo.bootstrap import Interval, paired_bootstrap
 from gre.judge import rows
@@ -38,13 +37,8 @@ MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longe
 
 
 def read(config: DataConfig) -> list[JudgeRow]:
-    """GRE30K-Judge rows, with the question that is really asked. Raises UserError for another kind of file, saying
-    which kind is wanted."""
-    try:
-        return [replace(row, instruction=JUDGE_INSTRUCTION) for row in read_judge(config)]
-    except DataError as error:
-        raise UserError(f"this stage trains on GRE30K-Judge rows, and data.path={config.path} does not read as such: "
-                        f"{error}") from None
+    """GRE30K-Judge rows, with the question that is really asked."""
+    return [replace(row, instruction=JUDGE_INSTRUCTION) for row in read_judge(config)]
 
 
 def encode(processor, row: JudgeRow, load: Loader = load_image) -> Prompt:
