@@ -80,11 +80,16 @@ class KillAt(TrainerCallback):
 
 
 class TellAt(KillAt):
-    """Sends SIGTERM at the end of a step."""
+    """Sends SIGTERM, or other signals, at the beginning of a step."""
+
+    def __init__(self, step, *numbers):
+        super().__init__(step)
+        self.numbers = numbers or (signal.SIGTERM,)
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step + 1 == self.step:
-            signal.raise_signal(signal.SIGTERM)
+            for number in self.numbers:
+                signal.raise_signal(number)
 
     def on_step_end(self, *args, **kwargs):
         pass

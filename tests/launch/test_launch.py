@@ -10,8 +10,8 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.shell import end_left, wait_for, write
 
-CLEAN = ("NPROC", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "STOP_SECONDS",
-         "CHECK_MEMORY")
+CLEAN = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "PMI_SIZE", "NPROC", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT",
+         "CUDA_VISIBLE_DEVICES", "STOP_SECONDS", "CHECK_MEMORY")
 
 
 @pytest.fixture
@@ -73,13 +73,14 @@ def test_several_gpus_are_one_process_each(house, tmp_path):
     ready, run = called()
     config = f"{house}/configs/gre7b/stage3.yaml"
     assert ready == f"ready {house}/scripts/train/ready.py stage3 8 8 79.6 {config} seed=1"
-    assert run == ("all -m torch.distributed.run --nnodes 1 --nproc-per-node 8 --standalone --signals-to-handle "
-                   "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 600 -m stages.stage3 "
+    assert run == (f"all {house}/scripts/train/launch.py --nnodes 1 --nproc-per-node 8 --standalone "
+                   "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 600 -m stages.stage3 "
                    f"{config} seed=1")
 
 
 @pytest.mark.parametrize("environment, processes", [
-    ({"CUDA_VISIBLE_DEVICES": "2,3"}, 2), ({"NPROC": "4"}, 4), ({"CUDA_VISIBLE_DEVICES": "", "NPROC": "2"}, 2)])
+    ({"CUDA_VISIBLE_DEVICES": "2,3"}, 2), ({"CUDA_VISIBLE_DEVICES": "GPU-7,GPU-0, GPU-1"}, 3), ({"NPROC": "4"}, 4),
+    ({"CUDA_VISIBLE_DEVICES": "", "NPROC": "2"}, 2)])
 def test_how_many_processes_can_be_said(house, tmp_path, environment, processes):
     gpus(tmp_path, 8)
     assert start(house, "a.yaml", **environment).returncode == 0
@@ -107,7 +108,9 @@ def test_the_quickstart_is_one_process_unless_more_are_asked_for(house, tmp_path
 def test_several_machines_by_hand(house):
     result = start(house, "a.yaml", NNODES="2", NODE_RANK="1", MASTER_ADDR="one", MASTER_PORT="1234", NPROC="3",
                    STOP_SECONDS="60")
-    assert result.returncode == 0 and "6 processes, 3 on each of 2 machines" in result.stdout
+    assert result.returncode == 0 and result.stdout == (
+        "stage.sh: stage3 on 6 processes, 3 on each of 2 machines; this is machine 1, and it waits until all 2 have "
+        "come to one:1234\n")
     assert called()[0].startswith(f"ready {house}/scripts/train/ready.py stage3 6 3 0 ")
     assert ("--nnodes 2 --nproc-per-node 3 --node-rank 1 --master-addr one --master-port 1234" in called()[1]
             and "--shutdown-timeout 60" in called()[1])
@@ -124,7 +127,73 @@ def test_several_machines_by_slurm(house, tmp_path):
     assert "--nnodes 4 --nproc-per-node 1 --node-rank 2 --master-addr n1 --master-port 23456" in called()[-1]
 
 
+@pytest.mark.parametrize("step", [
+    STEP | {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_ID": "0"},
+    {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "1"}, {"SLURM_STEP_ID": "0", "SLURM_JOB_NUM_NODES": "1"}])
+def test_one_machine_asks_slurm_for_no_name(house, tmp_path, step):
+    """There is no scontrol, as in a container, and not every variable of the step."""
+    write(tmp_path / "bin/scontrol", "#!/usr/bin/env bash\nexit 127\n")
+    result = start(house, "a.yaml", **step)
+    assert result.returncode == 0 and not result.stderr
+    assert called()[-1] == "all -m stages.stage3 a.yaml"
+
+
+def test_a_first_machine_that_is_named_needs_no_scontrol(house, tmp_path):
+    write(tmp_path / "bin/scontrol", "#!/usr/bin/env bash\nexit 127\n")
+    assert start(house, "a.yaml", **STEP, MASTER_ADDR="one").returncode == 0
+    assert "--node-rank 2 --master-addr one" in called()[-1]
+    result = start(house, "a.yaml", **STEP)
+    assert result.returncode == 2 and "scontrol does not know n[1-4]: write MASTER_ADDR" in result.stderr
+
+
+@pytest.mark.parametrize("left", [{"WORLD_SIZE": "2", "RANK": "1"}, {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+                                  {"PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4"}])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_what_another_launcher_left_in_the_environment_is_not_waited_for(house, tmp_path, left, processes):
+    write(tmp_path / "run.sh", "env | grep -E '^(WORLD_SIZE|RANK|LOCAL_RANK|MASTER|PMI|OMPI)' >> calls.txt\n")
+    result = start(house, "a.yaml", NPROC=processes, MASTER_ADDR="gone", **left)
+    assert "a.yaml" in called()[-1]  # nothing of it reaches Python
+    said = f"WORLD_SIZE=2 and RANK={left.get('RANK')} of the environment are not heeded"
+    assert (said in result.stderr) == ("RANK" in left)
+
+
+@pytest.mark.parametrize("arguments", [("a.conf",), ("lr=1/a.yaml",), ("lr=1/a.yaml", "seed=1"), ("seed=1", "plain")])
+def test_a_config_may_be_called_anything(house, tmp_path, arguments):
+    """What gre.config takes for a file, stage.sh does; else it would add a second one."""
+    write(tmp_path / "lr=1/a.yaml", "")
+    assert start(house, *arguments).returncode == 0
+    assert called()[-1] == f"all -m stages.stage3 {' '.join(arguments)}"
+
+
+def test_a_stage_of_ones_own_is_started_as_the_others(house, tmp_path):
+    gpus(tmp_path, 2)
+    write(tmp_path / "mine/my stage.py", "")
+    write(tmp_path / "run.sh", 'echo "${PYTHONSAFEPATH-unset}" >> calls.txt\n')
+    assert start(house, "mine/my stage.py", "a.yaml", "seed=1", script="run").returncode == 0
+    assert called() == [f"ready {house}/scripts/train/ready.py  2 2 0 a.yaml seed=1",
+                        f"all {house}/scripts/train/launch.py --nnodes 1 --nproc-per-node 2 --standalone "
+                        "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 600 "
+                        "mine/my stage.py a.yaml seed=1", "unset"]
+    assert start(house, "mine/my stage.py", "--help", script="run", NPROC="1").returncode == 0
+    assert called()[-2:] == ["all mine/my stage.py --help", "unset"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ((), "usage: bash scripts/train/run.sh FILE.py"), (("a.yaml",), "usage"), (("gone.py",), "there is no gone.py")])
+def test_what_is_no_stage_is_refused(house, arguments, message):
+    result = start(house, *arguments, script="run")
+    assert result.returncode == 2 and message in result.stderr and called() == []
+
+
 @pytest.mark.parametrize("environment, message", [
+    ({"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "one"}, "NODE_RANK is '2': with NNODES=2 it is 0 to 1"),
+    ({"NNODES": "2", "NODE_RANK": "one", "MASTER_ADDR": "one"}, "NODE_RANK is 'one'"),
+    ({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "one", "MASTER_PORT": "x"}, "MASTER_PORT is 'x'"),
+    ({"CUDA_VISIBLE_DEVICES": "8"}, "names GPU 8, and this machine has GPU 0 to 7"),
+    ({"CUDA_VISIBLE_DEVICES": "0,9"}, "names GPU 9"), ({"CUDA_VISIBLE_DEVICES": "1,0,1"}, "names 1 twice"),
+    ({"CUDA_VISIBLE_DEVICES": "GPU-9"}, "names GPU-9, which nvidia-smi -L does not list"),
+    ({**STEP, "SLURM_NODEID": ""}, "on 4 machines, and SLURM_NODEID is not set"),
+    ({**STEP, "SLURM_JOB_ID": ""}, "on 4 machines, and SLURM_JOB_ID is not set"),
     ({"NPROC": "many"}, "NPROC is 'many'"), ({"NPROC": "0"}, "NPROC is '0'"), ({"NNODES": "x"}, "NNODES is 'x'"),
     ({"NPROC": "9"}, "NPROC=9, and this machine shows 8 GPUs"),
     ({"NNODES": "2"}, "needs NODE_RANK"), ({"NNODES": "2", "NODE_RANK": "0"}, "MASTER_ADDR"),

@@ -1,5 +1,6 @@
 """A killed run comes to the weights of an uninterrupted one, bit for bit; leaving out a part of that shows."""
 import random
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -67,6 +68,38 @@ def test_a_signal_stops_where_the_run_can_go_on(tiny_vlm, rows, tmp_path, whole,
     assert f"stopped at step {stops}; the same command resumes from there" in capsys.readouterr().out
     assert_same_run(start(kind, tiny_vlm, rows, tmp_path), tmp_path, whole(kind))
     assert f"resuming from {tmp_path}/checkpoints/checkpoint-{stops}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def terminal():
+    """Ctrl-C means what it does in a terminal; tests may run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_as_a_signal_does(tiny_vlm, rows, tmp_path, whole, capfd, terminal):
+    with pytest.raises(SystemExit) as stopped:
+        start("sft", tiny_vlm, rows, tmp_path, TellAt(1, signal.SIGINT))
+    said = capfd.readouterr()
+    assert stopped.value.code == 130 and "stopped at step 1; the same command resumes from there" in said.out
+    assert said.err.count("stopping after this step, with a checkpoint (Ctrl-C again: at once, without)\n") == 1
+    assert_same_run(start("sft", tiny_vlm, rows, tmp_path), tmp_path, whole("sft"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_after_a_signal_leaves_at_once(tiny_vlm, rows, tmp_path, terminal, first):
+    with pytest.raises(KeyboardInterrupt):
+        start("sft", tiny_vlm, rows, tmp_path, TellAt(1, first, signal.SIGINT))
+    assert checkpoints.in_order(tmp_path / "checkpoints") == []
+
+
+def test_repeated_signals_count_once_and_an_ignored_one_stays_ignored(tiny_vlm, rows, tmp_path, terminal):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(SystemExit) as stopped:
+        start("sft", tiny_vlm, rows, tmp_path, TellAt(1, signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT))
+    assert stopped.value.code == 143
 
 
 def test_a_run_killed_after_its_last_step_makes_no_other(tiny_vlm, rows, tmp_path, whole):

@@ -17,7 +17,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from gre.models import lora, zero
 from gre.models.vlm import load_model
 from gre.training.trainer import checkpoints, workers
-from gre.training.trainer.stopping import STATUS, StopSignal
+from gre.training.trainer.stopping import StopSignal
 
 
 class Stateful(Protocol):
@@ -77,7 +77,7 @@ class ResumableTrainer(Trainer):
 
     def train_or_stop(self, made_of: dict[str, Any], checkpoint: Path | None = None) -> None:
         """Train to the end, from `checkpoint` if there is one. A signal makes it write a checkpoint, say so and exit
-        with status 143.
+        with status 143 (130 after Ctrl-C).
 
         made_of: what the run is made of, for its checkpoints.
         """
@@ -89,7 +89,7 @@ class ResumableTrainer(Trainer):
         if self.stop.agreed(self.accelerator) and self.saved_step == self.state.global_step:
             if self.is_world_process_zero():
                 print(f"stopped at step {self.state.global_step}; the same command resumes from there", flush=True)
-            raise SystemExit(STATUS)
+            raise SystemExit(self.stop.status)
 
     def get_train_dataloader(self):
         """Trainer's, whose picture workers begin as `workers.begin` says."""

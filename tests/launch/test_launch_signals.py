@@ -1,0 +1,94 @@
+"""The launcher of several processes, for real: its status is the training's, and it prints no traceback of its own."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.shell import end_left, write
+
+pytestmark = pytest.mark.slow  # torchrun takes seconds to start
+
+# A training that loads no torch. It says its process, and ends as it is asked to.
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+rank = os.environ["RANK"]
+def note(number, frame):
+    Path(f"told-{rank}").write_text(signal.Signals(number).name)
+    if "stays" not in sys.argv:
+        sys.exit(130 if number == signal.SIGINT else 143)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, note)
+if "refuses" in sys.argv:
+    sys.exit("error: repair it" if rank == "3" else 2)
+if "fails" in sys.argv and rank == "1":
+    sys.exit(7)
+if "dies" in sys.argv and rank == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+Path(f"pid-{rank}").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "worker.py", WORKER)
+    yield tmp_path
+    end_left()
+
+
+def launch(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "scripts/train/launch.py"), "--standalone", "--nproc-per-node", "2",
+               "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "--shutdown-timeout", "600", "worker.py",
+               *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open("err", "w") as err:
+        process = subprocess.Popen(command, stderr=err, stdout=err, env=environment)
+    signal.signal(signal.SIGINT, before)
+    Path("started").write_text(str(process.pid))
+    return process
+
+
+def come(*paths: str) -> list[str]:
+    """The contents of files, once all have some."""
+    while not all(Path(path).exists() and Path(path).read_text() for path in paths):
+        time.sleep(0.02)
+    return [Path(path).read_text() for path in paths]
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
+def test_a_signal_s_status_is_the_launcher_s(place, number, status):
+    process = launch()
+    come("pid-0", "pid-1")
+    process.send_signal(number)
+    assert process.wait(30) == status
+    assert come("told-0", "told-1") == [number.name, number.name] and Path("err").read_text() == ""
+
+
+def test_a_second_ctrl_c_ends_all_at_once_and_other_signals_count_once(place):
+    """Within the ten minutes that a checkpoint may take."""
+    process = launch("stays")
+    pids = come("pid-0", "pid-1")
+    process.send_signal(signal.SIGUSR1)
+    come("told-0", "told-1")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None and all(Path(f"/proc/{pid}").exists() for pid in pids)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert Path("err").read_text() == ""
+
+
+@pytest.mark.parametrize("how, status, said", [
+    ("refuses", 2, ""), ("fails", 7, "error: process 1 ended with status 7, see above, and the others with it\n"),
+    ("dies", 137, "error: process 1 was ended by SIGKILL, and the others with it; the same command resumes from the "
+                  "last checkpoint\n")])
+def test_the_first_process_that_fails_gives_the_status(place, how, status, said):
+    assert launch(how).wait(60) == status and Path("err").read_text() == said
