@@ -74,7 +74,10 @@ if [ "$setup" = cuda ] && [ "${CHECK_DRIVER:-yes}" != no ]; then check_driver; f
 mkdir -p .venv
 if command -v flock > /dev/null; then  # two scripts started together install once
     exec 9< .venv
-    flock 9
+    flock --nonblock 9 || {
+        echo "environment.sh: waiting for another script, which installs into $PWD/.venv"
+        flock 9
+    }
     if current; then finish; fi
 fi
 rm -f .venv/stamp

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from gre.config import UserError, option, shipped
 from gre.models.vlm import ModelConfig
+from gre.training.waiting import told_when_late
 
 CHECKPOINTS_KEPT = 2  # the newest ones while training: the one before serves when the last is damaged
 SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup",
@@ -70,6 +71,9 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
     """
     if train.deepspeed:
         check_deepspeed(shipped(train.deepspeed))
+        from gre.training import extensions  # what only compiling needs
+
+        extensions.install()
         if "WORLD_SIZE" not in os.environ:
             os.environ.update(launcher_environment())
     if train.report_to == "wandb" and find_spec("wandb") is None:
@@ -90,18 +94,29 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,
         use_cpu=on_cpu or not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
         ddp_timeout=DDP_TIMEOUT_SECONDS, disable_tqdm=False)
-    try:
-        arguments = TrainingArguments(**settings)
-    except ValueError as error:  # what only this machine can tell: bf16 on a GPU that lacks it, say
-        raise UserError(f"train: transformers refuses these settings ({error})") from None
-    if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
-        raise UserError(f"one process sees {arguments.n_gpu} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start "
-                        "one process a GPU with torchrun")
-    if train.deepspeed and arguments.use_cpu:
-        from deepspeed import init_distributed
+    with told_when_late(meeting()):
+        try:
+            arguments = TrainingArguments(**settings)
+            gpus = arguments.n_gpu  # here the processes meet
+        except ValueError as error:  # what only this machine can tell: bf16 on a GPU that lacks it, say
+            raise UserError(f"train: transformers refuses these settings, or the environment ({error})") from None
+        if gpus > 1:  # Trainer would wrap the model in DataParallel, which cannot split groups
+            raise UserError(f"one process sees {gpus} GPUs: show it one with CUDA_VISIBLE_DEVICES=0, or start one "
+                            "process a GPU with torchrun")
+        if train.deepspeed and arguments.use_cpu:
+            from deepspeed import init_distributed
 
-        init_distributed("gloo")  # accelerate does it on GPUs only; ZeRO-3, not told, would count one process
+            init_distributed("gloo")  # accelerate does it on GPUs only; ZeRO-3, not told, would count one process
     return arguments
+
+
+def meeting() -> str:
+    """What a process waits for at its start, by the environment that says so."""
+    count, rank, address, port = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR",
+                                                                        "MASTER_PORT"))
+    return (f"process {rank or '0'} waits for the others: WORLD_SIZE={count or '1'} says how many there are, and they "
+            f"meet at {address or 'this machine'}:{port}. Left over from something else? "
+            "`unset WORLD_SIZE RANK LOCAL_RANK`, and it trains alone")
 
 
 def launcher_environment() -> dict[str, str]:

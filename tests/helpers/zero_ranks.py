@@ -13,11 +13,13 @@ import os
 import signal
 from pathlib import Path
 
+import torch.utils.cpp_extension
 from accelerate import Accelerator
 
 from gre.config import load
 from gre.judge import reward
 from gre.rollout.generate import TransformersRollout
+from gre.training.extensions import Baton
 from gre.training.trainer.stopping import STATUS
 from stages import stage2, stage3
 from tests.helpers import zero_jobs, zero_positions
@@ -93,4 +95,5 @@ def main(folder: Path) -> None:
     for job in json.loads(Path("jobs.json").read_text()):
         run(*job)
         forget_engine()
+    assert torch.utils.cpp_extension.FileBaton is Baton  # DeepSpeed compiles under our lock
     os.chdir(before)

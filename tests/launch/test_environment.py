@@ -104,6 +104,17 @@ def test_flash_attn_is_built_last_with_max_jobs_and_only_once(house):
     assert calls(house)[before:] == ["-c import flash_attn"]
 
 
+def test_a_second_script_says_that_it_waits_for_the_first(house):
+    (house / "house/.venv").mkdir()
+    holds = subprocess.Popen(["flock", str(house / "house/.venv"), "sh", "-c", "echo held; sleep 1"],
+                             stdout=subprocess.PIPE, text=True)
+    assert holds.stdout.readline() == "held\n"
+    result = environment(house, "cuda")
+    assert holds.wait() == 0 and result.returncode == 0
+    assert result.stdout.splitlines()[0] == (
+        f"environment.sh: waiting for another script, which installs into {house}/house/.venv")
+
+
 def test_a_script_never_starts_the_build(house):
     """It calls environment.sh without an argument, here with an environment whose build failed."""
     (house / "build.log").write_text("error: something\n")
