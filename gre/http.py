@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 from PIL import Image
@@ -71,10 +73,12 @@ class Connection:
             self.openai.post(path, cast_to=httpx2.Response, body=body, options={
                 "headers": self.headers, "max_retries": tries - 1, "timeout": timeout_s})
         except OpenAIError:
+            proxy = _proxy(self.url)
             if request.refused:
-                raise UserError(f"{request.what} refuses the request ({request.failure}). {self.if_refused}") from None
+                raise UserError(f"{request.what} refuses the request ({request.failure}). {self.if_refused}{proxy}"
+                                ) from None
             raise UserError(f"{request.what} gave no answer in {request.tried} tries (the last: {request.failure}). "
-                            f"{self.if_away}") from None
+                            f"{self.if_away}{proxy}") from None
         return request.answer
 
 
@@ -117,6 +121,20 @@ def png_uri(image: Image.Image) -> str:
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _proxy(url: str) -> str:
+    """A sentence about the proxy that was asked for this address, if one was: it may be what fails."""
+    address = httpx2.URL(url)
+    if _is_this_machine(address.host) or proxy_bypass(address.host):
+        return ""
+    proxy = getproxies().get(address.scheme) or getproxies().get("all")
+    if not proxy:
+        return ""
+    parts = urlsplit(proxy if "://" in proxy else f"//{proxy}")  # it may hold a password
+    where = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    return (f". All of it went through the proxy {where}, as {address.scheme.upper()}_PROXY or ALL_PROXY says: where "
+            f"that is in the way, add {address.host} to NO_PROXY")
 
 
 def _is_this_machine(host: str) -> bool:

@@ -51,6 +51,42 @@ def test_who_wants_to_be_left_alone_is():
             ask(connection(endpoint.url), tries=TRIES)
 
 
+PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """A proxy that answers with a fault of its own, named by the environment with a password."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    with Endpoint(lambda body: "yes") as server:
+        address = server.url.removeprefix("http://").removesuffix("/v1")
+        monkeypatch.setenv("http_proxy", f"http://me:secret@{address}")
+        server.address = address
+        yield server
+
+
+@pytest.mark.parametrize("fault, said", [(403, "refuses the request"), (503, "gave no answer in 1 tries")])
+def test_a_proxy_that_may_be_in_the_way_is_named(proxy, fault, said):
+    proxy.faults = [(fault, {}, "blocked")]
+    with pytest.raises(UserError, match=f"{said}.*went through the proxy {proxy.address}, as HTTP_PROXY or ALL_PROXY "
+                                        "says: .* add 192.0.2.1 to NO_PROXY") as stopped:
+        ask(connection("http://192.0.2.1:8000/v1"))
+    assert "secret" not in str(stopped.value) and len(proxy.requests) == 1
+
+
+def test_a_proxy_that_was_not_asked_is_not_named(proxy, monkeypatch):
+    with Endpoint(lambda body: "yes") as endpoint:
+        endpoint.faults = [(403, {}, "no")]
+        with pytest.raises(UserError, match="refuses the request") as stopped:
+            ask(connection(endpoint.url))
+    monkeypatch.setenv("no_proxy", "192.0.2.1")
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.01)
+    with pytest.raises(UserError, match="gave no answer") as away:
+        connection("http://192.0.2.1:1/v1").post("/x", {}, read, where="here", timeout_s=0.2, tries=1)
+    assert "proxy" not in str(stopped.value) + str(away.value) and proxy.requests == []
+
+
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -32,7 +32,7 @@ GREVAL = "GREval-Bench"
 KEYS = Keys("benchmark.labels", "benchmark.images", drop="")
 CSV = "csv"  # the name for any table of the user's own
 COLUMNS = {  # what we call it: headers it goes by, any case; of several the first counts
-    "id": ("IMG_ID", "IMG_FILE", "id", "image_id", "photo_id", "image", "img", "filename", "file_name"),
+    "id": ("IMG_ID", "IMG_FILE", "id", "image_id", "photo_id", "image", "img", "filename", "file_name", "image_path"),
     "photo": ("IMG_FILE", "image", "img", "filename", "file_name", "image_path"),  # else the id names it
     "lat": ("LAT", "latitude", "gt_lat"),
     "lon": ("LON", "lng", "longitude", "gt_lon"),

@@ -237,3 +237,76 @@ def test_a_tree_as_large_as_osv5m_is_looked_through_once(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "walk", lambda *folder: calls.append(folder) or walk(*folder))
     reader.read(config(written(tmp_path, im2gps3k_rows(50)), rows=50), "Where?")
     assert len(calls) == 1
+
+
+def table(folder: Path, content: str | bytes, name: str = "table.csv", photos: tuple[str, ...] = ("a.jpg",)) -> Path:
+    """The same tree around a table as somebody wrote it."""
+    (folder / "img").mkdir(parents=True)
+    (folder / "label").mkdir()
+    (folder / "label" / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    for photo in photos:
+        (folder / "img" / photo).parent.mkdir(exist_ok=True)
+        (folder / "img" / photo).touch()
+    return folder
+
+
+@pytest.mark.parametrize("content, name", [
+    ("id;latitude;longitude;city\na.jpg;48.86;2.35;Paris, 4e\n", "table.csv"),
+    ("id;latitude;longitude;city\r\na.jpg;48,86;2,35;Paris, 4e\r\n", "table.csv"),  # Excel's, in much of Europe
+    ("id\tlatitude\tlongitude\tcity\na.jpg\t48.86\t2.35\tParis, 4e\n", "table.tsv"),
+    ("image_path,latitude,longitude,city\nimages/a.jpg,48.86,2.35,\"Paris, 4e\"\n", "table.csv")])
+def test_what_separates_the_columns(tmp_path, content, name):
+    (row,) = reader.read(config(table(tmp_path, content, name), "csv"), "Where?")
+    assert (row.truth, row.labels, row.image.name) == (LatLon(48.86, 2.35), {"gt_city": "Paris, 4e"}, "a.jpg")
+
+
+def test_a_table_in_parquet(tmp_path):
+    from pyarrow import Table, parquet
+
+    folder = table(tmp_path, b"", "table.parquet", ("7.jpg",))
+    parquet.write_table(Table.from_pylist([{"id": 7, "latitude": 48.86, "longitude": 2.35, "city": None}]),
+                        folder / "label" / "table.parquet")
+    (row,) = reader.read(config(folder, "csv"), "Where?")
+    assert (row.id, row.truth, row.labels, row.image.name) == ("7", LatLon(48.86, 2.35), {}, "7.jpg")
+
+
+@pytest.mark.parametrize("content, names", [
+    ("id,image,latitude,longitude\n0,a.jpg,48.86,2.35\n1,b.jpg,40,3\n", ["a.jpg", "b.jpg"]),
+    ("image_id,filename,latitude,longitude\n8,b.jpg,48.86,2.35\n9,a.jpg,40,3\n", ["b.jpg", "a.jpg"]),
+    ("IMG_ID,image,LAT,LON\na.jpg,https://host/1,48.86,2.35\nb.jpg,https://host/2,40,3\n", ["a.jpg", "b.jpg"])])
+def test_an_id_is_no_photo_where_another_column_names_it(tmp_path, content, names):
+    folder = table(tmp_path, content, photos=("a.jpg", "b.jpg"))
+    rows = reader.read(config(folder, "csv"), "Where?")
+    assert [row.image.name for row in rows] == names
+    assert [row.id for row in rows] == [line.split(",")[0] for line in content.split("\n")[1:3]]
+
+
+def test_a_photo_that_no_column_names_is_said_as_the_table_says_it(tmp_path):
+    folder = table(tmp_path, "id,image,latitude,longitude\n0,c.jpg,48.86,2.35\n")
+    with pytest.raises(UserError, match="1 of 1 photos are missing below .*, the first is 'c.jpg'"):
+        reader.read(config(folder, "csv"), "Where?")
+
+
+def test_no_photo_was_taken_at_0_0(tmp_path):
+    with pytest.raises(UserError, match="table.csv, line 2: 0, 0 is what tools write where no place is known"):
+        reader.read(config(table(tmp_path, "id,latitude,longitude\na.jpg,0,0.0\n"), "csv"), "Where?")
+
+
+HEAD = "id,latitude,longitude,Prob_indoor,Prob_natural,Prob_urban\n"
+
+
+@pytest.mark.parametrize("content, labels", [
+    (HEAD + "a.jpg,48.86,2.35,,0.2,0.1\n", {}), (HEAD + "a.jpg,48.86,2.35,0.1,nan,0.2\n", {}),
+    (HEAD + "a.jpg,48.86,2.35,0.1,0.7,0.2\n", {"scene": "natural", "indoor": "outdoor"}),
+    (HEAD.lower() + "a.jpg,48.86,2.35,0.8,0.1,0.1\n", {"scene": "indoor", "indoor": "indoor"}),
+    (HEAD.upper() + "a.jpg,48.86,2.35,0.1,0.1,0.8\n", {"scene": "urban", "indoor": "outdoor"}),
+    (HEAD.replace(",Prob_urban", "") + "a.jpg,48.86,2.35,0.1,0.1\n", {})])
+def test_scenes_are_those_whose_probabilities_are_there(tmp_path, content, labels):
+    (row,) = reader.read(config(table(tmp_path, content), "csv"), "Where?")
+    assert row.labels == labels
+
+
+def test_a_probability_that_is_no_number_is_named(tmp_path):
+    folder = table(tmp_path, HEAD + "a.jpg,48.86,2.35,high,0.2,0.1\n")
+    with pytest.raises(UserError, match="table.csv, line 2: Prob_indoor is 'high', not a number. .*leave the columns"):
+        reader.read(config(folder, "csv"), "Where?")
