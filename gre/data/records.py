@@ -215,12 +215,9 @@ def _kinds(value: Any) -> list[str]:
     """Which kinds of row a value may be, by the fields that only they have."""
     if not isinstance(value, dict):
         return []
-    conversation = value.get("conversations")
-    replies = [turn["value"] for turn in conversation if isinstance(turn, dict) and turn.get("from") == "gpt"
-               and isinstance(turn.get("value"), str)] if isinstance(conversation, list) else []
-    label = any(reply.strip().lower() in LABELS for reply in replies)
-    found = {"judge": label or "predicted_cot" in value, "cot": bool(replies) and not label,
-             "seed": "instructions" in value, "bench": "sample_id" in value or "gt_cot" in value}
+    judged, asked = "predicted_cot" in value, "conversations" in value
+    found = {"judge": judged, "cot": asked and not judged, "seed": "instructions" in value,
+             "bench": "sample_id" in value or "gt_cot" in value}
     return [kind for kind, here in found.items() if here]
 
 

@@ -37,7 +37,7 @@ MOST_OF_ONE = 0.9  # share of the readable answers above which a policy no longe
 
 
 def read(config: DataConfig) -> list[JudgeRow]:
-    """GRE30K-Judge rows, with the question that is really asked."""
+    """GRE30K-Judge rows, with the question that is really asked. Raises DataError as `read_judge` does."""
     return [replace(row, instruction=JUDGE_INSTRUCTION) for row in read_judge(config)]
 
 

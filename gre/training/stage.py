@@ -29,6 +29,7 @@ from gre.models import lora, zero
 from gre.models.vlm import ModelConfig, freeze_vision, load_model, load_processor
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.data import Loader, TrainingData, picture_loader, row_prompt_length, usable_rows
+from gre.training.look import look_at
 from gre.training.trainer import checkpoints, identity
 from gre.training.trainer.resumable import ResumableTrainer
 from gre.training.watching.metrics import MetricsFile
@@ -85,7 +86,11 @@ class Stage:
         self._checkpoint: Path | None = None
 
     def fitting(self, rows: Sequence[Any], length: Callable[[Any], int]) -> list[Any]:
-        """The rows that can be trained on, of at most model.max_length tokens; see `usable_rows`."""
+        """The rows that can be trained on, of at most model.max_length tokens; see `usable_rows`. What they say is
+        counted and printed; see `gre.training.look`."""
+        said = look_at(rows, self.config.data.path)
+        if PartialState().is_main_process:
+            print(said, flush=True)
         return usable_rows(rows, self.config.data, length, self.config.model.max_length, self._whole_photos)
 
     def askable(self, rows: Sequence[SeedRow], path: str) -> list[SeedRow]:

@@ -95,13 +95,9 @@ def test_what_is_none_of_the_forms_is_named(folder, content, said):
         read(folder, content, on_bad_row="drop")
 
 
-LABELS = [{**COT, "conversations": [COT["conversations"][0], {"from": "gpt", "value": word}]}
-          for word in ("True", "False", "False")]
-
-
 @pytest.mark.parametrize("reader, rows, said", [
     (read_cot, [JUDGE] * 3, r"is a GRE30K-Judge file \(3 of 3 rows\), and GRE30K-CoT rows are wanted .*data.path="),
-    (read_cot, LABELS, "is a GRE30K-Judge file"), (read_cot, BOTH, "is a GRE30K-Seed file"),
+    (read_cot, BOTH, "is a GRE30K-Seed file"),
     (read_judge, BOTH, "is a GRE30K-Seed file"), (read_judge, [COT] * 2, "is a GRE30K-CoT file"),
     (read_seed, [COT] * 2 + BOTH[:1], r"is a GRE30K-CoT file \(2 of 3 rows\)"),
     (read_seed, [{"sample_id": 1, "image_path": "a.jpg", "gt_cot": "x", "gt_lat": 1, "gt_lon": 2}], "GREval"),

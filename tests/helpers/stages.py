@@ -33,7 +33,7 @@ def write_cot(images: list[Image.Image], chains: list[str] | None = None) -> Non
         image.save(f"cot/imgs/{i}.png")
         chain = chains[i] if chains else "The sign is French."
         turns = [{"from": "human", "value": "<image>\nWhere is this?"},
-                 {"from": "gpt", "value": f"<think>{chain}</think><answer>{i}.5, 2.3</answer>"}]
+                 {"from": "gpt", "value": f"<think>{chain}</think><answer>{45 + i}.5, 2.3</answer>"}]
         rows.append({"image": f"images/{i}.png", "conversations": turns, "gt_lat": 48.9, "gt_lon": 2.3})
     Path("cot/cot.json").write_text(json.dumps(rows))
 

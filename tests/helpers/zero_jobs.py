@@ -80,7 +80,8 @@ def write_data(vlm, untied):
     Path("seed/seed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rows = [{"image": f"images/{i}.png", "gt_lat": 48.9, "gt_lon": 2.3, "conversations": [
         {"from": "human", "value": "<image>\nWhere?"},
-        {"from": "gpt", "value": f"<think>{'sign ' * (i % 4)}</think><answer>{i}.5, 2</answer>"}]} for i in range(12)]
+        {"from": "gpt", "value": f"<think>{'sign ' * (i % 4)}</think><answer>{40 + i}.5, 2</answer>"}]}
+        for i in range(12)]
     Path("cot/cot.json").write_text(json.dumps(rows))
     write_rows(Path("judged"), 20)
 

@@ -217,7 +217,7 @@ def test_one_word_for_everything_rings_the_alarm(workplace, capsys):
 
 @pytest.mark.slow
 def test_what_is_refused_before_training(workplace, vlm):
-    with pytest.raises(UserError, match="cot.json is a GRE30K-CoT file .1 of 1 rows., and GRE30K-Judge rows are wanted"):
+    with pytest.raises(UserError, match="cot.json is a GRE30K-CoT file .* GRE30K-Judge rows are wanted here"):
         rows = read_cot(DataConfig("judge/form.json"))
         write_cot("judge/cot.json", [CoTRow("", rows[0].image, "?", "<think>a</think><answer>1, 2</answer>", PARIS)])
         run2("output_dir=run/refused", "data.path=judge/cot.json")
