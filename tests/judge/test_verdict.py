@@ -156,9 +156,9 @@ def workplace(vlm, tmp_path_factory):
         write_rows(folder / "judge", 96)
         rows = [CoTRow("", folder / "judge" / "imgs" / f"{i}.png", "?", "<think>It is red.</think><answer>48.9, 2.3"
                        "</answer>", PARIS) for i in range(96)]
-        write_cot("judge/form.json", [*rows, *form_rows(rows, 1, random.Random(0))])
+        write_cot("judge/form.json", form_rows(rows, 1, random.Random(0)))
         stage1.run(load(stage1.Config, [
-            "output_dir=run/stage1", "model_name_or_path=base", "data.path=judge/form.json", "train.max_steps=30",
+            "output_dir=run/stage1", "model_name_or_path=base", "data.path=judge/form.json", "train.max_steps=15",
             "train.learning_rate=6e-3", "train.per_device_batch_size=8", "train.lr_scheduler_type=constant"]))
         yield folder
 
