@@ -119,7 +119,7 @@ class _Transport(httpx2.Client):
 def png_uri(image: Image.Image) -> str:
     """A photo as a data: URI, PNG."""
     stream = io.BytesIO()
-    image.save(stream, format="PNG")
+    image.save(stream, format="PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

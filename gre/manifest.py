@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from transformers import GenerationConfig
 
 import gre
@@ -131,7 +132,7 @@ def check_model(folder: Path) -> PixelBudget:
     model_folder.check(folder)
     try:
         GenerationConfig.from_pretrained(folder)
-        processor, model = load_processor(folder), load_model(folder)
+        processor, model = load_processor(folder), load_model(folder, torch.bfloat16)  # looked at, not used
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} does not load: {error}") from error
     if processor.image_token_id != model.config.image_token_id:

@@ -59,8 +59,9 @@ def command(what: str, argv: list[str]) -> list[str]:
                                       settings.accept_parent)
         processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
         dtype = torch.bfloat16 if settings.train.bf16 else torch.float32
-        arguments = {**engines.rollout_server(parent, processor, settings.model.max_length, dtype),
-                     "max_num_seqs": settings.rollout.batch_size}
+        arguments = engines.rollout_server(parent, processor, settings.model.max_length, dtype)
+        if not torch.cuda.is_available():  # on a GPU it seats what vLLM thinks fit: all trainers ask it at once
+            arguments["max_num_seqs"] = settings.rollout.batch_size
     else:
         raise UserError(f"{what!r} is nothing to serve: write rollouts or judge")
     if not torch.cuda.is_available():  # on a GPU vLLM takes what it finds: nobody else is there

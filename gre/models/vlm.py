@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, option
 from gre.data.raw import RowError
-from gre.models import zero
+from gre.models import patches, zero
 from gre.models.attention import shared_prefix
 from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
@@ -121,6 +121,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
         raise UserError('DeepSpeed would round the positions to the training type: write "data_types": '
                         '{"keep_in_fp32_modules": ["inv_freq"]} into its config, as configs/deepspeed/zero3.json does')
     shared_prefix.install(model)
+    patches.install(model)
     return model
 
 

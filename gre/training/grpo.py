@@ -126,7 +126,7 @@ class GRPOTrainer(PackedTrainer):
         """Rollout, rewards, advantages, old and reference log-probs of all prompts of a step."""
         rows = [row for batch in batches for row in batch["row"]]
         prompts = [prompt for batch in batches for prompt in batch["prompt"]]
-        with self.meter.clock("seconds/rollout"), self.accelerator.autocast():
+        with self.meter.clock("seconds/rollout"), self._sampling_context():
             groups = self._generate(prompts, rows)
         rolled = [Rolled(self.rows[row], prompt, group, [self._text(one) for one in group])
                   for row, prompt, group in zip(rows, prompts, groups, strict=True)]
@@ -156,6 +156,10 @@ class GRPOTrainer(PackedTrainer):
         tokens = sum(len(one.token_ids) for group in groups for one in group)
         local = tokens if self.grpo.normalize == "token" else total.numel()
         return micro_batches, self.accelerator.gather(torch.tensor([local], device=device)).sum()
+
+    def _sampling_context(self):
+        """Autocast for the model that is trained; an engine has weights of its own type, and compiles what it sees."""
+        return self.accelerator.autocast() if self.rollout.exact else nullcontext()
 
     def _generate(self, prompts: list[Prompt], rows: list[int]) -> list[list[Completion]]:
         """The step's completions of these rows, given by their numbers."""

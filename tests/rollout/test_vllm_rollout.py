@@ -90,8 +90,14 @@ def test_without_resetting_a_cache_old_weights_show(world, policy, cache, monkey
     assert gap(world, policy) < 1e-4  # fills the caches
     learn(world, policy)
     llm = world[2].llm._llm
-    monkeypatch.setattr(llm if cache == "prefix" else llm.llm_engine, f"reset_{cache}_cache", lambda: None)
+    monkeypatch.setattr(llm if cache == "prefix" else llm.llm_engine, f"reset_{cache}_cache", lambda: True)
     assert gap(world, policy) > 1e-3
+
+
+def test_keys_that_vllm_keeps_stop_the_run(world, policy, monkeypatch):
+    monkeypatch.setattr(world[2].llm._llm, "reset_prefix_cache", lambda: False)
+    with pytest.raises(RuntimeError, match="kept keys and values of the old weights"):
+        greedy(world[2], policy, world[1])
 
 
 def without(part):

@@ -205,6 +205,25 @@ def test_tokens_of_another_engine_are_weighted(tiny_vlm, rows, tmp_path, exact, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_engine_is_not_run_under_autocast(tiny_vlm, rows, tmp_path, exact):
+    """It has weights of its own type, and what it compiles it keeps; the model that is trained samples as it learns."""
+    seen = []
+
+    class Watched(TransformersRollout):
+        def generate(self, *args, **kwargs):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().generate(*args, **kwargs)
+
+    Watched.exact = exact
+    trainer = trainer_of(tiny_vlm, rows, tmp_path, reference=False, grpo=GRPOConfig(num_generations=3, beta=0.0),
+                         bf16=True)
+    trainer.rollout = Watched(**vars(trainer.rollout))
+    trainer.train()
+    assert seen == [exact]
+
+
+@pytest.mark.slow
 def test_iterations_reuse_a_step_s_completions(tiny_vlm, rows, tmp_path):
     grpo = GRPOConfig(num_generations=3, num_iterations=2)
     trainer = trainer_of(tiny_vlm, rows, tmp_path, grpo=grpo, max_steps=4, learning_rate=1e-3)

@@ -128,7 +128,8 @@ class Engine:
     def _send(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Let the engine have these weights and forget all it computed with others."""
         self._llm.collective_rpc(load, args=(weights,))
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM kept keys and values of the old weights: requests are still running in it")
         self._llm.llm_engine.reset_encoder_cache()  # photos seen by the old vision tower
         self._llm.llm_engine.reset_mm_cache()
 

@@ -1,5 +1,6 @@
 """How vLLM is started: the settings of our engines, the same in the training process, in evaluation and in a server,
 and what keeps a process from noticing that vLLM was started inside it."""
+import gc
 import os
 import random
 import sys
@@ -28,6 +29,7 @@ def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: tor
         "dtype": str(dtype).removeprefix("torch."), "max_model_len": max_length,
         "max_num_batched_tokens": max(max_length, LEAST_BATCHED_TOKENS), "enable_chunked_prefill": False,
         "block_size": BLOCK_TOKENS, "enforce_eager": not torch.cuda.is_available(),
+        "enable_flashinfer_autotune": False,  # a collective of all ranks, wherever some of them have an nvcc
         "generation_config": "vllm",  # neutral: the folder's carries a repetition penalty
         "limit_mm_per_prompt": {"image": 1, "video": 0},
         "mm_processor_kwargs": {"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}},
@@ -66,6 +68,7 @@ def unnoticed() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+        gc.unfreeze()  # vLLM freezes the heap: a model that is let go of later would never be collected
         torch.set_num_threads = set_threads
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
