@@ -26,6 +26,14 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def readable_as_others(folder: Path) -> None:
+    """Give weights the mode that the umask gives other files: safetensors lets nobody but their owner read them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
+
+
 def public_path(path: str | Path) -> str:
     """`path` from the working directory, or its last two parts when it lies outside."""
     path = Path(path).absolute()

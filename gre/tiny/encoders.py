@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from gre.config import REQUIRED, main, option
+from gre.provenance import readable_as_others
 from gre.tiny.picture import SIDE, draw, random_scene
 from gre.tiny.places import COLOURS, DISTRICTS, SHAPES, TREES, flags, places
 from gre.tiny.pretrain import cues
@@ -108,6 +109,7 @@ def run(config: Config) -> None:
     for name, parts in (("clip", build_clip(config)), ("bert", build_bert(config.seed))):
         for part in parts:
             part.save_pretrained(out / name)
+        readable_as_others(out / name)
         print(f"{out / name}: written")
 
 

@@ -22,6 +22,7 @@ from gre.models.attention import shared_prefix
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import packed_logits, score
 from gre.models.vlm import encode_text
+from gre.provenance import readable_as_others
 from gre.text import prompts
 from gre.tiny.model import build
 from gre.tiny.picture import Scene, draw, random_scene, scene_of
@@ -149,6 +150,7 @@ def run(config: Config) -> None:
     out = Path(config.out)
     model.to(torch.bfloat16).save_pretrained(out)
     processor.save_pretrained(out)
+    readable_as_others(out)
     right = accuracy(model.float(), processor, config.seed + 1, pictures=400)  # of the weights as they are stored
     weights = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     settings = {name: value for name, value in asdict(config).items() if name != "out"}

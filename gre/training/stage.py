@@ -27,6 +27,7 @@ from gre.config import REQUIRED, UserError, option, save
 from gre.data.records import DataConfig, SeedRow
 from gre.models import lora, zero
 from gre.models.vlm import ModelConfig, freeze_vision, load_model, load_processor
+from gre.provenance import readable_as_others
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
 from gre.training.data import Loader, TrainingData, picture_loader, row_prompt_length, usable_rows
 from gre.training.look import look_at
@@ -172,7 +173,8 @@ class Stage:
     def save(self, trainer: Trainer) -> None:
         """Write `model/` alone, for a stage that measures it before it is handed on. No pickle is written, so
         Trainer.save_model is not used."""
-        save_model(trainer, self.processor, self.folder)
+        with checkpoints.saying_that_the_disk_is_full(self.folder, self.folder / "checkpoints"):
+            save_model(trainer, self.processor, self.folder)
 
     def finish(self, metrics: dict, *, instructions: Iterable[str], data: Iterable[str | Path] = ()) -> None:
         """Check `model/`, write the manifest and remove the checkpoints. instructions: of every row it was trained on.
@@ -202,6 +204,7 @@ class Stage:
             model = load_model(checkpoint, self.dtype)
         model.save_pretrained(folder / "model")
         self.processor.save_pretrained(folder / "model")
+        readable_as_others(folder / "model")
 
 
 def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) -> bool:
@@ -209,7 +212,10 @@ def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) ->
     was by another one, unless the change is accepted and its last checkpoint was kept to go on from."""
     if not (folder / manifest.MANIFEST).exists():
         return False
-    before = manifest.read_manifest(folder)["made_of"]
+    before = manifest.read_manifest(folder).get("made_of")
+    if not before:
+        raise UserError(f"{folder} holds a finished stage that does not say what it is made of: write another output_dir, "
+                        "or remove that folder to train it anew")
     same = {**before, "processes": 0}, {**run, "processes": 0}
     if not identity.differences(*same):
         print(f"{folder} holds this very stage, finished: nothing is left to do (remove the folder to train it anew)",
@@ -238,6 +244,7 @@ def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
             weights.pop(name, None)
         model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
+        readable_as_others(folder)
 
 
 def validated(trainer: Trainer, step: int | None) -> dict:

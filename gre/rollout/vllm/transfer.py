@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gre.config import UserError
+from gre.provenance import readable_as_others
 from gre.rollout.vllm.channel import SENDER, Channel
 from gre.rollout.vllm.client import Server
 
@@ -80,6 +81,7 @@ def write(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
             shard, size, number = {}, 0, number + 1
     if shard:
         save_file(shard, folder / f"{number:05}.safetensors")
+    readable_as_others(folder)  # the server may be another user's
 
 
 def _first_line(error: Exception) -> str:

@@ -5,27 +5,32 @@
 `complete.json` is written last, after everything else has reached the disk, so its existence means that the checkpoint
 is whole. It holds the step, size and sha256 of every file, and what the run is made of: config, parent, data.
 """
+import errno
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
 
 from gre.config import UserError
-from gre.provenance import file_hash, write_atomically
+from gre.provenance import file_hash, readable_as_others, write_atomically
 from gre.training.trainer import identity
 
 MARKER = "complete.json"
 LOCK = "lock"
+LEFT_OPEN = ".nfs"  # how NFS calls a removed file that a process still reads; it goes when that ends
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def complete(folder: Path, step: int, run: dict) -> None:
     """Mark a checkpoint as whole. run: what it is made of (gre.training.trainer.identity)."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    readable_as_others(folder)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(LEFT_OPEN))
     for path in (*paths, *{path.parent for path in paths}):
         _to_disk(path)
     files = {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
@@ -63,8 +68,8 @@ def newest(checkpoints: Path, run: dict, accepted: Sequence[str] = ()) -> tuple[
                                       f"write another output_dir, or remove {checkpoints}, to start over")
             return folder, [*before.get(identity.CHANGES, []), *({"step": step_of(folder), **each} for each in new)]
         reason = "it was never finished" if altered is None else f"not as it was written: {', '.join(altered)}"
-        print(f"{folder} is removed ({reason})", flush=True)
-        remove(folder)
+        if remove(folder):
+            print(f"{folder} is removed ({reason})", flush=True)
     return None, []
 
 
@@ -85,10 +90,60 @@ def prune(checkpoints: Path, keep: int, best_step: int | None) -> None:
             remove(folder)
 
 
-def remove(folder: Path) -> None:
-    """Remove a checkpoint, its marker first: what an interruption leaves of it counts as unfinished."""
-    (folder / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(folder)
+def remove(folder: Path) -> bool:
+    """Remove a checkpoint, its marker first: what an interruption leaves of it counts as unfinished.
+
+    False, and a line, where the file system does not let it go (a file that is open on NFS, say): no training ends for
+    that, and the next `prune` tries again.
+    """
+    with _going_on(f"{folder} cannot be removed now"):
+        (folder / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        return True
+    return False
+
+
+@contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Say what the file system refuses, and go on."""
+    try:
+        yield
+    except OSError as error:
+        print(f"{what} ({error.strerror}: {error.filename}); the training goes on without that", flush=True)
+
+
+@contextmanager
+def saying_that_the_disk_is_full(folder: Path, checkpoints: Path) -> Iterator[None]:
+    """Raise UserError where what is written into `folder` does not fit: torch's writer says "unexpected pos" then, and
+    safetensors and Python each something else. checkpoints: from which the same command resumes."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not _is_full(error, folder):
+            raise
+        whole = [path for path in in_order(checkpoints) if (path / MARKER).exists()]
+        free = shutil.disk_usage(checkpoints).free
+        raise UserError(f"{folder} could not be written: its disk is full, or your share of it ({free:,} bytes are "
+                        f"free). Free some, and the same command resumes from {whole[-1] if whole else 'the start'}"
+                        ) from error
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Whether a failure to write comes of a full disk. torch's writer does not tell, but leaves no room."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno in FULL
+    if any(f"os error {number})" in str(error) for number in FULL):  # safetensors, which takes away what it wrote
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    probe = folder / "room"
+    try:
+        probe.write_bytes(bytes(2**20))
+    except OSError as no_room:
+        return no_room.errno in FULL
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
 
 
 def clear(checkpoints: Path, keep_last: bool) -> None:
@@ -97,7 +152,8 @@ def clear(checkpoints: Path, keep_last: bool) -> None:
     folders = in_order(checkpoints)
     for folder in folders[:-1] if keep_last else folders:
         remove(folder)
-    (checkpoints / LOCK).unlink()
+    with _going_on(f"{checkpoints / LOCK} cannot be removed"):
+        (checkpoints / LOCK).unlink()
 
 
 def lock(folder: Path) -> None:

@@ -141,14 +141,16 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         """Every process writes its part; when all have, the first one marks the checkpoint and prunes the old ones."""
         keep, self.args.save_total_limit = self.args.save_total_limit, None  # Trainer prunes before we have marked
-        super()._save_checkpoint(model, trial)
-        self.args.save_total_limit = keep
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        self._write_state(folder / self._state_name())
+        with checkpoints.saying_that_the_disk_is_full(folder, folder.parent):
+            super()._save_checkpoint(model, trial)
+            self._write_state(folder / self._state_name())
+        self.args.save_total_limit = keep
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle, which nobody reads
-            checkpoints.complete(folder, self.state.global_step, self.run)
+            with checkpoints.saying_that_the_disk_is_full(folder, folder.parent):
+                checkpoints.complete(folder, self.state.global_step, self.run)
             checkpoints.prune(folder.parent, keep, self.best_step)
         self.saved_step = self.state.global_step
 
