@@ -72,6 +72,12 @@ def rows_each(path: Path, processes: int) -> int:
     return rows // processes
 
 
+def default_processes() -> int:
+    """Two share the rows of a step on a CPU of two cores or more: the tiny model gains nothing by a second thread. One
+    on a machine with GPUs."""
+    return 1 if shutil.which("nvidia-smi") or len(os.sched_getaffinity(0)) < 2 else 2
+
+
 def share_out(overrides: list[str], known: dict[str, list[str]]) -> dict[str, list[str]]:
     """The overrides each phase gets. Raises ConfigError for a key no phase knows, or one the quickstart sets itself."""
     shares = {phase: [] for phase in known}
@@ -168,10 +174,11 @@ def run(settings: Config, overrides: list[str]) -> None:
     if Path(settings.run).name != settings.run or settings.run in ("", ".", ".."):
         raise UserError(f"run={settings.run!r} is not a plain name: the run lands in runs/NAME")
     known = {phase: config.keys(importlib.import_module(module).Config) for phase, module in PHASES.items()}
-    folder, processes = Path("runs") / settings.run, int(os.environ.get("NPROC", "1"))
+    folder, processes = Path("runs") / settings.run, int(os.environ.get("NPROC") or default_processes())
     lines, shares = commands(folder, settings.seed, known, processes), share_out(overrides, known)
     progress = Progress(folder, settings.fresh)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # nothing is fetched
+    environment = {**os.environ, "NPROC": str(processes), "TOKENIZERS_PARALLELISM": "false",
+                   "HF_HUB_OFFLINE": "1"}  # nothing is fetched
     started, mark = STARTED, ""
     for number, phase in enumerate(PHASES, 1):
         command = lines[phase] + shares[phase]

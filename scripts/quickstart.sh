@@ -7,5 +7,4 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/environment.sh"
-export NPROC=${NPROC:-1}  # one process, on a machine of eight GPUs too; NPROC=2 cuts the rows of each step over two
 exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/quickstart.py" "$@"

@@ -214,8 +214,8 @@ def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) ->
         return False
     before = manifest.read_manifest(folder).get("made_of")
     if not before:
-        raise UserError(f"{folder} holds a finished stage that does not say what it is made of: write another output_dir, "
-                        "or remove that folder to train it anew")
+        raise UserError(f"{folder} holds a finished stage that does not say what it is made of: write another "
+                        "output_dir, or remove that folder to train it anew")
     same = {**before, "processes": 0}, {**run, "processes": 0}
     if not identity.differences(*same):
         print(f"{folder} holds this very stage, finished: nothing is left to do (remove the folder to train it anew)",
