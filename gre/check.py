@@ -2,8 +2,8 @@
 
     python -m gre.check CONFIG [CONFIG …] [key=value …]
 
-A config is named after its stage (stage1.yaml, judge_small.yaml, …). Several are a chain, in the order of training:
-a model that one of them makes is to come for the others, which are read as if they started from the chain's base.
+A config is named after its stage (stage1.yaml, judge_small.yaml, …). Several are a chain: a model that one of them
+makes is to come for the others, which are read after it, as if they started from the base of the chain.
 key=value reaches every config that knows the key. Photos found whole are remembered beside each run, which does not
 decode them again. Ends with status 2 when something is wrong, after all of it has been said.
 """
@@ -96,10 +96,17 @@ def run(argv: list[str]) -> int:
     taken = {text for _, _, own in loaded for text in own}
     if unknown := [text for text in keys if text not in taken]:
         raise UserError(f"no stage here takes {unknown[0]}")
+    configs = {}
     for file, module, own in loaded:
-        name = stage_of(file)
         try:
-            said = chain.check(name, module, settings.load(module.Config, [file, *own]))
+            configs[file] = module, settings.load(module.Config, [file, *own])
+        except UserError as error:
+            wrong += 1
+            print(f"{stage_of(file)} ({file}): error: {error}", flush=True)
+    for file in in_order({file: config for file, (_, config) in configs.items()}):
+        name, (module, config) = stage_of(file), configs[file]
+        try:
+            said = chain.check(name, module, config)
         except UserError as error:
             wrong += 1
             said = f"error: {error}"
@@ -107,6 +114,25 @@ def run(argv: list[str]) -> int:
     print("everything that will be read is there and whole" if not wrong else
           f"{wrong} of {len(files)} stages would not start")
     return 2 if wrong else 0
+
+
+def in_order(configs: dict[str, Any]) -> list[str]:
+    """The files, each after those whose models it wants; those that want each other stay as they are."""
+    left, ordered = dict(configs), []
+    while left:
+        made = {_folder(config.output_dir): file for file, config in left.items()}
+        free = [file for file, config in left.items() if not {
+            made.get(_folder(name), file) for name in _models(config)} - {file}]
+        for file in free or list(left):
+            ordered.append(file)
+            del left[file]
+    return ordered
+
+
+def _models(config: Any) -> list[str]:
+    """The models a stage starts from, is measured on or is rewarded by."""
+    sections = (config, getattr(config, "policy", None), getattr(config, "judge", None))
+    return [name for section in sections if (name := getattr(section, "model_name_or_path", None))]
 
 
 def stage_of(file: str) -> str:

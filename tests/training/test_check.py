@@ -46,8 +46,9 @@ def said(capsys, *argv):
     return status, capsys.readouterr().out
 
 
-def test_a_whole_chain(chain, capsys):
-    status, out = said(capsys)
+@pytest.mark.parametrize("order", ["trained", "reversed"])
+def test_a_whole_chain(chain, capsys, order):
+    status, out = said(capsys) if order == "trained" else (check.run(CONFIGS[::-1]), capsys.readouterr().out)
     assert status == 0 and "everything that will be read is there and whole" in out
     assert "stage1 (stage1.yaml): 4 rows can be trained on\n" in out
     assert "stage3 (stage3.yaml): 4 rows can be trained on; to come: run/stage2\n" in out
