@@ -5,17 +5,22 @@
 import sys
 from pathlib import Path
 
-from gre.config import UserError, config_files
+from gre.config import ConfigError, UserError, config_files
 from gre.errors import one_message
 from gre.training.inputs import check_inputs, read_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
+# Keys of stage 2 that its judge's measure must share, or stage 2 would refuse the judge when it has been trained.
+SHARED = {"rollout.temperature": "policy.temperature", "rollout.max_new_tokens": "policy.max_new_tokens",
+          "accept_parent": "accept_parent"}
 
 
 def judge_arguments(argv: list[str]) -> list[str]:
-    """The judge's config (judge.yaml beside CONFIG), its folder (next to stage 2's), and the policy to measure it on.
+    """The judge's config (judge.yaml beside CONFIG), its folder (next to stage 2's), and the policy to measure it on. A
+    judge that starts from the policy CONFIG names starts from the one that is trained instead, if that is another.
 
-    Raises UserError when there is no such config, or a judge already lies in the folder: nothing is picked up unasked.
+    Raises UserError when there is no such config, or a judge already lies in the folder that no stage can compare with
+    this one: nothing is picked up unasked. One that was trained by this very command is found finished by its stage.
     """
     files = config_files(argv)
     file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
@@ -29,9 +34,28 @@ def judge_arguments(argv: list[str]) -> list[str]:
     if not judge_file.exists():
         raise UserError(f"no judge is given and there is no {judge_file} to train one by: write "
                         "judge.model_name_or_path=FOLDER")
-    if (folder / "manifest.json").exists():
+    if (folder / "manifest.json").exists() and not comparable(folder):
         raise UserError(f"no judge is given, but {folder} holds one: write judge.model_name_or_path={folder}")
-    return [str(judge_file), f"output_dir={folder}", f"policy.model_name_or_path={settings.model_name_or_path}"]
+    arguments = [str(judge_file), f"output_dir={folder}", f"policy.model_name_or_path={settings.model_name_or_path}"]
+    if read_inputs(arguments[:2]).model_name_or_path == named_by(file):
+        arguments.append(f"model_name_or_path={settings.model_name_or_path}")
+    given = dict(text.partition("=")[::2] for text in argv if "=" in text)
+    return arguments + [f"{own}={given[key]}" for key, own in SHARED.items() if key in given]
+
+
+def named_by(file: Path) -> str | None:
+    """The policy that a stage 2's config names by itself."""
+    try:
+        return read_inputs([str(file)]).model_name_or_path
+    except ConfigError:  # it names none
+        return None
+
+
+def comparable(folder: Path) -> bool:
+    """Whether a finished stage says what it is made of: its own command leaves it alone then, another is refused."""
+    from gre.training.stage import MADE_OF  # loads torch, which takes seconds
+
+    return (folder / MADE_OF).exists()
 
 
 if __name__ == "__main__":

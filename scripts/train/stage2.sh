@@ -9,10 +9,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
 bash "$root/environment.sh"
-case " $* " in
-    *" judge.model_name_or_path="[!\ ]*) needed= ;;
-    *) needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@") ;;
-esac
+needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@")
 if [ -n "$needed" ]; then
     judge=()
     while IFS= read -r argument; do judge+=("$argument"); done <<< "$needed"

@@ -20,10 +20,8 @@ from gre.rewards.verdict import read_verdict, verdict_reward, verdict_rewards
 from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.tiny.form import form_rows
 from gre.training.sampler import EvenSampler
-from scripts.train.judge_needed import judge_arguments
 from stages import stage1, stage2_verdict, stage3
 from tests.helpers.judge_rows import picture, write_rows
-from tests.helpers.paths import ROOT
 
 PARIS = LatLon(48.86, 2.35)
 
@@ -226,13 +224,6 @@ def test_what_is_refused_before_training(workplace, vlm):
     with pytest.raises(UserError, match="base never says True or False: none of 192 completions"):
         run2("output_dir=run/refused", "model_name_or_path=base", "accept_parent=any")
     assert not Path("run/refused/manifest.json").exists()
-
-
-def test_a_judge_is_trained_first_unless_one_is_named():
-    """stage2.sh trains a judge when this gives its arguments."""
-    where = [str(ROOT / "configs/tiny/stage2.yaml"), "output_dir=nowhere/stage2", "--dry-run"]
-    assert judge_arguments(where)[1] == "output_dir=nowhere/judge"
-    assert judge_arguments([*where, "judge.model_name_or_path=runs/judge"]) == []
 
 
 def test_form_rows_tell_nothing_but_the_form():
