@@ -5,15 +5,21 @@
 A signal is handed on, and the processes have --shutdown-timeout seconds to write a checkpoint; a second Ctrl-C kills
 them at once. Other signals that come again count once.
 """
+import signal
+
+IGNORED = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a script's background job
+if not IGNORED:  # until torchrun listens: torch is loaded and machines are waited for, deaf to Python's own handler
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# ruff: noqa: E402
 import logging
 import os
-import signal
 import sys
 from contextlib import suppress
 from types import FrameType
 
 import psutil
-from torch.distributed import run
+from torch.distributed import DistError, run
 from torch.distributed.elastic.multiprocessing import api
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -53,7 +59,7 @@ def main(argv: list[str]) -> int:
     logging.disable(logging.CRITICAL)  # torchrun tells every signal and every end at length
     api._terminate_process_handler = stop
     arguments = run.parse_args(argv)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's background job
+    if IGNORED:
         arguments.signals_to_handle = arguments.signals_to_handle.replace("SIGINT,", "")
     try:
         run.run(arguments)
@@ -61,6 +67,11 @@ def main(argv: list[str]) -> int:
         return INTERRUPTED if told[-1] == signal.SIGINT else STATUS
     except ChildFailedError as error:
         return failed(error)
+    except DistError as error:
+        print(f"error: the machines did not meet ({str(error).splitlines()[0]}): start the same command on each, with "
+              "NODE_RANK counted from 0, a MASTER_ADDR that all know machine 0 by, and a MASTER_PORT free there",
+              file=sys.stderr)
+        return 2
     return 0
 
 

@@ -43,8 +43,8 @@ def place(tmp_path, monkeypatch):
     end_left()
 
 
-def launch(*arguments: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "scripts/train/launch.py"), "--standalone", "--nproc-per-node", "2",
+def launch(*arguments: str, meeting: tuple[str, ...] = ("--standalone",)) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "scripts/train/launch.py"), *meeting, "--nproc-per-node", "2",
                "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "--shutdown-timeout", "600", "worker.py",
                *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -92,3 +92,22 @@ def test_a_second_ctrl_c_ends_all_at_once_and_other_signals_count_once(place):
                   "last checkpoint\n")])
 def test_the_first_process_that_fails_gives_the_status(place, how, status, said):
     assert launch(how).wait(60) == status and Path("err").read_text() == said
+
+
+AWAY = ("--nnodes", "2", "--node-rank", "1", "--master-addr", "127.0.0.1", "--master-port", "29571", "--rdzv-conf")
+
+
+def test_machines_that_do_not_meet_are_one_message(place):
+    assert launch(meeting=(*AWAY, "timeout=1")).wait(60) == 2
+    said = Path("err").read_text()
+    assert "Traceback" not in said and said.splitlines()[-1].startswith(
+        "error: the machines did not meet (The client socket has timed out after 1000ms while trying to connect to "
+        "(127.0.0.1, 29571).): start the same command on each, with NODE_RANK")
+
+
+@pytest.mark.parametrize("seconds", [1, 6])
+def test_ctrl_c_ends_the_wait_for_machines_and_for_torch(place, seconds):
+    process = launch(meeting=(*AWAY, "timeout=600"))
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == -signal.SIGINT and "Traceback" not in Path("err").read_text()
