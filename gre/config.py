@@ -266,6 +266,8 @@ def _assignment(text: str, leaves: list[Option]) -> "DictConfig":
     except OmegaConfBaseException as error:
         raise ConfigError(f"command line: {key}: {str(error).splitlines()[0]}") from None
     except yaml.YAMLError:
+        if kind is None and not any(leaf.key.startswith(key + ".") for leaf in leaves):  # text, for all that is known
+            return OmegaConf.create(_nest(key, value))
         raise ConfigError(f"command line: {value!r} is not a value for {key} ({_name(kind)})") from None
 
 

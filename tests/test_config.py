@@ -108,6 +108,7 @@ def test_a_part_of_a_config_may_refer_to_keys_that_the_reader_does_not_know(tmp_
                            "train:\n  optimiser: {kind: adam}\n  max_steps: 3\n")
     settings = config.load(Settings, [path, "name=b", "train.optimiser.kind=sgd"], partial=("", "train"))
     assert settings.output_dir == "runs/b/sgd" and settings.train.max_steps == 3
+    assert config.load(Settings, ["output_dir=a", "prompt=@file", "note=[x"], partial=("",)) == Settings("a")
     with pytest.raises(ConfigError, match="output_dir: Interpolation key 'name' not found"):
         config.load(Settings, ["output_dir=${name}"], partial=("",))
 

@@ -51,12 +51,15 @@ for stage in "${stages[@]}"; do  # a key that the last one does not know is told
         refuse "$stage would refuse ${arguments[*]}: nothing is submitted"
 done
 mkdir -p slurm
-before=
+before= submitted=
 for stage in "${stages[@]}"; do
     arguments_of "$stage"
     job=$(sbatch --parsable --job-name="gre-$stage" --output="slurm/%j-$stage.log" \
         ${before:+"--dependency=afterok:$before" --kill-on-invalid-dep=yes} "$@" \
-        "$root/scripts/cluster/stage.sbatch" "$root" "$stage" "${arguments[@]}")
+        "$root/scripts/cluster/stage.sbatch" "$root" "$stage" "${arguments[@]}") ||
+        refuse "sbatch does not take $stage${submitted:+; scancel$submitted takes back what was submitted before}"
     before=${job%%;*}  # --parsable adds ;cluster on federated machines
+    [[ $before =~ ^[0-9]+$ ]] || refuse "sbatch --parsable answers '$job' for $stage, which is no job's number: see squeue"
+    submitted+=" $before"
     echo "$stage: job $before"
 done

@@ -157,6 +157,25 @@ def test_a_job_whose_time_is_nearly_up_is_put_back(house):
     assert step[-4:] == ["bash", str(house / "scripts/train/stage3.sh"), "configs/stage3.yaml", "seed=1"]
 
 
+def test_a_cluster_that_puts_no_job_back_says_what_to_do(house, capfd):
+    write(Path("bin/scontrol"), "#!/usr/bin/env bash\nexit 1\n")
+    job = batch(house, STOPS)
+    wait_for("ready")
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == 143 and "submit it again, and it resumes from its checkpoint" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("sbatch, said", [
+    ("exit 1", "error: sbatch does not take stage2; scancel 101 102 takes back what was submitted before"),
+    ("echo Welcome", "error: sbatch --parsable answers 'Welcome' for stage2, which is no job's number: see squeue")])
+def test_what_sbatch_says_is_looked_at(house, sbatch, said):
+    """Of the third job."""
+    third = f'[ "$(grep -c ^sbatch calls.txt)" -lt 3 ] || {{ {sbatch}; exit; }}\n'
+    write(Path("bin/sbatch"), Path("bin/sbatch").read_text().replace('echo "$((', third + 'echo "$(('))
+    result = submit(house, "configs")
+    assert result.returncode == 2 and result.stderr.splitlines() == [said] and len(calls("sbatch")) == 3
+
+
 def test_a_preempted_or_cancelled_job_writes_its_checkpoint_and_leaves_the_queue_to_slurm(house):
     job = batch(house, STOPS)
     wait_for("ready")
@@ -211,6 +230,14 @@ def test_a_server_needs_a_machine_of_its_own(house, monkeypatch):
     write(Path("bin/scontrol"), Path("bin/scontrol").read_text() + "echo a\n")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "a")
     assert batch(house, "").wait(30) == 2 and not Path("calls.txt").read_text().count("srun|")
+
+
+def test_a_job_whose_machines_are_not_named_starts_nothing(house, monkeypatch, capfd):
+    write(house / ".venv/bin/python", "#!/usr/bin/env bash\necho rollouts\n")
+    write(Path("bin/scontrol"), "#!/usr/bin/env bash\nexit 1\n")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "[a-c]")
+    assert batch(house, "").wait(30) == 2 and not Path("calls.txt").exists()
+    assert "scontrol does not name the machines of [a-c]" in capfd.readouterr().err
 
 
 def test_the_batch_file_names_no_site(house):

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from gre.config import UserError
+from gre.rollout.vllm import transfer
 from gre.training.trainer import checkpoints
 from tests.helpers.paths import ROOT
 from tests.helpers.stages import run1
@@ -88,3 +90,9 @@ def test_weights_may_be_read_as_the_umask_says(cot, mask):
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path("out/model").iterdir()}
     assert set(modes.values()) == {0o666 & ~mask}, modes
+
+
+def test_weights_for_a_server_may_be_read_by_its_user(tmp_path):
+    transfer.write([("a", torch.ones(2))], tmp_path / "weights")
+    (tmp_path / "text").touch()
+    assert (tmp_path / "weights/00000.safetensors").stat().st_mode == (tmp_path / "text").stat().st_mode
