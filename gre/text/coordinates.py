@@ -26,6 +26,7 @@ CONFIDENCE = re.compile(  # not coordinates: measures, what has a unit, the ends
 ENUMERATED = re.compile(rf"#({N})")
 WRAPPED = re.compile(rf"(?<!{N})(?<!\))_?\(({N})\)([,;/|&]?)_?\(({N})\)(?!{SEPARATOR}\(?{N})")
 LABEL_ORDER = re.compile(r"(A[,/&:()|]{0,3}O|O[,/&:()|]{0,3}A)")
+WORD_AFTER_LABEL = re.compile(rf"({N})f?([AO])f?([nsew])(?![:(f]{{0,3}}{N})")  # 33.9° latitude south
 WORD_BEFORE_LABEL = re.compile(rf"(?<!{N})(?:([nsew])|([NSEW])\.?)([AO])")
 WORD_BY_LABEL = re.compile("|".join(
     rf"(?:{label}{TO_NUMBER}{N}(?:\(|,(?=.{CLOSE}))?|{label}[:(]{{0,2}}(?=.[:)]{{0,3}}{N})"
@@ -107,6 +108,7 @@ def _label(line: str, numbers: Numbers) -> str:
         axes = "AO" if order == "P" else "OA"
         return label(first, axes[0]) + between + label(second, axes[1])
 
+    line = WORD_AFTER_LABEL.sub(r"\1\3\2", line)
     line = WORD_BEFORE_LABEL.sub(lambda m: m[3] + (m[1] or m[2]).upper(), line)
     line = WORD_BY_LABEL.sub(lambda m: m[0][:-1] + m[0][-1].upper(), line)
     line = WORDS_BEFORE.sub(lambda m: hemisphere(m[2], m[1]) + m[3] + hemisphere(m[5], m[4]), line)

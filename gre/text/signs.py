@@ -12,6 +12,9 @@ short patterns over signs (gre.text.coordinates). One pass over the text; no pat
 import re
 from dataclasses import dataclass
 
+from gre.text import languages, standards
+from gre.text.languages import AFTER_ANGLE
+
 MAX_NUMBERS = 6000  # an answer with more numbers than this does not name a place
 NUMBER_SIGNS = f"\ue000-{chr(0xE000 + MAX_NUMBERS - 1)}"  # private characters
 
@@ -56,20 +59,19 @@ class Number:
 
 _CHARACTERS = str.maketrans({
     **dict.fromkeys("﹣－⁻", "−"), **dict.fromkeys("‐‑‒–", "-"), "―": "—", **dict.fromkeys("º˚∘ᵒ", "°"),
-    **dict.fromkeys("′’‘ʹ´", "'"), **dict.fromkeys("″”“„ʺ˝", '"'), "、": ",", "。": ".", "\r": "\n",
+    **dict.fromkeys("′’‘ʹ´", "'"), **dict.fromkeys("″”“„ʺ˝", '"'), "\r": "\n",
+    **dict.fromkeys("、،", ","), **dict.fromkeys("。।", "."), "٫": ".", "؛": ";",
     **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if code != 0xFF0D},  # full-width forms
     **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u200a\u202f\u3000", " "),
-    **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"),  # invisible: deleted
+    **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u061c"),  # invisible: deleted
+    **dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A))),  # directions of writing
 })
 _SPELLINGS = {
-    "北纬": " N", "北緯": " N", "南纬": " S", "南緯": " S", "东经": " E", "東經": " E", "西经": " W", "西經": " W",
-    "纬度": " latitude ", "緯度": " latitude ", "经度": " longitude ", "經度": " longitude ",
-    "度": "°", "分": "'", "秒": '"', "&minus;": "−", "&quot;": '"', "&prime;": "'", "&Prime;": '"', "&#39;": "'",
+    "&minus;": "−", "&quot;": '"', "&prime;": "'", "&Prime;": '"', "&#39;": "'",
     "&nbsp;": " ", '\\"': '"', "\\'": "'", "\\,": " ", "\\;": " ", "\\quad": " ", "\\n": "\n",
     "\\text": "", "\\mathrm": "", "\\mathbf": "", "\\textbf": "",
     "^\\prime": "'", "^{\\prime}": "'", "^\\prime\\prime": '"', "^{\\prime\\prime}": '"'}
-_SPELLING = re.compile(r"[北南][纬緯]|[东東西][经經]|[纬緯经經]度|(?<=[0-9])[度分秒]"
-                       r"|&(?:minus|quot|prime|Prime|\#39|nbsp);|\^(?:\\prime){1,2}|\^\{(?:\\prime){1,2}\}"
+_SPELLING = re.compile(r"&(?:minus|quot|prime|Prime|\#39|nbsp);|\^(?:\\prime){1,2}|\^\{(?:\\prime){1,2}\}"
                        r"|\\(?:[\"',;]|quad|text(?:bf)?|math(?:rm|bf)|n(?![a-z]))")
 _CLOSING_TAG = re.compile(r"</[A-Za-z]\w{0,20}>")
 _DEGREE = re.compile(r"&deg;|&\#176;|(?:\{\})?\^\s?\{?\s?(?:\\circ|\\degree|o(?![a-z]))\s?\}?|\\circ|\\degree"
@@ -77,10 +79,9 @@ _DEGREE = re.compile(r"&deg;|&\#176;|(?:\{\})?\^\s?\{?\s?(?:\\circ|\\degree|o(?!
 _LABEL = re.compile(r"(?<![^\W\d])(?:(lat|lon|long|lng)\."  # Lat. 48.85, Lat48.85
                     r"|(lat(?:itude)?|lng|lon(?:g(?:itude)?)?)(?=[0-9]{1,3}\.[0-9]))", re.IGNORECASE)
 _MINUS = re.compile(r"(?<![^\W_])(?:minus|negative)\s(?=[0-9.])", re.IGNORECASE)
-_AFTER_ANGLE = r"(?:(?<=°)|(?<=[0-9]['\"])|(?<=''))\s?"
-_COMPASS = re.compile(_AFTER_ANGLE + r"(?:(nord|norte)|(sud|süd|sur|sul)|(est|este|ost|leste)|(ouest|oeste|ovest))"
+_COMPASS = re.compile(AFTER_ANGLE + r"(?:(nord|norte)|(sud|süd|sur|sul)|(est|este|ost|leste)|(ouest|oeste|ovest))"
                       r"(?![^\W\d])", re.IGNORECASE)
-_OUEST_OR_OST = re.compile(_AFTER_ANGLE + r"O(?![^\W\d])")
+_UNCLEAR = re.compile(AFTER_ANGLE + rf"[{languages.UNCLEAR}](?![^\W\d])")
 _FAR_FROM_NUMBERS = re.compile(r"(?<!\D)\D{600,}+")
 _DECIMAL_COMMA = re.compile(r"(?:(?<![0-9.,])([0-9]{1,3}),(?=[0-9]{1,8}(?:\s?°|\s?[NSEW](?![A-Za-z])))"
                             r"|(?<![0-9.])([0-9]{1,3}),(?=[0-9]{4,8}(?![0-9.])))")
@@ -100,7 +101,7 @@ _TOKEN = re.compile(r"""
     | [-+−]?[0-9][0-9.]*+(?![NSEW](?![A-Za-z])|[eE][+-][0-9]{1,2}(?![0-9])|e[0-9]{1,2}(?![0-9.]))
       [A-Za-z]++))                                                              # 5th, 10km
 | (?P<zoom>map=[0-9.]++/)
-| (?P<tolerance>(?:±|\+/-)\s?[0-9.]++\s?°?)
+| (?P<tolerance>[(\[]\s?(?:±|\+/-)\s?[0-9.]++\s?(?:°|%|k?m)?\s?[)\]]|(?:±|\+/-)\s?[0-9.]++(?:\s?(?:°|%|k?m\b))?)
 | (?P<number>(?P<sign>[-+−—])?
     (?P<digits>[0-9]++(?:\.[0-9]++)?|(?<![\w.])\.[0-9]++)(?P<power>[eE][+-][0-9]{1,2}(?![0-9])|e[0-9]{1,2}(?![0-9.]))?
     (?:\.(?=[,;)\]}°]))?
@@ -118,11 +119,9 @@ _TOKEN = re.compile(r"""
 
 _MARKS = dict(zip("=[]{}!?−—", ":()()..--"))
 _WORDS = {word: sign for sign, words in {
-    "&": "and", "~": "to through until", "b": "between", "n": "north northern nord norte",
-    "s": "south southern sud süd sur sul", "e": "east eastern est este ost leste",
-    "w": "west western ouest oeste ovest", "H": "hemisphere", "h": "direction dir ref ns ew",
-    "A": "lat lats latitude latitudes latitud lattitude φ",
-    "O": "lon lons lng long longitude longitudes longitud λ",
+    "&": "and", "~": "to through until", "b": "between", "n": "north northern",
+    "s": "south southern", "e": "east eastern", "w": "west western", "H": "hemisphere", "h": "direction dir ref ns ew",
+    "A": "lat lats latitude latitudes lattitude φ", "O": "lon lons lng long longitude longitudes λ",
     "P": "latlon latlng latlong", "Q": "lonlat lnglat longlat",
     "f": "a about approx approximately around roughly near nearly circa is are was be of at in the this its it place "
          "location photo picture image point estimated estimate likely value equals equal coordinates coordinate "
@@ -133,7 +132,7 @@ _WORDS = {word: sign for sign, words in {
     "%": "percent km kms kilometer kilometers kilometre kilometres m meter meters metre metres mi mile miles ft feet "
          "cm mm people years hours mph stories storeys floors times million thousand",
     "m": "minute minutes min", "u": "second seconds sec", ".": "equator greenwich",
-}.items() for word in words.split()}
+}.items() for word in f"{words} {languages.WORDS.get(sign, '')}".split()}
 _LONGEST_WORD = max(map(len, _WORDS)) + 8  # room for gt_, _deg
 
 
@@ -163,10 +162,11 @@ def _tidy(text: str) -> str:
     """One spelling for every minus, degree sign, quote and space; of a long stretch without digits only its ends."""
     # The x makes another word of one that is cut in two: "flat" must not become "lat".
     text = _FAR_FROM_NUMBERS.sub(lambda match: f"{match[0][:200]}x . x{match[0][-200:]}", text)
-    text = _SPELLING.sub(lambda match: _SPELLINGS[match[0]], text.translate(_CHARACTERS))
+    text = languages.latin(standards.plain(text.translate(_CHARACTERS)))
+    text = _SPELLING.sub(lambda match: _SPELLINGS[match[0]], text)
     text = _LABEL.sub(r" \1\2 ", _DEGREE.sub("°", _CLOSING_TAG.sub(" ", text)))
     text = _COMPASS.sub(lambda match: " " + "NSEW"[match.lastindex - 1], _MINUS.sub("−", text))
-    if _OUEST_OR_OST.search(text):  # west in French and Spanish, east in German
+    if _UNCLEAR.search(text):
         raise Ambiguous
     return _DMS.sub(_degree_signs, _DECIMAL_COMMA.sub(r"\1\2.", text))
 
