@@ -21,6 +21,7 @@ from tqdm import tqdm
 from gre import http
 from gre.config import UserError, option
 
+PARTS = {"text": "text", "output_text": "text", "thinking": "thinking", "reasoning": "thinking", "refusal": "refusal"}
 T = TypeVar("T")
 
 
@@ -47,6 +48,18 @@ class Reply:
 
     text: str
     finish: str | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One choice of an answer as any server puts it. text: None where there is none, not even an empty one; reasoning,
+    refusal: empty without; tokens: as the server counts them, None where it does not."""
+
+    text: str | None
+    reasoning: str
+    refusal: str
+    finish: str | None
+    tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -151,16 +164,49 @@ def read_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def _reply(content: bytes) -> Reply:
-    """Raises ValueError for what is no chat completion."""
+def completion(content: bytes) -> Completion:
+    """The first choice of an answer to /chat/completions. Raises ValueError for what is none.
+
+    Content may be text, null, or a list of parts; a chain of thoughts may stand beside it (`reasoning_content` or
+    `reasoning`) or be a part of it.
+    """
     try:
-        choice = json.loads(content)["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
+        body = json.loads(content)
+        choice = body["choices"][0]
+        message, finish = choice["message"], choice.get("finish_reason")
+        parts, refusal = message.get("content"), message.get("refusal")
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        tokens = (body.get("usage") or {}).get("completion_tokens")
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
-    if not isinstance(text, (str, NoneType)):
-        raise ValueError(f"its message is no text but a {type(text).__name__}")
-    return Reply(text or "", finish)
+    for each in (None if isinstance(parts, list) else parts, refusal, reasoning, finish):
+        if not isinstance(each, (str, NoneType)):
+            raise ValueError(f"its message is no text but a {type(each).__name__}")
+    found = {"text": [], "thinking": [reasoning or ""], "refusal": [refusal or ""]}
+    for part in parts if isinstance(parts, list) else [parts] if parts is not None else []:
+        kind, text = _part(part)
+        found[kind].append(text)
+    return Completion("".join(found["text"]) if found["text"] else None, "".join(found["thinking"]),
+                      "".join(found["refusal"]), finish, tokens if isinstance(tokens, int) else None)
+
+
+def _part(part: Any) -> tuple[str, str]:
+    """(kind, text) of one part of a message."""
+    if isinstance(part, str):
+        return "text", part
+    kind = part.get("type") if isinstance(part, dict) else None
+    inside = part.get("text", part.get(kind)) if kind in PARTS else None
+    if isinstance(inside, list):  # Mistral's thinking is a list of parts itself
+        inside = "".join(_part(each)[1] for each in inside)
+    if not isinstance(inside, str):
+        raise ValueError(f"a part of its message is no text but {json.dumps(part)[:80]}")
+    return PARTS[kind], inside
+
+
+def _reply(content: bytes) -> Reply:
+    """Raises ValueError for what is no chat completion."""
+    said = completion(content)
+    return Reply(said.text or "", said.finish)
 
 
 def _without_pictures(message: Mapping) -> dict:

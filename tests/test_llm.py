@@ -53,7 +53,7 @@ def test_null_leaves_a_decoding_field_out(tmp_path):
 
 
 @pytest.mark.parametrize("body, said", [
-    ('{"choices": [{"message": {"content": [{"type": "text", "text": "5"}]}}]}', "its message is no text but a list"),
+    ('{"choices": [{"message": {"content": [{"type": "image_url"}]}}]}', "a part of its message is no text but {"),
     ('{"choices": [{"message": {"content": {"a": 1}}}]}', "its message is no text but a dict"),
     ("[" * 100_000, "no chat completion (RecursionError")])
 def test_a_reply_that_is_no_text_is_an_answer_of_no_use(tmp_path, body, said):
@@ -62,6 +62,14 @@ def test_a_reply_that_is_no_text_is_an_answer_of_no_use(tmp_path, body, said):
         with pytest.raises(UserError) as raised:
             client(endpoint, tmp_path / "c.jsonl", tries=1).answer(question("q"))
         assert f"gave no answer in 1 tries (the last: an answer that cannot be read ({said}" in str(raised.value)
+
+
+def test_a_reply_in_parts_is_one_text(tmp_path):
+    with Endpoint(echo) as endpoint:
+        endpoint.faults = [(200, {}, json.dumps({"choices": [{"message": {"content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": '"a '},
+            {"type": "text", "text": 'b"'}]}}]}))]
+        assert client(endpoint, tmp_path / "c.jsonl").answer(question("q")) == "a b"
 
 
 def test_a_busy_endpoint_is_tried_again_and_a_dead_one_stops_the_run(tmp_path, capsys):

@@ -5,13 +5,13 @@ with a line each; then the run stops, and the same command resumes where it stop
 and which sampling defaults it adds is its own business: `vllm serve` needs --generation-config vllm to leave a folder's
 repetition penalty out.
 """
-import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import NoneType
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,12 @@ from PIL import Image
 from eval.answering.engines import Answer, Decoding, Said
 from gre import http
 from gre.config import UserError, option
+from gre.llm import completion
+
+ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # how servers say that the model ended its answer
+CUT_OFF = ("length", "max_tokens", "model_length")
+FILTERED = "content_filter"
+_TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
 
 @dataclass
@@ -61,7 +67,8 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
                     {"type": "text", "text": instruction}]}],
                 **({"seed": seed} if decoding.temperature else {}), **config.fields}
         body = {name: value for name, value in body.items() if value is not None}
-        return endpoint.post("/chat/completions", body, _said, where=f"row {row + 1}", tries=config.tries,
+        read = partial(_said, max_tokens=decoding.max_new_tokens)
+        return endpoint.post("/chat/completions", body, read, where=f"row {row + 1}", tries=config.tries,
                              timeout_s=config.timeout_s)
 
     def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
@@ -86,15 +93,31 @@ def data_uri(image: Image.Image, max_pixels: int) -> str:
     return http.png_uri(image)
 
 
-def _said(content: bytes) -> Said:
-    """Raises ValueError for what is no chat completion."""
-    try:
-        choice = json.loads(content)["choices"][0]
-        text, refusal, finish = choice["message"]["content"], choice["message"].get("refusal"), choice["finish_reason"]
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
-    for said in (text, refusal):
-        if not isinstance(said, (str, NoneType)):
-            raise ValueError(f"its message is no text but a {type(said).__name__}")
-    refused = True if refusal or finish == "content_filter" else None
-    return Said(text or refusal or "", finish == "stop", refused)
+def _said(content: bytes, max_tokens: int) -> Said:
+    """Raises ValueError for what is no answer: it is asked for again, and then stops the run, since what a server
+    leaves out is not the model's fault."""
+    answer = completion(content)
+    finish = (answer.finish or "").lower()
+    if finish in CUT_OFF:
+        finished = False
+    elif answer.finish is None:  # some servers say none: the limit tells
+        finished = answer.tokens is None or answer.tokens < max_tokens
+    elif finish in ENDED or finish == FILTERED:
+        finished = finish in ENDED
+    else:
+        raise ValueError(f"finish_reason is {answer.finish!r}")
+    refused = True if answer.refusal or finish == FILTERED else None
+    if answer.text is None and finished and not refused:
+        raise ValueError("its message holds no content" + (
+            ", only reasoning: is the server's reasoning parser made for this model?" if answer.reasoning else ""))
+    return Said(_in_form(answer.reasoning, answer.text or answer.refusal), finished, refused)
+
+
+def _in_form(reasoning: str, text: str) -> str:
+    """Chain and answer as our models write them, where the server has taken the chain out of the text."""
+    if not reasoning or "<think>" in text:
+        return text
+    chain = _TAGS.sub("", reasoning)
+    if not text:
+        return f"<think>{chain}"  # cut off in its thoughts
+    return f"<think>{chain}</think>" + (text if "<answer>" in text else f"<answer>{text}</answer>")

@@ -59,7 +59,7 @@ class Server:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
 
-def completion(text: str | None, finish: str = "stop", **message) -> dict:
+def completion(text: str | list | None, finish: str | None = "stop", **message) -> dict:
     return {"choices": [{"message": {"content": text, **message}, "finish_reason": finish}]}
 
 
@@ -121,7 +121,12 @@ def test_an_endpoint_answers_and_its_key_is_written_nowhere(serve, bench, tmp_pa
 
 
 @pytest.mark.parametrize("body, said", [
-    (completion([{"type": "text", "text": "<answer>1, 2</answer>"}]), "its message is no text but a list"),
+    (completion([{"type": "audio"}]), 'a part of its message is no text but {"type": "audio"}'),
+    (completion(None), "its message holds no content"), (completion(None, "eos"), "its message holds no content"),
+    (completion(None, tool_calls=[{}]), "its message holds no content"),
+    (completion(None, reasoning_content="Hm."), "its message holds no content, only reasoning: is the server's "
+     "reasoning parser made for this model?"),
+    (completion("<answer>1, 2</answer>", "abort"), "finish_reason is 'abort'"),
     (completion("", refusal={"reason": "x"}), "its message is no text but a dict"),
     (completion(5), "its message is no text but a int")])
 def test_a_message_that_is_no_text_ends_the_evaluation_in_one_message(serve, bench, tmp_path, body, said):
@@ -181,6 +186,31 @@ def test_refusals_and_cuts_are_recorded(serve, bench, tmp_path):
     assert [line.get("refused") for line in lines(out)] == [True, True, None, None, None]
     made = score.run(score.Config(str(out), draws=10))
     assert made["unparsed"] == {"predictions": 4} and made["refused"] == {"predictions": 2}
+
+
+CHAIN = "<think>A café.</think><answer>12, 20</answer>"
+
+
+@pytest.mark.parametrize("reply, text, finished", [
+    (completion("<answer>12, 20</answer>", reasoning_content="A café."), CHAIN, True),
+    (completion("12, 20", reasoning="A café."), CHAIN, True),
+    (completion("12, 20", reasoning="<think>A café.</think>"), CHAIN, True),
+    (completion(CHAIN, reasoning_content="A café."), CHAIN, True),
+    (completion([{"type": "thinking", "thinking": [{"type": "text", "text": "A café."}]},
+                 {"type": "text", "text": "12, 20"}]), CHAIN, True),
+    (completion(None, "length", reasoning_content="A café, but"), "<think>A café, but", False),
+    (completion("", "length", reasoning="A café, but"), "<think>A café, but", False),
+    (completion([{"type": "text", "text": "<think>A café.</think>"}, "<answer>12, 20</answer>"]), CHAIN, True),
+    (completion(CHAIN, None), CHAIN, True), (completion(CHAIN, "eos_token"), CHAIN, True),
+    (completion(CHAIN, "STOP"), CHAIN, True), (completion(CHAIN, "max_tokens"), CHAIN, False),
+    ({**completion(CHAIN, None), "usage": {"completion_tokens": 9}}, CHAIN, False),  # the limit here
+    ({**completion(CHAIN, None), "usage": {"completion_tokens": 8}}, CHAIN, True),
+    (completion(None, "length"), "", False), (completion("", "stop"), "", True)])
+def test_what_servers_say_is_read_as_what_the_model_said(serve, bench, tmp_path, reply, text, finished):
+    out = tmp_path / "p.jsonl"
+    rows = predict.run(config(serve(lambda *_: (200, reply)), bench, out))
+    assert {(row.text, row.finished) for row in rows} == {(text, finished)}
+    assert {row.lat for row in rows} == {12.0 if "answer" in text else None}
 
 
 def test_pictures_are_made_smaller_before_they_are_sent(serve, bench, tmp_path):
