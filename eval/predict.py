@@ -31,7 +31,7 @@ from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, expanded, main, option
-from gre.data.images import load_image
+from gre.data.images import load_image, picture_size
 from gre.data.records import DataConfig, Keys, SeedRow, read_seed
 from gre.geo.median import geometric_median
 from gre.geo.point import distance_km
@@ -110,6 +110,8 @@ def run(config: Config) -> list[Prediction]:
     kept = _kept(out, source)
     predictions.append(out, [])  # where there are more shards than batches, the last ones leave empty files
     if waiting := len(set(ids) - kept):
+        for row in rows:  # headers alone: what cannot be shown to a model is said before one is loaded
+            picture_size(row.image)
         answer = _answerer(model, decoding, engine, config, batch_size, {row.instruction for row in rows})
         with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="picture") as progress:
             for indices in batches:

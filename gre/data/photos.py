@@ -3,7 +3,6 @@
 Every photo is decoded once; the hashes of those found whole are kept beside the run, so that its other stages and a
 restart only hash them. What was found damaged is looked at again: it may have been replaced.
 """
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import PIL
 from tqdm import tqdm
 
 from gre.config import UserError
+from gre.data.hashes import photo_hash
 from gre.data.images import check_ratio, decode, read_bytes
 from gre.data.raw import RowError
 from gre.provenance import write_atomically
@@ -27,12 +27,15 @@ def look_at(photos: Sequence[Path], whole: set[str], show: bool = True) -> tuple
     Raises DataError where a disk fails, which says nothing about a photo.
     """
     def look(path: Path) -> tuple[str, str]:
-        content = read_bytes(path)
-        sha256 = hashlib.sha256(content).hexdigest()
+        try:
+            sha256 = photo_hash(path)
+        except OSError:
+            read_bytes(path)  # has the words
+            raise
         if sha256 in whole:
             return sha256, ""
         try:
-            check_ratio(decode(content, path).size, path)
+            check_ratio(decode(read_bytes(path), path).size, path)
         except RowError as error:
             return sha256, str(error)
         return sha256, ""

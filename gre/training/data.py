@@ -104,6 +104,7 @@ def damaged_photos(paths: Sequence[Path], whole_photos: Path) -> dict[Path, str]
     found = gather_object([(faults, whole)])
     if state.is_main_process:
         photos.remember(whole_photos, set().union(*(hashes for _, hashes in found)))
+    state.wait_for_everyone()  # who is asked again has what is remembered
     return {path: fault for faults, _ in found for path, fault in faults.items()}
 
 

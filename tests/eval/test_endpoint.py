@@ -16,6 +16,7 @@ from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 from gre.geo.median import geometric_median
 from gre.geo.point import LatLon
+from tests.helpers.damaged import DAMAGED
 
 KEY = "sk-very-secret"
 ROWS = 5
@@ -211,6 +212,15 @@ def test_what_servers_say_is_read_as_what_the_model_said(serve, bench, tmp_path,
     rows = predict.run(config(serve(lambda *_: (200, reply)), bench, out))
     assert {(row.text, row.finished) for row in rows} == {(text, finished)}
     assert {row.lat for row in rows} == {12.0 if "answer" in text else None}
+
+
+@pytest.mark.parametrize("name", ["page.jpg", "strip.png", "empty.jpg"])
+def test_a_photo_that_cannot_be_shown_is_named_before_any_is(serve, bench, tmp_path, name):
+    (bench / "img" / "4.png").write_bytes(DAMAGED[name][0])
+    server = serve(right)
+    with pytest.raises(UserError, match=f"4.png.*{DAMAGED[name][1]}"):
+        predict.run(config(server, bench, tmp_path / "p.jsonl"))
+    assert server.bodies == []
 
 
 def test_pictures_are_made_smaller_before_they_are_sent(serve, bench, tmp_path):

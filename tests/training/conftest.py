@@ -3,7 +3,7 @@ import pytest
 
 from tests.helpers.two_ranks import run_jobs
 
-JOBS = ["zero_ranks", "balance_ranks", "ranks_agree", "stopped_ranks"]
+JOBS = ["zero_ranks", "balance_ranks", "ranks_agree", "stopped_ranks", "photo_ranks"]
 
 
 def pytest_collection_modifyitems(items):
@@ -24,4 +24,4 @@ def folder_of(job: str):
     return pytest.fixture(scope="session", name=f"{job}_folder")(lambda two_ranks: two_ranks[job])
 
 
-zero, balance, agree, stopped = map(folder_of, JOBS)
+zero, balance, agree, stopped, photo = map(folder_of, JOBS)

@@ -95,6 +95,17 @@ def test_a_resumed_run_decodes_no_whole_photo_again_and_keeps_the_same_rows(phot
     assert read_manifest(Path("run/stage1"))["model_sha256"] == read_manifest(Path("whole/stage1"))["model_sha256"]
 
 
+@pytest.mark.slow
+def test_processes_share_the_photos_and_agree(photo_ranks_folder):
+    first, second = (json.loads((photo_ranks_folder / f"said-{rank}.txt").read_text()) for rank in range(2))
+    assert first["kept"] == second["kept"] == ["seed:0", "seed:3", "seed:4", "seed:5"]
+    assert first["stopped"] == second["stopped"] == "seed.jsonl, row 1"
+    assert first["decoded"] == ["0.png", "2.png", "2.png", "4.png"]  # a damaged one is looked at again
+    assert second["decoded"] == ["1.png", "1.png", "3.png", "5.png"]
+    assert (first["dropped"], second["dropped"]) == (1, 0)
+    assert len((photo_ranks_folder / "dropped.txt").read_text().splitlines()) == 2
+
+
 CITIES = [(48.86, 2.35), (52.52, 13.4), (41.9, 12.5), (40.4, -3.7), (59.3, 18.1), (50.1, 14.4), (47.5, 19.0),
           (52.2, 21.0), (44.4, 26.1), (38.7, -9.1), (55.7, 12.6), (48.2, 16.4)]
 FAR = [(35.66, 139.75), (-33.86, 151.2), (37.77, -122.42), (39.9, 116.4)]
