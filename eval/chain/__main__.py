@@ -24,11 +24,11 @@ from eval.chain import scoring
 from eval.chain.bert import Bert
 from eval.chain.scoring import Annotated, Scored
 from eval.scoring import columns
-from eval.scoring.measures import DRAWS
-from eval.scoring.printed import CHAIN_SHOWN
+from eval.scoring.measures import DRAWS, WITHHELD
+from eval.scoring.printed import CHAIN_SHOWN, chain_shown
 from gre import provenance
 from gre.config import REQUIRED, main, option
-from gre.geo.bootstrap import paired_bootstrap
+from gre.geo.bootstrap import Clusters, paired_bootstrap
 from gre.llm import Client, LLMConfig
 from gre.manifest import model_hash
 from gre.models.clip import Clip
@@ -111,14 +111,19 @@ def run(config: Config) -> dict:
 
 
 def estimates(scored: Sequence[Scored], clusters: Sequence, draws: int, seed: int) -> dict[str, dict]:
-    """Measure → mean, 95 % interval (clusters resampled) and the number of photos it can be scored on."""
+    """Measure → mean, 95 % interval (clusters resampled), the number of photos it can be scored on and the clusters they
+    are worth; too few have no interval, as in eval.score."""
     found = {}
     for name in CHAIN_SHOWN:
         values = [(getattr(row.numbers, name), cluster) for row, cluster in zip(scored, clusters)]
         kept = [(value, cluster) for value, cluster in values if value is not None]
         if kept:
             numbers, labels = zip(*kept)
-            found[name] = {**paired_bootstrap(numbers, [0.0] * len(kept), labels, draws, seed), "n": len(kept)}
+            worth = Clusters.of(labels).effective
+            found[name] = {**paired_bootstrap(numbers, [0.0] * len(kept), labels, draws, seed), "n": len(kept),
+                           "effective_clusters": round(worth, 2)}
+            if worth < WITHHELD:
+                found[name] |= {"low": None, "high": None}
     return found
 
 
@@ -129,8 +134,7 @@ def show(scores: dict, name: str) -> None:
     print("intervals: 95 %, clusters resampled; weights of the three parts: equal, our choice")
     for measure, title in CHAIN_SHOWN.items():
         if estimate := scores["all"].get(measure):
-            between = f"[{estimate['low']:.3f} to {estimate['high']:.3f}]"
-            print(f"  {title:36} {estimate['mean']:8.3f} {between:22} n {estimate['n']}")
+            print(f"  {title:36} {chain_shown(estimate)} n {estimate['n']}")
     for scene, block in scores["scenes"].items():
         print(f"  scene {scene}: quality {block['quality']['mean']:.3f}, n {block['quality']['n']}")
     for row in scores["published_not_comparable"]:

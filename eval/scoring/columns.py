@@ -31,6 +31,7 @@ from gre.text.named import Names, parse_names, parse_names_as_globe
 SLICES = {"continent": "gt_continent", "indoor": "indoor", "scene": "scene", "locatability": "locatability"}
 NAMES = ("city", "region", "country", "continent")
 TRUE_NAMES = (*NAMES, "unique_country", "unique_region", "unique_sub-region", "unique_city")
+NOBODY = {"unknown", "anonymous", "none", "nan", "null", "n/a", "na", "-", "?"}  # written where no author is known
 UNLABELLED = "(no label)"  # a slice of its own, so that the slices of a field add up to all rows
 REFUSALS = re.compile(r"\b(unknown|unable|cannot|can[’']?t|can not|could not|couldn[’']?t|sorry|impossible|"
                       r"not possible|undetermined|n/a)\b", re.IGNORECASE)
@@ -103,9 +104,10 @@ def read(path: str | Path) -> Columns:
 
 
 def cluster(row: Prediction, fields: Mapping) -> tuple[str, str]:
-    """(kind, name) of a row's cluster: its author, else its place, else the row alone."""
-    if fields.get("author"):
-        return "author", str(fields["author"])
+    """(kind, name) of a row's cluster: its author, else its place, else the row alone. NOBODY is no author."""
+    author = str(fields.get("author") or "").strip()
+    if author and author.casefold() not in NOBODY:
+        return "author", author
     return ("place", row.place) if row.place else ("row", row.id)
 
 

@@ -1,16 +1,19 @@
 """Columns → numbers with intervals, for all rows, for each slice of them, and for two models on the same rows.
 
 One set of bootstrap draws serves everything: a slice's number in a draw comes from the rows of the slice that were
-drawn, and a difference is taken within the draw. A slice of a single cluster gets no interval: nothing varies.
+drawn, and a difference is taken within the draw. Where few clusters hold all that varies the draws hardly do: shares
+have the intervals of gre/geo/shares.py, and GeoScore and the mean are never narrower than theirs on rare hits. Fewer
+than WITHHELD effective clusters get no interval; fewer than FEW are marked where they are shown.
 """
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from eval.scoring import paired
 from eval.scoring.columns import Columns
-from gre.geo import bootstrap
-from gre.geo.accuracy import THRESHOLDS_KM, geoscore
+from gre.geo import bootstrap, shares
+from gre.geo.accuracy import GEOSCORE_MAX, THRESHOLDS_KM, geoscore
 from gre.geo.bootstrap import Clusters
 from gre.geo.point import NO_ANSWER_KM
 
@@ -18,7 +21,11 @@ DRAWS = 10_000  # bootstrap resamples, and sign flips where not all can be count
 WITHIN = [f"within_{limit}_km" for limit in THRESHOLDS_KM]
 MEANS = [*WITHIN, "geoscore", "mean_km"]  # what is a mean over rows, and so a ratio of sums over clusters
 MEDIAN = "median_km"
-Estimates = dict[str, dict[str, float | None]]  # measure → {"value", "low", "high"}; low and high None for one cluster
+LARGEST = {"geoscore": GEOSCORE_MAX, "mean_km": 20_016.0}  # of a row, a bit over half the globe; of shares it is 1
+WITHHELD, FEW = 5, 15  # effective clusters below which there is no interval, and below which it is marked
+Bounds = tuple[float, float]
+Estimates = dict[str, dict[str, float | None]]
+"""Measure → {"value", "low", "high", "effective_clusters"}; low and high None where the interval is withheld."""
 
 
 class Part:
@@ -33,6 +40,7 @@ class Part:
         self.here, own = np.unique(clusters.index[rows], return_inverse=True)  # the clusters these rows belong to
         grouped = Clusters(own, np.bincount(own))
         self.n, self.sums, self.sizes = len(rows), grouped.sums(values), grouped.sizes
+        self.values, self.clusters = values, grouped
         self.effective = grouped.effective
         self.value = list(values.mean(axis=0))
         self.order = None
@@ -88,10 +96,11 @@ def estimate(files: Mapping[str, Columns], draws: int, seed: int) -> dict[tuple[
         drawn = {name: np.concatenate(samples[name, key]) for name in files}
         part = next(iter(of.values()))
         result[key] = {"n": part.n, "clusters": len(part.here)}
-        result[key] |= {name: _estimates(of[name], of[name].value, drawn[name]) for name in files}
+        result[key] |= {name: _estimates(part, part.value, drawn[name], _near_bounds) for name, part in of.items()}
         if len(files) == 2:
             (a, b), (drawn_a, drawn_b) = of.values(), drawn.values()
-            result[key]["difference"] = _estimates(a, np.subtract(a.value, b.value), drawn_a - drawn_b)
+            result[key]["difference"] = _estimates(a, np.subtract(a.value, b.value), drawn_a - drawn_b,
+                                                   functools.partial(_difference_near_zero, b))
     return result
 
 
@@ -107,9 +116,40 @@ def p_values(a: Columns, b: Columns, draws: int, seed: int) -> dict:
             "mcnemar": mcnemar}
 
 
-def _estimates(part: Part, values: Sequence[float], drawn: np.ndarray) -> Estimates:
+def _estimates(part: Part, values: Sequence[float], drawn: np.ndarray,
+               bounded: Callable[[Part, str, int, Bounds], Bounds]) -> Estimates:
+    """bounded: the interval that takes the place of the draws'."""
     estimates = {}
     for at, name in enumerate(part.names):
-        low, high = bootstrap.bounds(drawn[:, at], part.effective) if len(part.here) > 1 else (None, None)
-        estimates[name] = {"value": float(values[at]), "low": low, "high": high}
+        low = high = None
+        if part.effective >= WITHHELD:
+            low, high = bootstrap.bounds(drawn[:, at], part.effective)
+            if name != MEDIAN:
+                low, high = bounded(part, name, at, (low, high))
+        estimates[name] = {"value": float(values[at]), "low": low, "high": high,
+                           "effective_clusters": round(part.effective, 2)}
     return estimates
+
+
+def _near_bounds(part: Part, name: str, at: int, drawn: Bounds) -> Bounds:
+    """Of a share its own interval; of a mean the draws', unless few clusters hold all that varies."""
+    if name not in LARGEST:
+        return shares.interval(part.sums[:, at], part.sizes)
+    sums = part.sums[:, at] / LARGEST[name]
+    if shares.carriers(sums, part.sizes) >= shares.RARE:
+        return drawn
+    return _wider(drawn, shares.interval(sums, part.sizes), LARGEST[name])
+
+
+def _difference_near_zero(b: Part, a: Part, name: str, at: int, drawn: Bounds) -> Bounds:
+    """Of a minus b: the draws' interval, and no narrower than what the few rows in which they differ allow."""
+    largest = LARGEST.get(name, 1.0)
+    rows = (a.values[:, at] - b.values[:, at]) / largest
+    better, worse = (a.clusters.sums(np.maximum(0, sign * rows)) for sign in (1, -1))
+    if name in LARGEST and sum(np.minimum(1, sums).sum() for sums in (better, worse)) >= shares.RARE:
+        return drawn
+    return _wider(drawn, shares.difference(better, worse, a.sizes), largest)
+
+
+def _wider(drawn: Bounds, bounds: Bounds, scale: float) -> Bounds:
+    return min(drawn[0], scale * bounds[0]), max(drawn[1], scale * bounds[1])

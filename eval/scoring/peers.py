@@ -57,9 +57,7 @@ def _ours(scores: Mapping) -> list[str]:
 
 
 def _interval(estimate: Mapping) -> str:
-    if estimate["low"] is None:
-        return f"{estimate['value']:.1%}"
-    return f"{100 * estimate['value']:.1f} ({100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
+    return f"{printed.percent(estimate['value'])} ({printed.between(estimate, printed.percent)})"
 
 
 def _theirs(row: published.Published) -> list[str]:

@@ -1,7 +1,8 @@
 """What eval.score prints: every number with its interval, its denominator, and whoever named the places."""
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from eval.benchmarks.reader import GREVAL
+from eval.scoring.measures import FEW
 from gre.geo import accuracy
 from gre.text import instructions
 
@@ -73,7 +74,7 @@ def asked(scores: Mapping, name: str = "predictions") -> str:
 
 def chain_shown(estimate: Mapping) -> str:
     """A number of the chains with its interval."""
-    return f"{estimate['mean']:.3f} [{estimate['low']:.3f} to {estimate['high']:.3f}]"
+    return f"{estimate['mean']:.3f} [{between(estimate, '{:.3f}'.format)}]"
 
 
 def chain_made_with(chain: Mapping) -> str:
@@ -131,8 +132,30 @@ def show_tests(p: Mapping) -> None:
 
 def shown(estimate: Mapping, measure: str, sign: str = "") -> str:
     """A number with its interval, shares in percent."""
-    form = f"{sign},.{0 if measure == 'geoscore' else 1}f"
-    scale, unit = (100, " %") if measure.startswith("within") else (1, "")
-    low, high = (None if estimate[end] is None else format(estimate[end] * scale, form) for end in ("low", "high"))
-    between = "no interval: one cluster" if low is None else f"{low} to {high}"
-    return f"{format(estimate['value'] * scale, form)}{unit} [{between}]"
+    if measure.startswith("within"):
+        def form(value: float) -> str:
+            return percent(value, sign)
+        unit = " %"
+    else:
+        def form(value: float) -> str:
+            return format(value, f"{sign},.{0 if measure == 'geoscore' else 1}f")
+        unit = ""
+    return f"{form(estimate['value'])}{unit} [{between(estimate, form)}]"
+
+
+def between(estimate: Mapping, form: Callable[[float], str]) -> str:
+    """The interval in words: that it is withheld, and that it is of few clusters, where it is."""
+    clusters = f"{estimate['effective_clusters']:.1f} effective clusters"
+    if estimate["low"] is None:
+        return f"no interval: {clusters}"
+    few = f", few: {clusters}" if estimate["effective_clusters"] < FEW else ""
+    return f"{form(estimate['low'])} to {form(estimate['high'])}{few}"
+
+
+def percent(share: float, sign: str = "") -> str:
+    """In percent with a decimal, and with as many as tell it from 0 and from 100: 0.04, 28.0, 99.96."""
+    value = 100 * share
+    decimals = 1
+    while decimals < 4 and 0 < abs(value) < 100 and round(abs(value), decimals) in (0, 100):
+        decimals += 1
+    return format(value, f"{sign}.{decimals}f")

@@ -153,7 +153,8 @@ def test_it_stands_in_the_scores_and_the_cues_it_found_are_marked(planet, scores
     compare.run(compare.Config(["scores.json"], page="out.html", images=planet.name, photos=2))
     html = (planet.parent / "out.html").read_text()
     quality = scores["paraphrase"]["all"]["quality"]
-    assert f"<td>{quality['mean']:.3f} [{quality['low']:.3f} to {quality['high']:.3f}] n 8</td>" in html
+    assert (f"<td>{quality['mean']:.3f} [{quality['low']:.3f} to {quality['high']:.3f}, few: 8.0 effective clusters] "
+            "n 8</td>") in html
     assert "LLM planet, CLIP clip, BERT bert_L2" in html
     rows = [json.loads(line) for line in (planet / "paraphrase.chain.rows.jsonl").read_text().splitlines()]
     shown = [row for row in rows if row["id"] in ("s0", "s1", "s7", "s6")]  # none is answered: the first and the last

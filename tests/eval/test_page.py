@@ -56,7 +56,7 @@ def test_ours_stands_beside_what_others_reported(scored, capsys):
     assert lines[0] == ("| system | ≤ 1 km | ≤ 25 km | ≤ 200 km | ≤ 750 km | ≤ 2500 km | n | protocol | command or "
                         "source |")
     # Three of four within 1 km; the fourth is not answered.
-    assert lines[2].startswith("| **ours: good** | 75.0 (") and " to 100.0) |" in lines[2]
+    assert lines[2].startswith("| **ours: good** | 75.0 (no interval: 4.0 effective clusters) |")
     assert ("| 4 | coordinates, no geocoder; greedy; <= on a sphere of radius 6371.0088 km; unread answers (1) are "
             "wrong | `python -m eval.score") in lines[2]
     gre = next(line for line in lines if line.startswith("| GRE-7B |"))
@@ -100,7 +100,7 @@ def test_the_page_is_self_contained_and_shows_all_models_of_a_photo(scored):
     # `good` ran on a file that has indicators, and only they are marked; the words of the list in what `paris` said.
     assert html.count(">red &lt;b&gt;tower</mark>") == 2 == html.count(">coast</mark>") == html.count(">tower</mark>")
     assert "Where no indicators are known: English words" in html
-    assert html.count('class="map"') == 4 and "GRE-7B" in html and "75.0 (25.0 to 100.0)" in html
+    assert html.count('class="map"') == 4 and "GRE-7B" in html and "75.0 (no interval: 4.0 effective clusters)" in html
 
 
 def chain_scored(scored: Path, **made_with) -> None:
