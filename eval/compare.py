@@ -61,7 +61,8 @@ def read(path: str | Path) -> dict:
     """What eval.score wrote. Raises UserError for another file."""
     try:
         scores = json.loads(Path(path).read_text(encoding="utf-8"))
-        scores["all"]["predictions"], scores["files"]["predictions"]["path"], scores["protocol"]["answer"]
+        scores["files"]["predictions"]["path"], scores["protocol"]["answer"]
+        scores["all"]["predictions"]["within_1_km"]["effective_clusters"]
         return scores
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} holds no scores ({type(error).__name__}: {error}): write it with eval.score … out="

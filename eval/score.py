@@ -123,7 +123,7 @@ def read_chain(path: str, of: str) -> dict:
     """What eval.chain wrote, provenance included, and the file's hash. UserError unless it is of these predictions."""
     try:
         chain = json.loads(Path(path).read_text(encoding="utf-8"))
-        scored, _ = chain["files"]["predictions"]["sha256"], chain["all"]["quality"]
+        scored, _ = chain["files"]["predictions"]["sha256"], chain["all"]["quality"]["effective_clusters"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"chain={path} is nothing that eval.chain wrote ({type(error).__name__}: {error}): write it "
                         f"with eval.chain {of} … out={path}") from None

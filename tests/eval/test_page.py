@@ -73,6 +73,11 @@ def test_tables_of_different_benchmarks_and_of_no_scores_are_refused(scored):
         compare.run(compare.Config(["good_scores.json", "other.json"]))
     with pytest.raises(UserError, match="good.json holds no scores"):
         compare.run(compare.Config(["good.json"]))
+    before = json.loads(Path("paris_scores.json").read_text())
+    del before["all"]["predictions"]["within_1_km"]["effective_clusters"]
+    Path("before.json").write_text(json.dumps(before))
+    with pytest.raises(UserError, match="before.json holds no scores .*effective_clusters.*write it with eval.score"):
+        compare.run(compare.Config(["before.json"]))
 
 
 def test_countries_are_counted_by_their_nearest_city():
@@ -113,7 +118,7 @@ def chain_scored(scored: Path, **made_with) -> None:
         "commit": "0123456789abcdef", "n": 4, "empty_chains": 1,
         "files": {"predictions": {"sha256": file_hash("good.jsonl")},
                   "rows": {"path": rows.name, "sha256": file_hash(rows)}},
-        "all": {"quality": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}}, "protocol": {"weights": "equal, ours"},
+        "all": {"quality": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4, "effective_clusters": 40}}, "protocol": {"weights": "equal, ours"},
         "models": {"llm": {"name": "<L>"}, "clip": {"name": "C"}, "bert": {"name": "B"}},
         "published_not_comparable": [{"system": "GRE-7B", "cot_score": 59.5, "why": "other models"}]}))
 
