@@ -111,8 +111,8 @@ def run(config: Config) -> dict:
 
 
 def estimates(scored: Sequence[Scored], clusters: Sequence, draws: int, seed: int) -> dict[str, dict]:
-    """Measure → mean, 95 % interval (clusters resampled), the number of photos it can be scored on and the clusters they
-    are worth; too few have no interval, as in eval.score."""
+    """Measure → mean, 95 % interval (clusters resampled), the photos it can be scored on, and the clusters these are
+    worth; too few have no interval, as in eval.score."""
     found = {}
     for name in CHAIN_SHOWN:
         values = [(getattr(row.numbers, name), cluster) for row, cluster in zip(scored, clusters)]

@@ -43,15 +43,12 @@ def markdown(scores: Sequence[Mapping]) -> str:
 
 
 def _ours(scores: Mapping) -> list[str]:
-    made_with = scores["files"]["predictions"]["made_with"] or {}
-    decoding = made_with.get("decoding", {})
-    said = "decoding not recorded" if not decoding else "greedy" if decoding["samples"] == 1 and not decoding[
-        "temperature"] else f"{decoding['samples']} samples at temperature {decoding['temperature']:g}"
-    protocol, asked = scores["protocol"], printed.asked(scores)
+    protocol = scores["protocol"]
     distance = f"{protocol['within']} on a {protocol['distance']}"
-    how = "; ".join(filter(None, [protocol["answer"], asked, said, distance]))
-    return [f"**ours: {name(scores)}**", *(_interval(scores["all"]["predictions"][f"within_{km}_km"])
-                                           for km in THRESHOLDS_KM), f"{scores['n']:,}",
+    how = "; ".join(filter(None, [protocol["answer"], printed.asked(scores), printed.decoding(scores), distance]))
+    incomplete = printed.incomplete(scores)
+    return [f"**ours: {name(scores)}**" + (f" ({incomplete})" if incomplete else ""),
+            *(_interval(scores["all"]["predictions"][f"within_{km}_km"]) for km in THRESHOLDS_KM), f"{scores['n']:,}",
             f"{how}; unread answers ({scores['unparsed']['predictions']}) are wrong",
             f"`{scores['command']}`, commit {scores['commit'][:12]}"]
 

@@ -1,7 +1,7 @@
 """What eval.score prints: every number with its interval, its denominator, and whoever named the places."""
 from collections.abc import Callable, Mapping
 
-from eval.benchmarks.reader import GREVAL
+from eval.benchmarks.reader import CSV, GREVAL
 from eval.scoring.measures import FEW
 from gre.geo import accuracy
 from gre.text import instructions
@@ -27,7 +27,9 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     by = ", ".join(f"{count} rows by {kind}" for kind, count in clusters["by"].items())
     for name, path in paths.items():
         print(f"{path}: n {scores['n']}, unparsed {scores['unparsed'][name]} ({scores['refused'][name]} refused), "
-              "counted as wrong" + (f"; {said}" if (said := asked(scores, name)) else ""))
+              "counted as wrong" + "".join(f"; {said}" for said in (
+                  asked(scores, name), decoding(scores, name) if scores["files"][name]["made_with"] else "",
+                  incomplete(scores, name)) if said))
     print(f"intervals: 95 %, {scores['protocol']['draws']} draws of {clusters['count']} clusters ({by}; the largest "
           f"has {clusters['largest']})")
     for measure, title in SHOWN.items():
@@ -70,6 +72,34 @@ def asked(scores: Mapping, name: str = "predictions") -> str:
     text = f"asked {instructions.shown(question)} ({WHO_ASKED[question['from']]})"
     other = question["untrained_rows"]  # how many rows ask what it was not trained on
     return text + (f", and trained on {instructions.shown(question['trained_on'])}" if other else "")
+
+
+def incomplete(scores: Mapping, name: str = "predictions") -> str:
+    """That the rows are not the benchmark's, or may not be; empty where they are, and for own data."""
+    made_with = (scores["files"][name]["made_with"] or {}).get("benchmark", {})
+    if made_with.get("expected_rows") not in (None, scores["n"]):
+        return f"{scores['n']:,} of {made_with['expected_rows']:,} rows: not comparable"
+    if made_with.get("accepted_rows") is not None and "expected_rows" in made_with and benchmark(scores) != CSV:
+        unknown = made_with["expected_rows"] is None
+        return f"{scores['n']:,} rows, and how many the benchmark has is not known here" if unknown else ""
+    return ""
+
+
+def decoding(scores: Mapping, name: str = "predictions") -> str:
+    """How answers were decoded, as it was sent: endpoint.fields has the last word, and what else it holds is said."""
+    made_with = scores["files"][name]["made_with"] or {}
+    if "decoding" not in made_with:
+        return "decoding not recorded"
+    samples, fields = made_with["decoding"]["samples"], dict(made_with.get("model", {}).get("fields", {}))
+    temperature = fields.pop("temperature", made_with["decoding"]["temperature"])
+    if temperature is None:
+        said = f"{samples} sample{'s' * (samples > 1)} at the endpoint's own temperature"
+    elif samples == 1 and temperature == 0:
+        said = "greedy"
+    else:
+        said = f"{samples} sample{'s' * (samples > 1)} at temperature {temperature:g}"
+    return "; ".join([said, *(["sent with " + ", ".join(f"{key}={value}" for key, value in fields.items())]
+                              if fields else [])])
 
 
 def chain_shown(estimate: Mapping) -> str:

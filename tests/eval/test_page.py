@@ -65,6 +65,44 @@ def test_ours_stands_beside_what_others_reported(scored, capsys):
     assert "retrained by GRE on 5 % of MP-16" in table and "GWS15k" not in table
 
 
+@pytest.mark.parametrize("benchmark, sign", [
+    ({"name": "Im2GPS3k", "expected_rows": 2997, "accepted_rows": 4}, "4 of 2,997 rows: not comparable"),
+    ({"name": "GREval-Bench", "expected_rows": 3000, "accepted_rows": 4}, "4 of 3,000 rows: not comparable"),
+    ({"name": "Im2GPS3k", "expected_rows": 2997, "accepted_rows": None}, "4 of 2,997 rows: not comparable"),
+    ({"name": "OSV-5M", "expected_rows": None, "accepted_rows": 4},
+     "4 rows, and how many the benchmark has is not known here")])
+def test_an_incomplete_benchmark_is_marked_wherever_it_is_shown(scored, capsys, benchmark, sign):
+    Path("good.json").write_text(json.dumps({"benchmark": benchmark}))
+    score.run(score.Config("good.jsonl", out="good_scores.json", draws=50))
+    assert f"counted as wrong; decoding not recorded; {sign}\n" in capsys.readouterr().out
+    compare.run(compare.Config(["good_scores.json"], "table.md", page="out.html", images=""))
+    assert f"| **ours: good** ({sign}) |" in Path("table.md").read_text()
+    assert f"ours: good ({sign})</th>" in Path("out.html").read_text()
+
+
+@pytest.mark.parametrize("benchmark", [{"name": "Im2GPS3k", "expected_rows": 4, "accepted_rows": None},
+                                       {"name": "csv", "expected_rows": None, "accepted_rows": 4}, {}])
+def test_a_complete_one_and_own_data_are_not_marked(scored, benchmark):
+    Path("good.json").write_text(json.dumps({"benchmark": benchmark} if benchmark else {}))
+    score.run(score.Config("good.jsonl", out="good_scores.json", draws=50))
+    compare.run(compare.Config(["good_scores.json"], "table.md"))
+    assert "| **ours: good** |" in Path("table.md").read_text()
+
+
+@pytest.mark.parametrize("temperature, samples, fields, said", [
+    (0.0, 1, {}, "greedy"), (0.0, 1, {"temperature": 1.0}, "1 sample at temperature 1"),
+    (0.0, 1, {"temperature": None}, "1 sample at the endpoint's own temperature"),
+    (0.0, 1, {"top_p": 0.9, "max_tokens": 9}, "greedy; sent with top_p=0.9, max_tokens=9"),
+    (1.0, 8, {"temperature": 0.0}, "8 samples at temperature 0"), (0.7, 8, {}, "8 samples at temperature 0.7")])
+def test_decoding_is_what_was_sent(scored, capsys, temperature, samples, fields, said):
+    Path("good.json").write_text(json.dumps({
+        "model": {"name": "m", "fields": fields}, "decoding": {"samples": samples, "temperature": temperature}}))
+    score.run(score.Config("good.jsonl", out="good_scores.json", draws=50))
+    assert f"counted as wrong; {said}\n" in capsys.readouterr().out
+    compare.run(compare.Config(["good_scores.json"], "table.md"))
+    assert f"| 4 | coordinates, no geocoder; {said}; <= on a sphere" in Path("table.md").read_text()
+
+
 def test_tables_of_different_benchmarks_and_of_no_scores_are_refused(scored):
     other = json.loads(Path("paris_scores.json").read_text())
     other["files"]["predictions"]["made_with"]["benchmark"]["name"] = "GWS15k"
@@ -118,7 +156,8 @@ def chain_scored(scored: Path, **made_with) -> None:
         "commit": "0123456789abcdef", "n": 4, "empty_chains": 1,
         "files": {"predictions": {"sha256": file_hash("good.jsonl")},
                   "rows": {"path": rows.name, "sha256": file_hash(rows)}},
-        "all": {"quality": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4, "effective_clusters": 40}}, "protocol": {"weights": "equal, ours"},
+        "all": {"quality": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4, "effective_clusters": 40}},
+        "protocol": {"weights": "equal, ours"},
         "models": {"llm": {"name": "<L>"}, "clip": {"name": "C"}, "bert": {"name": "B"}},
         "published_not_comparable": [{"system": "GRE-7B", "cot_score": 59.5, "why": "other models"}]}))
 
