@@ -20,8 +20,9 @@ SAME_SHARE = 0.7  # of the longer name's length, in GLOBE's comparison
 
 
 def located(said: Sequence[Names], gazetteer: Gazetteer) -> tuple[list[LatLon | None], dict[str, int]]:
-    """(where each answer points, None where it does not; {"matched", "tie", "miss", "no name"}: answers by outcome)."""
-    points, outcomes = [], Counter(matched=0, tie=0, miss=0, **{"no name": 0})
+    """(where each answer points, None where it does not; {"matched", "tie", "conflict", "miss", "no name"}: answers by
+    outcome; a conflict is a city that is known, but not in the country named)."""
+    points, outcomes = [], Counter(matched=0, tie=0, conflict=0, miss=0, **{"no name": 0})
     for names in said:
         if names.city is None:
             points.append(None)
@@ -29,7 +30,8 @@ def located(said: Sequence[Names], gazetteer: Gazetteer) -> tuple[list[LatLon | 
             continue
         match = gazetteer.find(names.city, names.country or "")
         points.append(match.place.point if match.status == "found" else None)
-        outcomes["matched" if match.status == "found" else match.status] += 1
+        outcomes["matched" if match.status == "found" else "conflict" if match.status == "miss" and match.candidates
+                 else match.status] += 1
     return points, dict(outcomes)
 
 

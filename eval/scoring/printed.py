@@ -145,7 +145,8 @@ def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:
 def outcomes(counts: Mapping[str, int], n: int) -> str:
     """How the geocoder fared, unmatched answers as a share too."""
     return (f"unmatched {(n - counts['matched']) / n:.1%}, counted as wrong ({counts['no name']} without a city's "
-            f"name, {counts['miss']} not found, {counts['tie']} in several places)")
+            f"name, {counts['miss']} not found, {counts['tie']} in several places, {counts['conflict']} in other "
+            "countries than they name)")
 
 
 def show_tests(p: Mapping) -> None:

@@ -7,6 +7,7 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th"
 _DROPPED = re.compile("[\u0300-\u036f.'’‘ʻʼ`´]")  # accents; points and apostrophes inside names: U.S.A., Xi'an
 _BREAKS = re.compile(r"[\W_]+")
 _SHORT = {"saint": "st", "sankt": "st", "sainte": "ste", "mount": "mt", "fort": "ft"}
+ABBREVIATED = {"nyc": "new york city", "sf": "san francisco", "kl": "kuala lumpur"}  # what GeoNames does not carry
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
 _BEFORE = ("city of ", "town of ", "municipality of ", "greater ", "metropolitan ", "downtown ", "central ", "the ")
 _AFTER = (" city", " town", " municipality", " metropolitan area", " metro area", " metro", " area")

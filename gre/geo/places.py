@@ -9,8 +9,11 @@ A name is resolved by stated rules, and the answer says by which; what the rules
 1. Context narrows: the country given (its TERRITORIES included), and in "Paris, Texas, USA" the parts that name
    countries or regions.
 2. Names before typos: first the exact name (accents, case and punctuation aside), then with words such as "city of"
-   left out, then within the typos of `names.edits_allowed`, fewest first.
-3. A place so called comes before one also called so, unless the latter has PROMINENCE times its people.
+   left out, then within the typos of `names.edits_allowed`, fewest first. What is so called elsewhere is no typo:
+   "Taipei, China" is not Beibei, and a miss that lists Taipei.
+3. A place so called comes before one also called so, unless the latter has PROMINENCE times its people; then it is a
+   tie, and the latter's only where none so called is a city of NO_VILLAGE people: Cologne is not the village in France,
+   but Cancún is not Changchun.
 4. Of several namesakes one is meant if it has PROMINENCE times the people of every other farther than ONE_PLACE_KM.
 """
 import csv
@@ -33,6 +36,7 @@ from gre.geo.point import LatLon, distance_km
 
 POPULATION_CUTS = (500, 1000, 5000, 15000)  # GeoNames' cities500 … cities15000; seats of administration are in all
 PROMINENCE = 5
+NO_VILLAGE = 15_000
 ONE_PLACE_KM = 25.0  # nearer namesakes are parts of one place
 SHOWN = 5  # candidates a miss lists
 CONTINENTS = {"AF": "Africa", "AN": "Antarctica", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania",
@@ -160,7 +164,7 @@ class Gazetteer:
         return self._matches[key]
 
     def _find(self, name: str, country: str) -> Match[City]:
-        parts = [part.strip() for part in re.sub(r"\([^)]*\)", " ", name).split(",") if names.fold(part)]
+        parts = self._joined([part.strip() for part in re.sub(r"\([^)]*\)", " ", name).split(",") if names.fold(part)])
         if not parts:
             return _miss("no name of a city was given")
         context: list[set[_Area]] = []
@@ -183,10 +187,19 @@ class Gazetteer:
             for part, limits, ignored in tried:
                 if match := search(part, limits, ignored):
                     return match
-        elsewhere = sorted((self.cities[i] for i, _ in self._cities_called(names.fold(parts[0]))),
+        there = " there" if tried[0][1] else ""
+        elsewhere = sorted((self.cities[i] for i, _ in self._called_anywhere(names.fold(parts[0]))),
                            key=lambda city: -city.population)
-        limits = tried[0][1]
-        return _miss(f"no {parts[0]!r} {'there ' if limits else ''}in {self}", elsewhere[:SHOWN])
+        countries = ", ".join(dict.fromkeys(self.countries[city.country].name for city in elsewhere[:SHOWN]))
+        known = f"; it is in {countries}" if elsewhere else ""
+        return _miss(f"no {parts[0]!r}{there} in {self}{known}", elsewhere[:SHOWN])
+
+    def _joined(self, parts: list[str]) -> list[str]:
+        """The parts, with countries that hold a comma in one: "Taipei", "Taiwan, China"."""
+        for at in range(1, len(parts) - 1):
+            if names.fold(" ".join(parts[at:at + 2])) in self._country_names:
+                return [*parts[:at], ", ".join(parts[at:at + 2]), *self._joined(parts[at + 1:])[1:]]
+        return parts
 
     def _by_name(self, part: str, limits: list[set[_Area]], ignored: tuple[str, ...]) -> Match[City] | None:
         folded = names.fold(part)
@@ -199,6 +212,8 @@ class Gazetteer:
     def _by_typo(self, part: str, limits: list[set[_Area]], ignored: tuple[str, ...]) -> Match[City] | None:
         countries = {code for code, _ in limits[0]} if limits else set()
         folded = names.fold(part)
+        if self._called_anywhere(folded):
+            return None  # it exists elsewhere: the context is wrong, not the spelling
         allowed = names.edits_allowed(folded)
         near = _near_names(folded, [name for country in sorted(countries or {""}) for length in range(
             len(folded) - allowed, len(folded) + allowed + 1) for name in self._names_by_length[country, length]])
@@ -221,10 +236,13 @@ class Gazetteer:
 
         main = by_people({self.cities[index] for index, is_main in called if is_main})
         rest = by_people({self.cities[index] for index, _ in called} - set(main))
-        if main and rest and rest[0].population >= PROMINENCE * max(main[0].population, 1):
+        cities = main or rest
+        if main and rest and rest[0].population >= PROMINENCE * max(main[0].population, 1) and distance_km(
+                main[0].point, rest[0].point) > ONE_PLACE_KM:
+            if main[0].population >= NO_VILLAGE:
+                return Match("tie", None, (rest[0], *main), how, f"{rest[0].name} is also called so, and is more "
+                             f"populous than {main[0].name}: name the country or the region", edits, ignored)
             how, cities = "alias" if how == "name" else how, rest
-        else:
-            cities = main or rest
         first = cities[0]
         rivals = [city for city in cities[1:] if distance_km(first.point, city.point) > ONE_PLACE_KM
                   and city.population * PROMINENCE > first.population]
@@ -256,7 +274,10 @@ class Gazetteer:
         return areas | ({("US", state)} if ("US", state) in self._region_codes else set())
 
     def _cities_called(self, folded: str) -> list[tuple[int, bool]]:
-        return self._names.get(folded, [])
+        return self._names.get(names.ABBREVIATED.get(folded, folded), [])
+
+    def _called_anywhere(self, folded: str) -> list[tuple[int, bool]]:
+        return next(filter(None, map(self._cities_called, [folded, *names.without_kind(folded)])), [])
 
     @functools.cached_property
     def _search(self) -> NearestPoint:

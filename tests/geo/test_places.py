@@ -103,6 +103,55 @@ def test_misses_say_what_was_missed_and_where_namesakes_are(gazetteer):
         assert gazetteer.find(name).status == "miss", name
 
 
+@pytest.mark.parametrize("city, country, where", [
+    ("Taipei", "China", "Taiwan"), ("Milan", "Turkey", "Italy"), ("Taipei, China", "", "Taiwan"),
+    ("City of Milan", "Turkey", "Italy"), ("Bordeaux", "Germany", "France"), ("Turin", "Poland", "Italy")])
+def test_what_exists_elsewhere_is_no_typo(gazetteer, city, country, where):
+    match = gazetteer.find(city, country)
+    assert match.status == "miss" and gazetteer.countries[match.candidates[0].country].name == where
+    assert f"it is in {where}" in match.reason
+
+
+def test_no_city_becomes_another_in_a_wrong_country(gazetteer):
+    codes = sorted(gazetteer.countries)
+    for number, city in enumerate(gazetteer.cities[::17]):
+        country = gazetteer.countries[codes[number * 7 % len(codes)]].name
+        assert gazetteer.find(city.name, country).how != "typo", (city, country)
+
+
+@pytest.mark.parametrize("name, may_be", [
+    ("Victoria", ["HK", "CA"]), ("Cancún", ["CN", "MX"]), ("Islamabad", ["BD", "PK"]), ("Petropolis", ["RU", "BR"])])
+def test_an_alias_does_not_take_the_name_of_a_city(gazetteer, name, may_be):
+    match = gazetteer.find(name)
+    assert match.status == "tie" and [city.country for city in match.candidates] == may_be
+    assert found(gazetteer.find(name, gazetteer.countries[may_be[1]].name)).country == may_be[1]
+
+
+def test_a_part_of_a_city_is_no_other_city(gazetteer):
+    assert found(gazetteer.find("New Delhi")).name == "New Delhi"  # Delhi is also called so, a few km away
+
+
+@pytest.mark.parametrize("name, city", [("NYC", "New York City"), ("N.Y.C.", "New York City"), ("KL", "Kuala Lumpur"),
+                                        ("SF", "San Francisco"), ("L.A.", "Los Angeles")])
+def test_cities_by_their_letters(gazetteer, name, city):
+    assert found(gazetteer.find(name)).name == city
+
+
+@pytest.mark.parametrize("name, code", [
+    ("KSA", "SA"), ("RSA", "ZA"), ("Taiwan, China", "TW"), ("Taiwan, Province of China", "TW"),
+    ("Hong Kong, China", "HK"), ("مصر", "EG"), ("대한민국", "KR"), ("Ελλάδα", "GR"), ("ΕΛΛΑΔΑ", "GR"), ("भारत", "IN"),
+    ("ประเทศไทย", "TH"), ("日本", "JP"), ("中國", "CN"), ("Україна", "UA"), ("საქართველო", "GE"), ("ישראל", "IL"),
+    ("المغرب", "MA"), ("नेपाल", "NP"), ("Magyarország", "HU"), ("Hrvatska", "HR"), ("Éire", "IE"), ("Suomi", "FI"),
+    ("Việt Nam", "VN"), ("Schweiz", "CH"), ("België", "BE"), ("Қазақстан", "KZ"), ("ایران", "IR"), ("Ísland", "IS")])
+def test_countries_by_their_own_names(gazetteer, name, code):
+    assert found(gazetteer.country(name)).code == code
+
+
+def test_a_country_that_holds_a_comma(gazetteer):
+    assert found(gazetteer.find("Taipei, Taiwan, China")).country == "TW"
+    assert found(gazetteer.find("Kaohsiung, Taiwan, Province of China")).country == "TW"
+
+
 def test_a_short_name_has_no_typos(gazetteer):
     assert gazetteer.find("Lyom", "France").status == "miss"
     assert [names.edits_allowed("x" * length) for length in (4, 5, 10, 11)] == [0, 1, 1, 2]
