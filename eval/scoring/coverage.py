@@ -115,10 +115,10 @@ def tried(name: str, kind: str, repeats: Sequence[int], config: Config) -> list[
     return found
 
 
-def all_tried(config: Config) -> dict[tuple[str, str], list[dict]]:
+def all_tried(config: Config, commit: str) -> dict[tuple[str, str], list[dict]]:
     """(set, kind) → `tried`; what FILE.part holds of the same code and settings is not tried again."""
     part = Path(config.out + ".part") if config.out else None
-    settings = {**asdict(config), "commit": provenance.commit()}
+    settings = {**asdict(config), "commit": commit}
     known = dict(_kept(part, settings)) if part and part.exists() else {}
     if part and not known:
         part.write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -144,7 +144,7 @@ def _kept(part: Path, settings: Mapping) -> Iterator[tuple[tuple[str, str, int],
             yield (name, kind, start), block
 
 
-def page(found: Mapping[tuple[str, str], Sequence[Mapping]], config: Config) -> str:
+def page(found: Mapping[tuple[str, str], Sequence[Mapping]], config: Config, commit: str) -> str:
     """The result as Markdown."""
     def cell(held: Sequence[bool]) -> str:
         if not held:
@@ -162,7 +162,7 @@ def page(found: Mapping[tuple[str, str], Sequence[Mapping]], config: Config) -> 
                         f"{' | '.join(by_outcome)} | {cell([one['rows'][at] for one in results if one['rows']])} |")
     return "\n".join([
         "# Coverage of the 95 % interval", "",
-        f"`{shlex.join(['python', '-m', 'eval.scoring.coverage', *sys.argv[1:]])}`, commit {provenance.commit()}, seed "
+        f"`{shlex.join(['python', '-m', 'eval.scoring.coverage', *sys.argv[1:]])}`, commit {commit}, seed "
         f"{config.seed}: {config.repeats} made sets of each kind, {config.draws} draws an interval. "
         "eval/scoring/coverage.py says how sets are made.", "",
         "How often the interval holds the truth that the set was made with; ± is twice the standard error of that "
@@ -177,7 +177,8 @@ def run(config: Config) -> None:
     if not 0 <= config.row_repeats <= config.repeats or config.repeats < 1:
         raise UserError(f"row_repeats is {config.row_repeats} and repeats {config.repeats}: rows are resampled in some "
                         "of the same sets, so write 0 <= row_repeats <= repeats, and repeats of 1 or more")
-    text = page(all_tried(config), config)
+    commit = provenance.commit()
+    text = page(all_tried(config, commit), config, commit)
     print(text)
     if config.out:
         provenance.write_atomically(Path(config.out), text)

@@ -10,6 +10,7 @@ import pytest
 
 from eval import predictions, score
 from eval.scoring import columns, coverage, measures
+from gre import provenance
 from gre.config import ConfigError, UserError, load
 from gre.geo import bootstrap, shares
 from gre.geo.accuracy import THRESHOLDS_KM
@@ -290,7 +291,7 @@ def test_the_intervals_cover_the_truth_and_resampling_rows_does_not(monkeypatch,
     monkeypatch.setattr(coverage, "SETS", {"made": lambda generator: np.full(60, 8)})
     out = tmp_path / "coverage.md"
     config = coverage.Config(out=str(out), repeats=200, row_repeats=40, draws=300)
-    found = coverage.all_tried(config)
+    found = coverage.all_tried(config, provenance.commit())
     for (_, kind), results in found.items():
         held = np.mean([one["clusters"] for one in results], axis=0)
         assert (held >= 0.91).all() and (kind != "ordinary" or (held[1:] < 1).all()), (kind, held)
