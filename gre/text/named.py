@@ -1,17 +1,28 @@
-"""The reader of answers by name: `country: France`, `city: Paris`, on one line or on two, as GLOBE asks for them.
+"""The one reader of answers by name, in the forms models write them:
 
-Labels count in any case and with Markdown's stars around them. Nothing is guessed: a label that comes with two
-different names gives none, and so do `unknown`, `n/a` and the prompt's own placeholder in brackets.
+    country: France, city: Paris          labels on one line or on several, a name on its label's line or on the next;
+                                          in any case, with Markdown's stars, a bullet, `=`, `|` or a dash
+    {"country": "France", "city": "Paris"}
+    | country | city |                    a table whose header holds the labels
+    Paris, France                         a line of its own, where the last part is the name of a country
+
+Nothing is guessed: a label that comes with two different names gives none, and so do `unknown`, `n/a` and the prompt's
+own placeholder in brackets.
 """
+import json
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from gre.text.answers import split_completion
 
-_LABEL = re.compile(r"\b(?P<label>country|city)\b[*_ \t]*[:：]", re.IGNORECASE)
-_AROUND = " \t*_,;.\"'“”"
-_NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|n/?a|not sure|[-–—?]*|[\[<(].*[\])>]",
-                   re.IGNORECASE)
+_LABEL = re.compile(r"""(?<![\w"'])(?P<label>country|city)(?:\s+name)?[*_` \t]*(?:[:：=|]|[-–—](?=\s))""",
+                    re.IGNORECASE)
+_AROUND = " \t*_,;.|`\"'“”-–—"
+_NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|null|n/?a|not sure|[-–—?]*|"
+                   r"[\[<(].*[\])>]", re.IGNORECASE)
+_BARE = re.compile(r"[^\d\n:;.!?,]{2,60}(?:,[^\d\n:;!?,]{2,40}){1,3}\.?")
+_LABELS = ("country", "city")
 
 
 class Names(NamedTuple):
@@ -23,16 +34,72 @@ class Names(NamedTuple):
 
 def parse_names(text: str) -> Names:
     """The country and the city that a completion answers with; both None where the chain never ends."""
-    _, answer = split_completion(text)
-    said: dict[str, list[str]] = {"country": [], "city": []}
-    labels = list(_LABEL.finditer(answer or ""))
-    for label, following in zip(labels, [*labels[1:], None]):
-        line = answer[label.end():following.start() if following else None].lstrip(_AROUND).split("\n", 1)[0]
-        name = " ".join(line.strip(_AROUND).split())
+    answer = (split_completion(text)[1] or "").strip()
+    said: dict[str, list[str]] = {label: [] for label in _LABELS}
+    for label, name in _json(answer) or _table(answer) or _labelled(answer) or _bare(answer):
         if not _NONE.fullmatch(name):
-            said[label["label"].lower()].append(name)
+            said[label].append(name)
     return Names(*(names[0] if names and len({name.casefold() for name in names}) == 1 else None
-                   for names in (said["country"], said["city"])))
+                   for names in said.values()))
+
+
+def _json(answer: str) -> list[tuple[str, str]]:
+    """(label, name) of every object in the text's first JSON value."""
+    start = re.search(r"[{\[]", answer)
+    if not start:
+        return []
+    try:
+        value, _ = json.JSONDecoder().raw_decode(answer, start.start())
+    except (ValueError, RecursionError):
+        return []
+    return [(label, _clean(name)) for label, name in _fields(value)]
+
+
+def _fields(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            label = key.strip().lower().removesuffix("_name").removesuffix(" name")
+            if label in _LABELS and isinstance(inside, str):
+                yield label, inside
+            else:
+                yield from _fields(inside)
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _fields(inside)
+
+
+def _table(answer: str) -> list[tuple[str, str]]:
+    """(label, name) of the rows of a Markdown table whose header holds both labels."""
+    lines = [line.strip().strip("|") for line in answer.split("\n") if "|" in line]
+    rows = [[_clean(cell) for cell in line.split("|")] for line in lines if not re.fullmatch(r"[\s|:-]*", line)]
+    for at, header in enumerate(rows):
+        labels = [cell.lower() for cell in header]
+        if all(label in labels for label in _LABELS):
+            return [(label, row[labels.index(label)]) for row in rows[at + 1:] for label in _LABELS
+                    if len(row) == len(labels)]
+    return []
+
+
+def _labelled(answer: str) -> list[tuple[str, str]]:
+    labels = list(_LABEL.finditer(answer))
+    ends = [label.start() for label in labels[1:]] + [None]
+    return [(label["label"].lower(), _clean(answer[label.end():end].lstrip(_AROUND + "\r\n").split("\n", 1)[0]))
+            for label, end in zip(labels, ends)]
+
+
+def _bare(answer: str) -> list[tuple[str, str]]:
+    """City and country of an answer that is nothing but `Paris, France`."""
+    if not _BARE.fullmatch(answer):
+        return []
+    from gre.geo.places import gazetteer  # takes half a second, which labels do not need
+
+    city, country = answer.rstrip(".").rsplit(",", 1)
+    known = gazetteer(15000).country(_clean(country))
+    return [("country", _clean(country)), ("city", _clean(city))] if known.how in ("name", "shortened") else []
+
+
+def _clean(name: str) -> str:
+    return " ".join(name.strip(_AROUND + "\r\n").split())
 
 
 def parse_names_as_globe(text: str) -> Names:
@@ -40,5 +107,5 @@ def parse_names_as_globe(text: str) -> Names:
     without one, what follows `country:` and `city:` (small letters only) up to the end of the line."""
     block = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
     answer = block[1].strip() if block else text
-    said = (re.search(label + r":\s*([^\n]+)", answer) for label in ("country", "city"))
+    said = (re.search(label + r":\s*([^\n]+)", answer) for label in _LABELS)
     return Names(*(match[1].strip().lower() if match else None for match in said))

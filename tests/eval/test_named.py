@@ -24,7 +24,24 @@ CUT = 15000
     ("country: [country name]\ncity: unknown", (None, None)),
     ("<think>country: France city: Paris", (None, None)),
     ("<answer>48.86, 2.35</answer>", (None, None)),
-    ("country:\ncity: Lima", (None, "Lima"))])
+    ("country:\ncity: Lima", (None, "Lima")),
+    ('{"country": "France", "city": "Paris"}', ("France", "Paris")),
+    ('<answer>```json\n{"answer": {"City": "S\\u00e3o Paulo", "Country": "Brazil"}}\n```</answer>',
+     ("Brazil", "São Paulo")),
+    ('{"country": "France", "city": null}', ("France", None)),
+    ('[{"country": "France", "city": "Paris"}, {"country": "Italy", "city": "Rome"}]', (None, None)),
+    ("| Country | City |\n|---|---|\n| France | Paris |", ("France", "Paris")),
+    ("| Field | Value |\n|---|---|\n| **Country** | France |\n| City | Paris |", ("France", "Paris")),
+    ("| City | Region | Country |\n|:--|:--|:--|\n| Lyon | Rhône | France |", ("France", "Lyon")),
+    ("Country = France\nCity = Paris", ("France", "Paris")),
+    ("- Country – Côte d’Ivoire\n- City – Abidjan", ("Côte d’Ivoire", "Abidjan")),
+    ("Country name: France\nCity name: Paris", ("France", "Paris")),
+    ("Country:\nFrance\n\nCity:\nParis", ("France", "Paris")),
+    ("**Country:**\n- France\n**City:**\n- Saint-Denis", ("France", "Saint-Denis")),
+    ("Paris, France", ("France", "Paris")), ("<think>x</think><answer>Paris, France.</answer>", ("France", "Paris")),
+    ("Paris, Texas, USA", ("USA", "Paris, Texas")), ("St. Louis, Missouri", (None, None)),
+    ("Sorry, I cannot tell", (None, None)), ("Paris, Francce", (None, None)), ("Rue 7, France", (None, None)),
+    ("It might be Italy, Spain, or France", (None, None)), ("the capital city is near the country side", (None, None))])
 def test_names_are_read(text, names):
     assert parse_names(text) == names
 
