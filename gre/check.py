@@ -18,6 +18,7 @@ from typing import Any
 from gre import config as settings
 from gre.config import UserError
 from gre.data.hashes import photo_hashes
+from gre.errors import message_of, one_message
 from gre.judge.photos import unseen_rows
 from gre.training.arguments import check_deepspeed
 
@@ -84,8 +85,8 @@ class Chain:
 
 def run(argv: list[str]) -> int:
     """Check every config of `argv`; the exit status."""
-    files = [text for text in argv if "=" not in text]
-    keys = [text for text in argv if "=" in text]
+    files = settings.config_files(argv)
+    keys = [text for text in argv if not settings.names_file(text)]
     if not files:
         raise UserError("name at least one config: python -m gre.check CONFIG [CONFIG …] [key=value …]")
     loaded, wrong, chain = [], 0, Chain()
@@ -107,9 +108,12 @@ def run(argv: list[str]) -> int:
         name, (module, config) = stage_of(file), configs[file]
         try:
             said = chain.check(name, module, config)
-        except UserError as error:
+        except Exception as error:  # the others are checked all the same; a bug keeps its traceback
+            message = message_of(error)
+            if message is None:
+                raise
             wrong += 1
-            said = f"error: {error}"
+            said = f"error: {message}"
         print(f"{name} ({file}): {said}", flush=True)
     print("everything that will be read is there and whole" if not wrong else
           f"{wrong} of {len(files)} stages would not start")
@@ -151,11 +155,8 @@ def main(argv: list[str]) -> None:
     if not argv or {"--help", "-h"} & set(argv):
         print(__doc__.strip())
         raise SystemExit(0 if argv else 2)
-    try:
+    with one_message():
         raise SystemExit(run(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

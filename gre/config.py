@@ -74,9 +74,14 @@ def expanded(text: str) -> str:
     return path
 
 
+def names_file(text: str) -> bool:
+    """Whether an argument is a config file: what is neither an option nor key=value, or is but exists."""
+    return not text.startswith("-") and ("=" not in text or Path(os.path.expanduser(text)).is_file())
+
+
 def config_files(argv: Sequence[str]) -> list[str]:
-    """The config files among a command's arguments: what is neither an option nor key=value, and what is but exists."""
-    return [expanded(text) for text in argv if _names_file(text)]
+    """The config files among a command's arguments, home folders written out."""
+    return [expanded(text) for text in argv if names_file(text)]
 
 
 def options(config_class: type) -> list[Option]:
@@ -120,7 +125,7 @@ def load(config_class: type, argv: Sequence[str], *, description: str = "", plan
         raise ConfigError(f"one config file at most, got {' and '.join(files)} (a value is written key=value)")
     layers = [(_read(path), path) for path in files]
     layers += [(_assignment(text, leaves), "command line") for text in argv
-               if text not in flags and not _names_file(text)]
+               if text not in flags and not names_file(text)]
     config = OmegaConf.structured(config_class)
     for layer, source in layers:
         config = _merge(config, _checked(layer, leaves, source, partial), source)
@@ -138,7 +143,7 @@ def load(config_class: type, argv: Sequence[str], *, description: str = "", plan
 def check_keys(config_class: type, argv: Sequence[str]) -> None:
     """Raise ConfigError for a key=value whose key `config_class` lacks, for a command that reads files in part."""
     for text in argv:
-        if "=" in text and not _names_file(text):
+        if "=" in text and not names_file(text):
             _check(text.partition("=")[0], options(config_class), "command line")
 
 
@@ -164,10 +169,6 @@ def main(run: Callable[[Any], Any], config_class: type, description: str = "", p
     """Run a command. What the user can repair is one message on stderr and exit status 2; a bug keeps its traceback."""
     with one_message():
         run(load(config_class, sys.argv[1:] if argv is None else argv, description=description or "", plan=plan))
-
-
-def _names_file(text: str) -> bool:
-    return not text.startswith("-") and ("=" not in text or Path(os.path.expanduser(text)).is_file())
 
 
 def _is_initials(name: str, other: str) -> bool:

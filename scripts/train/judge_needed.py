@@ -53,9 +53,9 @@ def named_by(file: Path) -> str | None:
 
 def comparable(folder: Path) -> bool:
     """Whether a finished stage says what it is made of: its own command leaves it alone then, another is refused."""
-    from gre.training.stage import MADE_OF  # loads torch, which takes seconds
+    from gre.manifest import read_manifest  # loads torch, which takes seconds
 
-    return (folder / MADE_OF).exists()
+    return "made_of" in read_manifest(folder)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_the_same_command_finds_the_judge_it_has_trained(workplace, capsys):
     assert "new/judge holds this very stage, finished: nothing is left to do" in capsys.readouterr().out
     assert Path("new/judge/model/model.safetensors").stat().st_mtime_ns == weights
     Path("judge.yaml").write_text(Path("judge.yaml").read_text().replace('"max_steps": 1', '"max_steps": 2'))
-    with pytest.raises(UserError, match="new/judge holds a finished stage of other settings: train.max_steps"):
+    with pytest.raises(UserError, match="stage in new/judge belongs to a run with other settings: train.max_s"):
         judge.run(load(judge.Config, judge_arguments(["stage2.yaml"])))
 
 

@@ -92,3 +92,12 @@ def test_from_the_command_line(chain):
     done = subprocess.run([sys.executable, "-m", "gre.check", "stage1.yaml"], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and "model_name_or_path: base lacks tokenizer.json" in done.stdout
+
+
+def test_what_the_file_system_refuses_is_counted_too_and_a_config_may_lie_in_a_home_folder(chain, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(chain))
+    Path("run").touch()
+    assert check.run(["~/stage1.yaml", "judge.yaml"]) == 2
+    out = capsys.readouterr().out
+    assert f"stage1 ({chain}/stage1.yaml): error: {chain}/run: File exists (gre/" in out
+    assert "2 of 2 stages would not start" in out
