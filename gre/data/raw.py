@@ -60,7 +60,9 @@ class ImageFolder:
         name = field(row, field_name)
         if isinstance(name, list) and len(name) == 1:
             name = name[0]
-        if isinstance(name, dict) and name.get("bytes") is not None:
+        if isinstance(name, dict) and name.get("bytes") is None:  # as `datasets` names a photo that lies in a file
+            name = name.get("path")
+        if isinstance(name, dict):
             raise BadRow(f"field {field_name!r}: the photo itself stands in the table. Write it into a file, and its "
                          "path into the row")
         if not isinstance(name, str) or not name:
@@ -72,7 +74,8 @@ class ImageFolder:
         target = self.root / relative
         if ".." in relative.parts or not target.is_relative_to(self.root):
             raise BadRow(f"field {field_name!r}: {shown(name)} leaves the data folder {self.root}; write the path from "
-                         "there")
+                         "there" + (f", or name the folder of the photos: {self.key}={relative.parent}"
+                                    if relative.is_absolute() and self.key else ""))
         if not os.path.isfile(target):
             raise BadRow(f"field {field_name!r}: no file {target}; put the photo there"
                          + (f", or name the folder of the photos: {self.key}=FOLDER" if self.key else ""))

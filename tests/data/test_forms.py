@@ -66,6 +66,8 @@ def test_parquet(folder):
     parquet.write_table(Table.from_pylist([{**SEED, "image": {"bytes": b"x", "path": None}}]), folder / "rows.parquet")
     with pytest.raises(DataError, match="row 1: field 'image': the photo itself stands in the table. Write it into a"):
         read_seed(DataConfig(str(folder / "rows.parquet")))
+    parquet.write_table(Table.from_pylist([{**SEED, "image": {"bytes": None, "path": "a.jpg"}}]), folder / "p.parquet")
+    assert read_seed(DataConfig(str(folder / "p.parquet"), image_root=str(folder / "imgs")))[0].image.name == "a.jpg"
     (folder / "rows.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match="the Parquet file is broken .*Get the file again"):
         read_seed(DataConfig(str(folder / "rows.parquet")))
@@ -149,6 +151,15 @@ def test_the_remedy_for_a_folder_that_is_a_link_helps(folder, tmp_path_factory):
         read(folder, json.dumps([SEED]))
     (row,) = read(folder, json.dumps([SEED]), image_root=str(disk / "photos"))
     assert row.image == disk / "photos" / "a.jpg"
+
+
+def test_the_remedy_for_an_absolute_path_helps(folder, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    (disk / "a.jpg").touch()
+    rows = json.dumps([{**SEED, "image": str(disk / "a.jpg")}])
+    with pytest.raises(DataError, match=f"leaves the data folder .*; write the path .*, or .*image_root={disk}"):
+        read(folder, rows)
+    assert read(folder, rows, image_root=str(disk))[0].image == disk / "a.jpg"
 
 
 def test_the_list_of_dropped_rows_takes_any_name(folder):
