@@ -1,8 +1,8 @@
 """Questions to an LLM behind any OpenAI-compatible endpoint, each asked once: every reply is kept in a file.
 
-A cache is JSON lines, found by the hash of (model, messages, decoding): what was asked before is never asked again, and
-a score can be reproduced offline from the file alone. Photos in it are shortened to their hash. The key comes from
-the environment and is written nowhere. No torch.
+A cache is JSON lines, found by the hash of (model, messages, decoding without its limits of tokens): what was answered
+before is never asked again, and a score can be reproduced offline from the file alone. Photos in it are shortened to
+their hash. The key comes from the environment and is written nowhere. No torch.
 """
 import hashlib
 import json
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from gre import http
 from gre.config import UserError, option
 
+LIMITS = ("max_tokens", "max_completion_tokens")
 PARTS = {"text": "text", "output_text": "text", "thinking": "thinking", "reasoning": "thinking", "refusal": "refusal"}
 T = TypeVar("T")
 
@@ -102,34 +103,50 @@ class Client:
     def answer(self, question: Question[T]) -> T:
         """The value of one question; a reply of no use is sent back with what is wrong, up to `llm.attempts` times.
 
-        Raises UserError when none can be used, when one is cut off, and as `chat` does.
+        Replies are kept once one can be used, so that a bad day of the endpoint is asked again. Where kept ones are of
+        no use, as earlier versions left them, they are asked for anew. Raises UserError when none can be used, when one
+        is cut off, and as `chat` does.
         """
-        messages, wrong, reply = list(question.messages), "", Reply("", None)
+        try:
+            return self._answer(question, known=True)
+        except _OfNoUse as error:
+            if not error.kept or self.endpoint is None:
+                raise
+        return self._answer(question, known=False)
+
+    def _answer(self, question: Question[T], known: bool) -> T:
+        messages, wrong, reply, new, kept = list(question.messages), "", Reply("", None), [], False
         for _ in range(self.config.attempts):
-            reply = self.chat(messages, question.where)
+            reply, line = self.chat(messages, question.where, known)
+            new, kept = [*new, line], kept or line is None
             if reply.finish == "length":
-                raise UserError(f"{question.where}: {self.config.model}'s reply was cut off: raise "
-                                "llm.decoding.max_tokens")
+                raise _OfNoUse(f"{question.where}: {self.config.model}'s reply was cut off: raise "
+                               "llm.decoding.max_tokens", kept)
             try:
-                return question.read(reply.text)
+                value = question.read(reply.text)
+                self._keep([line for line in new if line is not None])
+                return value
             except ValueError as error:
                 wrong = str(error)
             again = f"This cannot be used: {wrong}. Reply again, with the JSON alone."
             messages += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": again}]
-        raise UserError(f"{question.where}: none of {self.config.attempts} replies of {self.config.model} can be used "
-                        f"(the last: {wrong}; it began {reply.text[:120]!r}). Raise llm.attempts, or choose another "
-                        "llm.model")
+        raise _OfNoUse(f"{question.where}: none of {self.config.attempts} replies of {self.config.model} can be used "
+                       f"(the last: {wrong}; it began {reply.text[:120]!r}). Raise llm.attempts, or choose another "
+                       "llm.model", kept)
 
-    def chat(self, messages: Sequence[Mapping], where: str) -> Reply:
-        """The reply to a conversation, from the cache or the endpoint.
+    def chat(self, messages: Sequence[Mapping], where: str, known: bool = True) -> tuple[Reply, dict | None]:
+        """(the reply to a conversation, its line for the cache), the latter None for one that is in it.
 
-        Raises UserError when the cache lacks it and llm.url is empty, when the endpoint refuses, and when it is still
-        busy or unreachable after `llm.tries`.
+        known: whether the cache may answer; a reply in it that was not cut off is one to any limit of tokens. Raises
+        UserError when the cache lacks it and llm.url is empty, when the endpoint refuses, and when it is still busy or
+        unreachable after `llm.tries`.
         """
         asked = {"model": self.config.model, "messages": list(messages), "decoding": self.decoding}
-        name = hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-        if name in self.replies:
-            return self.replies[name]
+        unlimited = {name: value for name, value in self.decoding.items() if name not in LIMITS}
+        name = _hash({**asked, "decoding": unlimited})
+        for key in (name, _hash(asked)):  # earlier versions kept a reply under its limit
+            if known and key in self.replies:
+                return self.replies[key], None
         if self.endpoint is None:
             raise UserError(f"{where}: {self.cache} does not hold {self.config.model}'s reply with decoding "
                             f"{self.decoding}. Set llm.url to ask for it, or name the cache, the llm.model and the "
@@ -137,15 +154,29 @@ class Client:
         reply = self.endpoint.post(
             "/chat/completions", {"model": self.config.model, "messages": asked["messages"], **self.decoding}, _reply,
             where=where, tries=self.config.tries, timeout_s=self.config.timeout_s)
-        line = json.dumps({"key": name, **asked, "messages": [_without_pictures(message) for message in messages],
-                           "reply": asdict(reply)}, ensure_ascii=False)
+        with self.lock:
+            self.asked += 1
+        return reply, {"key": name, **asked, "messages": [_without_pictures(message) for message in messages],
+                       "reply": asdict(reply)}
+
+    def _keep(self, lines: Sequence[dict]) -> None:
         with self.lock:
             self.cache.parent.mkdir(parents=True, exist_ok=True)
             with open(self.cache, "a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-            self.replies[name] = reply
-            self.asked += 1
-        return reply
+                stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            self.replies |= {line["key"]: Reply(**line["reply"]) for line in lines}
+
+
+class _OfNoUse(UserError):
+    """No reply of a question can be used. kept: one of them came from the cache."""
+
+    def __init__(self, message: str, kept: bool):
+        super().__init__(message)
+        self.kept = kept
+
+
+def _hash(asked: Mapping) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def picture(image: Image.Image) -> dict:
@@ -219,7 +250,7 @@ def _without_pictures(message: Mapping) -> dict:
 
 
 def _read_cache(path: Path) -> dict[str, Reply]:
-    """Hash → reply. A last line that an interrupted run left half written is cut off."""
+    """Hash → reply, a later one in place of an earlier. A last line left half written is cut off."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -229,7 +260,7 @@ def _read_cache(path: Path) -> dict[str, Reply]:
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             fields = json.loads(line)
-            replies.setdefault(fields["key"], Reply(fields["reply"]["text"], fields["reply"]["finish"]))
+            replies[fields["key"]] = Reply(fields["reply"]["text"], fields["reply"]["finish"])
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(f"{path}, line {number}: no cached reply ({type(error).__name__}: {error}). Delete the "
                             "line; its question will be asked again") from None

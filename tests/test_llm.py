@@ -1,4 +1,5 @@
 """gre.llm against a real local endpoint: each question once, bounded tries, no key anywhere, offline from the cache."""
+import hashlib
 import json
 import time
 
@@ -116,7 +117,45 @@ def test_a_useless_reply_is_sent_back_with_the_reason(tmp_path):
         assert "cannot be used: Expecting value" in last[-1]["content"]
         with pytest.raises(UserError, match="row q: none of 2 replies of m can be used .*'I think so'.*llm.attempts"):
             client(endpoint, tmp_path / "c.jsonl", attempts=2).answer(question("q"))
-        assert len(endpoint.requests) == 3  # what was said before came from the cache
+        assert len(endpoint.requests) == 5  # what was said before is of no use to two attempts: they are made anew
+
+
+def test_what_cannot_be_used_is_not_kept_and_a_healthy_server_is_asked_again(tmp_path):
+    cache = tmp_path / "c.jsonl"
+    with Endpoint(lambda body: "I think so") as endpoint, pytest.raises(UserError, match="none of 2 replies"):
+        client(endpoint, cache, attempts=2).answer(question("q"))
+    assert not cache.exists()
+    with Endpoint(echo) as endpoint:
+        assert client(endpoint, cache).answer(question("q")) == "q" and len(endpoint.requests) == 1
+    assert client(None, cache).answer(question("q")) == "q"
+
+
+def test_a_cache_of_before_that_holds_replies_of_no_use_is_mended(tmp_path):
+    """Earlier versions kept every reply, under a hash that knew the limit of tokens."""
+    cache, asked = tmp_path / "c.jsonl", {"model": "m", "messages": [{"role": "user", "content": "q"}],
+                                          "decoding": {"temperature": 0, "max_tokens": 4096}}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    cache.write_text(json.dumps({"key": key, **asked, "reply": {"text": "[1, 2", "finish": "length"}}) + "\n")
+    with pytest.raises(UserError, match="was cut off"):
+        client(None, cache).answer(question("q"))
+    with Endpoint(echo) as endpoint:
+        assert client(endpoint, cache).answer(question("q")) == "q" and len(endpoint.requests) == 1
+    assert client(None, cache).answer(question("q")) == "q"
+    cache.write_text(json.dumps({"key": key, **asked, "reply": {"text": "[1, 2]", "finish": "stop"}}) + "\n")
+    assert client(None, cache).answer(question("q")) == [1, 2]
+
+
+def test_a_higher_limit_asks_only_what_was_cut_off(tmp_path):
+    cache = tmp_path / "c.jsonl"
+    with Endpoint(echo) as endpoint:
+        client(endpoint, cache).answers([question("a"), question("b")], "t")
+        cut = {"choices": [{"message": {"content": "["}, "finish_reason": "length"}]}
+        endpoint.faults = [(200, {}, json.dumps(cut))]
+        with pytest.raises(UserError, match="row c: m's reply was cut off"):
+            client(endpoint, cache).answer(question("c"))
+        raised = client(endpoint, cache, decoding={"temperature": 0, "max_tokens": 9000})
+        assert raised.answers([question("a"), question("b"), question("c")], "t") == ["a", "b", "c"]
+        assert raised.asked == 1 and endpoint.requests[-1][2]["max_tokens"] == 9000
 
 
 def test_a_reply_cut_off_is_no_reply(tmp_path):
