@@ -15,7 +15,7 @@ median of all that can be read (self-consistency), and the line holds every samp
 questions with other photos: pictures=blank (grey) and pictures=swapped (a photo of another place for every row).
 """
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from transformers import AutoConfig
 from eval import predictions
 from eval.answering import controls, endpoint, engines, question, shards
 from eval.answering.endpoint import EndpointConfig
-from eval.answering.engines import Answer, Decoding, Said
+from eval.answering.engines import Answer, Decoding, Interrupted, Said
 from eval.benchmarks import reader
 from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
@@ -98,7 +98,8 @@ def run(config: Config) -> list[Prediction]:
     source = {
         "model": model.record, "data_sha256": provenance.file_hash(data), **asked,
         "pictures": config.pictures, "engine": engines.record(engine), "decoding": asdict(decoding),
-        "dtype": model.dtype, "pixel_budget": asdict(model.budget)}
+        "dtype": model.dtype, "pixel_budget": asdict(model.budget),
+        **({predictions.ENDPOINTS: [config.endpoint.url]} if engine == "endpoint" else {})}
     out = Path(config.out)
     if config.shard:
         mine, of = shards.parse(config.shard)
@@ -112,22 +113,33 @@ def run(config: Config) -> list[Prediction]:
     if waiting := len(set(ids) - kept):
         for row in rows:  # headers alone: what cannot be shown to a model is said before one is loaded
             picture_size(row.image)
+
+        def keep(said: Mapping[int, Sequence[Said]]) -> None:
+            made = [_prediction(rows[index], places[index], root, samples) for index, samples in said.items()
+                    if rows[index].id not in kept]
+            predictions.append(out, [row for row, _ in made],
+                               {row.id: {**labels.get(row.id, {}), **fields} for row, fields in made})
+            progress.update(len(made))
+
         answer = _answerer(model, decoding, engine, config, batch_size, {row.instruction for row in rows})
         with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="picture") as progress:
             for indices in batches:
-                new = [rows[index].id not in kept for index in indices]
-                if not any(new):
+                if all(rows[index].id in kept for index in indices):
                     continue
-                # A batch begun before is answered whole: what stands beside a photo can change its last bits.
-                images = [load_image(rows[shown[index]].image) for index in indices]
+                # A batch begun before is answered whole: what stands beside a photo can change its last bits. An
+                # endpoint is asked photo by photo, and what it said before it failed is kept: it may be paid for.
+                asked_now = [index for index in indices if engine != "endpoint" or rows[index].id not in kept]
+                images = [load_image(rows[shown[index]].image) for index in asked_now]
                 if config.pictures == "blank":
                     images = [controls.blank(image) for image in images]
-                said = answer([rows[index].instruction for index in indices], images, list(indices))
-                made = [_prediction(rows[index], places[index], root, samples)
-                        for index, samples, is_new in zip(indices, said, new) if is_new]
-                predictions.append(out, [row for row, _ in made],
-                                   {row.id: {**labels.get(row.id, {}), **fields} for row, fields in made})
-                progress.update(sum(new))
+
+                try:
+                    said = answer([rows[index].instruction for index in asked_now], images, asked_now)
+                    keep(dict(zip(asked_now, said)))
+                except Interrupted as stopped:
+                    keep({asked_now[at]: samples for at, samples in stopped.done.items()})
+                    raise stopped.__cause__ from None
+    predictions.put_in_order(out, ids)
     return predictions.check_complete(predictions.read(out), ids, str(out))
 
 
@@ -166,7 +178,8 @@ def _at_endpoint(config: Config) -> Model:
     if config.max_pixels is None:
         raise UserError(f"how large may photos be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
                         "decides the number")
-    record = {"name": config.model, "endpoint": config.endpoint.url, "fields": config.endpoint.fields}
+    record = {"name": config.model, "fields": config.endpoint.fields,
+              **({"system": config.endpoint.system} if config.endpoint.system else {})}
     return Model(record, True, None, PixelBudget(config.min_pixels or 0, config.max_pixels), None, None)
 
 
@@ -255,6 +268,8 @@ def _prediction(row: SeedRow, place: str, root: Path, samples: Sequence[Said]) -
                               "finished": sample.finished} for at, sample in zip(points, samples)]
     if point is None and said.refused is not None:
         fields["refused"] = said.refused
+        if said.filtered:
+            fields["filtered"] = said.filtered
     image = row.image.resolve()
     name = image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[-2:])
     return Prediction(row.id, place, name.as_posix(), row.truth.lat_deg, row.truth.lon_deg, said.text,
@@ -268,7 +283,10 @@ def _kept(out: Path, source: dict) -> set[str]:
         out.parent.mkdir(parents=True, exist_ok=True)
         provenance.write_atomically(beside, json.dumps(source, indent=2) + "\n")
         return set()
-    predictions.check_settings(out, source)
+    before = predictions.check_settings(out, source)
+    if new := [url for url in source.get(predictions.ENDPOINTS, []) if url not in before]:
+        source = {**source, predictions.ENDPOINTS: before + new}
+        provenance.write_atomically(beside, json.dumps(source, indent=2) + "\n")
     predictions.drop_torn_line(out)
     return {row.id for row in predictions.read(out)}
 

@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from gre import provenance
 from gre.config import UserError
 from gre.geo.point import LatLon, distance_km
+
+ENDPOINTS = "endpoints"  # in the settings beside a file: where it was answered, in order of first use
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,13 @@ def arguments(argv: Sequence[str]) -> list[str]:
             for text in argv]
 
 
+def put_in_order(path: Path, ids: Sequence[str]) -> None:
+    """Sort the lines of a prediction file by `ids`, which an interrupted batch may have left in another order."""
+    lines = {json.loads(line)["id"]: line for line in path.read_text(encoding="utf-8").split("\n")[:-1]}
+    if list(lines) != list(ids) and lines.keys() == set(ids):
+        provenance.write_atomically(path, "".join(lines[row_id] + "\n" for row_id in ids))
+
+
 def drop_torn_line(path: Path) -> None:
     """Cut off a last line that an interrupted run left half written."""
     content = path.read_bytes()
@@ -86,12 +96,17 @@ def drop_torn_line(path: Path) -> None:
         path.write_bytes(content[:content.rfind(b"\n") + 1])
 
 
-def check_settings(path: Path, source: dict) -> None:
-    """Raises UserError when the settings written beside a prediction file are not those of `source`."""
+def check_settings(path: Path, source: dict) -> list[str]:
+    """The endpoints that a prediction file has been answered by. Raises UserError when the settings beside it are not
+    those of `source`; where a model is served is no setting."""
     beside = path.with_suffix(".json")
     before = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-    if changed := [key for key in source if before.get(key) != source[key]]:
+    model = dict(before.get("model", {}))  # earlier versions wrote the endpoint into it
+    endpoints = before.get(ENDPOINTS, [model.pop("endpoint")] if "endpoint" in model else [])
+    before = {**before, "model": model}
+    if changed := [key for key in source if key != ENDPOINTS and before.get(key) != source[key]]:
         raise UserError(f"{path} was predicted with another {', '.join(changed)}: delete it or choose another out=")
+    return endpoints
 
 
 def check_out(out: str, predictions: Sequence[str]) -> None:

@@ -88,6 +88,8 @@ def run(config: Config) -> dict:
         "n": len(first.keys),
         "unparsed": {name: int(np.isnan(file.distance_km).sum()) for name, file in files.items()},
         "refused": {name: int(file.refused.sum()) for name, file in files.items()},
+        "filtered": {name: int(file.filtered.sum()) for name, file in files.items()},
+        "cut_off": {name: int((file.cut_off & np.isnan(file.distance_km)).sum()) for name, file in files.items()},
         "clusters": {"by": first.clustered_by, "count": len(first.clusters),
                      "largest": int(first.clusters.sizes.max())},
         "all": numbers.pop(()),

@@ -25,6 +25,14 @@ SHOWN = 500  # characters of an answer in a message
 T = TypeVar("T")
 
 
+class Refused(UserError):
+    """The server will not answer this request. status: of its answer; said: what it answered."""
+
+    def __init__(self, message: str, status: int, said: str):
+        super().__init__(message)
+        self.status, self.said = status, said
+
+
 @dataclass
 class _Request:
     """What a thread is asking, through all tries."""
@@ -35,7 +43,8 @@ class _Request:
     final: frozenset[int]
     tried: int = 0
     failure: str = ""  # of the last try
-    refused: bool = False
+    refused: int = 0  # the status that says so
+    said: str = ""
     answer: Any = None
 
 
@@ -64,7 +73,7 @@ class Connection:
         """What `read` makes of the answer to `body`; where it raises ValueError, the answer is asked for again.
 
         where: what it is about, for messages. timeout_s: seconds to wait for each part of a try. final: statuses openai
-        would retry in vain. Raises UserError when the server refuses, and when the last try failed too.
+        would retry in vain. Raises Refused when the server refuses, and UserError when the last try failed too.
         """
         from openai import OpenAIError
 
@@ -75,8 +84,8 @@ class Connection:
         except OpenAIError:
             proxy = _proxy(self.url)
             if request.refused:
-                raise UserError(f"{request.what} refuses the request ({request.failure}). {self.if_refused}{proxy}"
-                                ) from None
+                raise Refused(f"{request.what} refuses the request ({request.failure}). {self.if_refused}{proxy}",
+                              request.refused, request.said) from None
             raise UserError(f"{request.what} gave no answer in {request.tried} tries (the last: {request.failure}). "
                             f"{self.if_away}{proxy}") from None
         return request.answer
@@ -106,7 +115,8 @@ class _Transport(httpx2.Client):
         status, after = response.status_code, response.headers.get("Retry-After", "")
         if status in mine.final:
             response.headers["x-should-retry"] = "false"  # openai heeds it
-        mine.refused = status in mine.final or status < 500 and status not in (408, 409, 429)  # what openai retries
+        if status in mine.final or status < 500 and status not in (408, 409, 429):  # what openai does not retry
+            mine.refused, mine.said = status, response.text.replace(self.key, "***") if self.key else response.text
         self._failed(mine, f"HTTP {status} {after and f'(Retry-After {after}) '}{response.text}")
         return response
 

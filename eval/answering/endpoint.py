@@ -8,6 +8,7 @@ repetition penalty out.
 import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
-from eval.answering.engines import Answer, Decoding, Said
+from eval.answering.engines import Answer, Decoding, Interrupted, Said
 from gre import http
 from gre.config import UserError, option
 from gre.llm import completion
@@ -26,6 +28,9 @@ from gre.llm import completion
 ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # how servers say that the model ended its answer
 CUT_OFF = ("length", "max_tokens", "model_length")
 FILTERED = "content_filter"
+FILTER = re.compile(r"content[_ ]?(filter|policy|management)|moderation|responsible[_ ]?ai|safety|flagged|"
+                    r"data_inspection|sensitive|harmful|inappropriate", re.IGNORECASE)  # in the body of a 400
+MAY_FILTER = (400, 403, 422, 451)
 _TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
 
@@ -36,6 +41,9 @@ class EndpointConfig:
     url: str = option("", "OpenAI-compatible endpoint, such as http://localhost:8000/v1; model= is a name there")
     key_variable: str = option("OPENAI_API_KEY", "environment variable that holds the key; unset: none is sent")
     fields: dict[str, Any] = option({}, "further fields of a request; null leaves one out (endpoint.fields.seed=null)")
+    system: str = option("", "system prompt, sent before the photo's question; empty: none")
+    accept_status: list[int] = option([], "statuses that count as a refusal of the photo instead of stopping the run; "
+                                          "one whose body names a filter always does")
     concurrency: int = option(16, "requests at a time")
     tries: int = option(http.TRIES, "times a request is sent while the endpoint is busy or unreachable; pauses double "
                                     "from 0.5 s to 8 s, the server's Retry-After wins")
@@ -59,17 +67,26 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
         if_refused=f"Check model=, endpoint.fields and the key in ${config.key_variable}",
         if_away="Finished batches are kept: run the same command when the endpoint is back")
 
+    system = [{"role": "system", "content": config.system}] if config.system else []
+
     def one(instruction: str, image: Image.Image, row: int, sample: int) -> Said:
         seed = int(np.random.SeedSequence([decoding.seed, row, sample]).generate_state(1)[0] >> 1)
         body = {"model": model, "max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature,
-                "messages": [{"role": "user", "content": [
+                "messages": [*system, {"role": "user", "content": [
                     {"type": "image_url", "image_url": {"url": data_uri(image, max_pixels)}},
                     {"type": "text", "text": instruction}]}],
                 **({"seed": seed} if decoding.temperature else {}), **config.fields}
         body = {name: value for name, value in body.items() if value is not None}
         read = partial(_said, max_tokens=decoding.max_new_tokens)
-        return endpoint.post("/chat/completions", body, read, where=f"row {row + 1}", tries=config.tries,
-                             timeout_s=config.timeout_s)
+        try:
+            return endpoint.post("/chat/completions", body, read, where=f"row {row + 1}", tries=config.tries,
+                                 timeout_s=config.timeout_s)
+        except http.Refused as error:
+            if not filtered(error, config.accept_status):
+                raise
+            tqdm.write(f"row {row + 1}: HTTP {error.status} counts as a refusal: {error.said[:http.SHOWN]}",
+                       file=sys.stderr)
+            return Said("", False, True, f"HTTP {error.status} {error.said[:http.SHOWN]}")
 
     def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
         with ThreadPoolExecutor(config.concurrency) as pool:
@@ -77,11 +94,18 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
                        for asked in zip(instructions, images, keys)]
             try:
                 return [[future.result() for future in samples] for samples in running]
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(cancel_futures=True)
-                raise
+                done = {at: [future.result() for future in samples] for at, samples in enumerate(running)
+                        if not any(future.cancelled() or future.exception() for future in samples)}
+                raise Interrupted(done) from error
 
     return answer
+
+
+def filtered(error: http.Refused, accepted: Sequence[int]) -> bool:
+    """Whether a refused request is a refusal to look at its photo."""
+    return error.status in accepted or error.status in MAY_FILTER and FILTER.search(error.said) is not None
 
 
 def data_uri(image: Image.Image, max_pixels: int) -> str:

@@ -23,11 +23,20 @@ BATCH = {"transformers": 64, "vllm": 512, "endpoint": 64}  # photos handed over 
 
 class Said(NamedTuple):
     """One completion. finished: False when cut at the limit. refused: what the engine says, None where it says
-    nothing."""
+    nothing. filtered: what an endpoint's filter said in place of an answer; empty where there is one."""
 
     text: str
     finished: bool
     refused: bool | None = None
+    filtered: str = ""
+
+
+class Interrupted(Exception):
+    """A batch of which some were answered. done: place in the batch → samples; its cause is what stopped the rest."""
+
+    def __init__(self, done: dict[int, list[Said]]):
+        super().__init__(f"{len(done)} answers of the batch")
+        self.done = done
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,13 @@ def join(out: Path, source: dict, ids: Sequence[str]) -> None:
                         "the shards that do not count")
     of = next(iter(found.values()))
     rows: dict[str, Prediction] = {}
+    endpoints: list[str] = []
     labels: dict[str, dict] = {}  # all fields of a line, those beside a prediction's own too
     for mine in range(of):
         part = path(out, mine, of)
         if not part.exists():
             raise UserError(f"there is no {part}: run shard={mine}/{of} first, or delete the other shards")
-        predictions.check_settings(part, source)
+        endpoints += predictions.check_settings(part, source)
         if part.read_bytes()[-1:] not in (b"\n", b""):
             raise UserError(f"{part} ends in half a row: run shard={mine}/{of} to its end")
         for row, fields in predictions.stream(part):
@@ -57,6 +58,8 @@ def join(out: Path, source: dict, ids: Sequence[str]) -> None:
         raise UserError(f"the shards of {out} lack {len(missing)} of {len(ids)} rows, the first is {missing[0]}: run "
                         "each shard to its end, all with one batch_size")
     settings = out.with_suffix(".json")
+    if endpoints:
+        source = {**source, predictions.ENDPOINTS: list(dict.fromkeys(endpoints))}
     provenance.write_atomically(settings, json.dumps(source, indent=2) + "\n")
     unfinished = out.with_name(out.name + ".partial")
     unfinished.unlink(missing_ok=True)

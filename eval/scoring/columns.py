@@ -9,6 +9,7 @@ Beside what eval/predictions.py asks for, a line may carry
     city, region, country, continent               the names predicted, null where the answer has none
     indicators                                     the benchmark's geographic indicators: a page marks them in the chain
     refused                                        true or false where an engine says whether the model declined
+    filtered                                       what a filter of the endpoint said in place of an answer
 """
 import re
 import sys
@@ -48,7 +49,8 @@ class Columns:
     "exact". Labels that no row carries are absent, and so are levels of which either the benchmark's names or the
     predicted ones are missing throughout. answers: (n,) where the coordinates point. true_names: level → (n,) the
     benchmark's names, None without one. said: (n,) the names answered with; globe_said: the same
-    as GLOBE's script reads them.
+    as GLOBE's script reads them. cut_off: (n,) bool, whether the answer ended at the limit; filtered: (n,) bool, where
+    a filter of the endpoint stood in its way.
     """
 
     keys: list[tuple[str, str, float, float]]
@@ -62,6 +64,8 @@ class Columns:
     true_names: dict[str, list[str | None]] = field(default_factory=dict)
     said: list[Names] = field(default_factory=list)
     globe_said: list[Names] = field(default_factory=list)
+    cut_off: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    filtered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     @property
     def truths(self) -> list[LatLon]:
@@ -72,6 +76,7 @@ class Columns:
 def read(path: str | Path) -> Columns:
     """The columns of a prediction file. Raises UserError naming file and row of a field that cannot be used."""
     keys, distances, refused, clusters, answers, said, globe_said = [], [], [], [], [], [], []
+    cut_off, filtered = [], []
     slices, exact = {name: [] for name in SLICES}, {level: [] for level in NAMES}
     true_names = {level: [] for level in TRUE_NAMES}
     predicted = set()
@@ -80,6 +85,8 @@ def read(path: str | Path) -> Columns:
         keys.append(predictions.key(row))
         distances.append(np.nan if row.error_km is None else row.error_km)
         refused.append(declined(row, fields, where))
+        cut_off.append(not row.finished and not refused[-1])
+        filtered.append(bool(fields.get("filtered")))
         clusters.append(cluster(row, fields))
         for kind, slice_field in SLICES.items():
             slices[kind].append(label(fields, slice_field, where))
@@ -100,7 +107,8 @@ def read(path: str | Path) -> Columns:
         {kind: np.array([UNLABELLED if value is None else value for value in values])
          for kind, values in slices.items() if any(value is not None for value in values)},
         {"exact": {level: np.array(exact[level]) for level in NAMES
-                   if level in predicted and not np.isnan(exact[level]).all()}}, answers, true_names, said, globe_said)
+                   if level in predicted and not np.isnan(exact[level]).all()}}, answers, true_names, said, globe_said,
+        np.array(cut_off), np.array(filtered))
 
 
 def cluster(row: Prediction, fields: Mapping) -> tuple[str, str]:

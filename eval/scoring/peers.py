@@ -49,7 +49,7 @@ def _ours(scores: Mapping) -> list[str]:
     incomplete = printed.incomplete(scores)
     return [f"**ours: {name(scores)}**" + (f" ({incomplete})" if incomplete else ""),
             *(_interval(scores["all"]["predictions"][f"within_{km}_km"]) for km in THRESHOLDS_KM), f"{scores['n']:,}",
-            f"{how}; unread answers ({scores['unparsed']['predictions']}) are wrong",
+            f"{how}; unread answers are wrong: {printed.unparsed(scores)}",
             f"`{scores['command']}`, commit {scores['commit'][:12]}"]
 
 

@@ -26,10 +26,10 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     clusters, whole = scores["clusters"], scores["all"]
     by = ", ".join(f"{count} rows by {kind}" for kind, count in clusters["by"].items())
     for name, path in paths.items():
-        print(f"{path}: n {scores['n']}, unparsed {scores['unparsed'][name]} ({scores['refused'][name]} refused), "
-              "counted as wrong" + "".join(f"; {said}" for said in (
-                  asked(scores, name), decoding(scores, name) if scores["files"][name]["made_with"] else "",
-                  incomplete(scores, name)) if said))
+        known = [asked(scores, name), decoding(scores, name) if scores["files"][name]["made_with"] else "",
+                 incomplete(scores, name)]
+        print(f"{path}: n {scores['n']}, unparsed {unparsed(scores, name)}, counted as wrong"
+              + "".join(f"; {said}" for said in known if said))
     print(f"intervals: 95 %, {scores['protocol']['draws']} draws of {clusters['count']} clusters ({by}; the largest "
           f"has {clusters['largest']})")
     for measure, title in SHOWN.items():
@@ -72,6 +72,14 @@ def asked(scores: Mapping, name: str = "predictions") -> str:
     text = f"asked {instructions.shown(question)} ({WHO_ASKED[question['from']]})"
     other = question["untrained_rows"]  # how many rows ask what it was not trained on
     return text + (f", and trained on {instructions.shown(question['trained_on'])}" if other else "")
+
+
+def unparsed(scores: Mapping, name: str = "predictions") -> str:
+    """How many answers cannot be read, and what is known of why."""
+    filtered = scores["filtered"][name]
+    by_filter = f", {filtered} of them by the endpoint's filter" if filtered else ""
+    return (f"{scores['unparsed'][name]:,} ({scores['refused'][name]:,} refused{by_filter}; "
+            f"{scores['cut_off'][name]:,} cut off)")
 
 
 def incomplete(scores: Mapping, name: str = "predictions") -> str:

@@ -66,7 +66,7 @@ def completion(text: str | list | None, finish: str | None = "stop", **message) 
 
 def colour(body: dict) -> int:
     """Which of the five photos a request shows."""
-    url = body["messages"][0]["content"][0]["image_url"]["url"]
+    url = body["messages"][-1]["content"][0]["image_url"]["url"]
     return Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))).getpixel((0, 0))[0]
 
 
@@ -115,7 +115,7 @@ def test_an_endpoint_answers_and_its_key_is_written_nowhere(serve, bench, tmp_pa
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("some-model", 0.0, 9) and "seed" not in body
     assert body["messages"][0]["content"][1] == {"type": "text", "text": "Where is this?"}
     recorded = json.loads(out.with_suffix(".json").read_text())
-    assert recorded["model"] == {"name": "some-model", "endpoint": server.url, "fields": {}}
+    assert recorded["model"] == {"name": "some-model", "fields": {}} and recorded["endpoints"] == [server.url]
     assert recorded["engine"] == {"name": "endpoint", "version": None}
     assert recorded["decoding"] == {"max_new_tokens": 9, "samples": 1, "temperature": 0.0, "seed": 0}
     assert KEY not in out.read_text() + out.with_suffix(".json").read_text() + "".join(capfd.readouterr())
@@ -152,10 +152,89 @@ def test_a_dead_endpoint_stops_the_run_which_then_goes_on_byte_for_byte(serve, b
     server.well = False
     with pytest.raises(UserError, match=r"row 4: .* gave no answer in 2 tries .*HTTP 500.*run the same command"):
         predict.run(config(server, bench, broken, endpoint={"tries": 2}))
-    assert len(lines(broken)) == 2  # the first batch
+    assert len(lines(broken)) == 3  # the first batch, and what of the second was answered
     server.well = True
     predict.run(config(server, bench, broken, endpoint={"tries": 2}))
     assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_a_failing_request_throws_no_answer_away(serve, bench, tmp_path):
+    """All five in one batch; the second fails while the others are answered, and it alone is asked again."""
+    out, whole = tmp_path / "p.jsonl", tmp_path / "whole.jsonl"
+    server = serve(lambda number, body: (500, {}) if colour(body) == 1 and not server.well else right(number, body))
+    server.well = False
+    with pytest.raises(UserError, match="row 2: .* gave no answer in 1 tries"):
+        predict.run(config(server, bench, out, batch_size=64, endpoint={"tries": 1, "concurrency": ROWS}))
+    kept = {line["id"] for line in lines(out)}
+    assert "1.png" not in kept and len(kept) >= 1
+    server.well, before = True, len(server.bodies)
+    rows = predict.run(config(server, bench, out, batch_size=64))
+    assert len(server.bodies) - before == ROWS - len(kept) and [row.error_km for row in rows] == [0.0] * ROWS
+    predict.run(config(serve(right), bench, whole))
+    assert out.read_bytes() == whole.read_bytes()  # in the order of the data, though row 2 was answered last
+
+
+def test_another_port_goes_on_and_shards_of_two_servers_are_joined(serve, bench, tmp_path):
+    one, two, whole = serve(right), serve(right), tmp_path / "whole.jsonl"
+    predict.run(config(one, bench, whole))
+    out = tmp_path / "moved.jsonl"
+    out.write_text("".join(line + "\n" for line in whole.read_text().splitlines()[:2]))
+    out.with_suffix(".json").write_text(whole.with_suffix(".json").read_text())
+    predict.run(config(two, bench, out))
+    assert len(two.bodies) == ROWS - 2 and out.read_bytes() == whole.read_bytes()
+    assert json.loads(out.with_suffix(".json").read_text())["endpoints"] == [one.url, two.url]
+    shared = tmp_path / "shared.jsonl"
+    for mine, server in enumerate((one, two)):
+        predict.run(config(server, bench, shared, shard=f"{mine}/2"))
+    predict.run(config(two, bench, shared))
+    assert shared.read_bytes() == whole.read_bytes()
+    assert json.loads(shared.with_suffix(".json").read_text())["endpoints"] == [one.url, two.url]
+
+
+def test_a_file_of_before_whose_model_names_its_endpoint_goes_on(serve, bench, tmp_path):
+    server, out = serve(right), tmp_path / "p.jsonl"
+    predict.run(config(server, bench, out))
+    before = json.loads(out.with_suffix(".json").read_text())
+    before["model"]["endpoint"] = before.pop("endpoints")[0]
+    out.with_suffix(".json").write_text(json.dumps(before))
+    predict.run(config(server, bench, out))
+    assert len(server.bodies) == ROWS
+
+
+AZURE = {"error": {"code": "content_filter", "message": "The prompt triggered Azure's content management policy."}}
+
+
+@pytest.mark.parametrize("reply, keys", [
+    ((400, AZURE), {}), ((400, {"error": "Your request was rejected as a result of our safety system."}), {}),
+    ((400, {"code": "data_inspection_failed"}), {}), ((403, {"error": "flagged by moderation"}), {}),
+    ((400, {"error": "no reason"}), {"accept_status": [400]})])
+def test_a_photo_that_a_filter_refuses_is_counted_kept_and_shown(serve, bench, tmp_path, capfd, reply, keys):
+    server, out = serve(lambda number, body: reply if colour(body) == 1 else right(number, body)), tmp_path / "p.jsonl"
+    rows = predict.run(config(server, bench, out, endpoint=keys))
+    assert [row.error_km for row in rows] == [0.0, None, 0.0, 0.0, 0.0] and len(server.bodies) == ROWS
+    assert lines(out)[1]["refused"] is True and lines(out)[1]["filtered"].startswith(f"HTTP {reply[0]} ")
+    assert f"row 2: HTTP {reply[0]} counts as a refusal: " in capfd.readouterr().err
+    made = score.run(score.Config(str(out), draws=10))
+    assert made["unparsed"] == {"predictions": 1} and made["refused"] == {"predictions": 1}
+    assert "1 (1 refused, 1 of them by the endpoint's filter; 0 cut off)" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("reply, keys", [
+    ((400, {"error": "max_tokens is too large"}), {}), ((401, AZURE), {}), ((404, AZURE), {}),
+    ((400, {"error": "no reason"}), {"accept_status": [403]})])
+def test_what_is_no_filter_stops_the_run(serve, bench, tmp_path, reply, keys):
+    with pytest.raises(UserError, match=f"refuses the request .HTTP {reply[0]}"):
+        predict.run(config(serve(lambda *_: reply), bench, tmp_path / "p.jsonl", endpoint=keys))
+
+
+def test_a_system_prompt_and_another_limit_are_sent_and_recorded(serve, bench, tmp_path):
+    server, out = serve(right), tmp_path / "p.jsonl"
+    fields = {"max_tokens": None, "max_completion_tokens": 99}
+    predict.run(config(server, bench, out, endpoint={"system": "You are a guide.", "fields": fields}))
+    body = server.bodies[0]
+    assert body["messages"][0] == {"role": "system", "content": "You are a guide."}
+    assert body["max_completion_tokens"] == 99 and "max_tokens" not in body
+    assert json.loads(out.with_suffix(".json").read_text())["model"]["system"] == "You are a guide."
 
 
 def test_shards_are_joined_with_their_labels_byte_for_byte(serve, bench, tmp_path):

@@ -57,8 +57,8 @@ def test_ours_stands_beside_what_others_reported(scored, capsys):
                         "source |")
     # Three of four within 1 km; the fourth is not answered.
     assert lines[2].startswith("| **ours: good** | 75.0 (no interval: 4.0 effective clusters) |")
-    assert ("| 4 | coordinates, no geocoder; greedy; <= on a sphere of radius 6371.0088 km; unread answers (1) are "
-            "wrong | `python -m eval.score") in lines[2]
+    assert ("| 4 | coordinates, no geocoder; greedy; <= on a sphere of radius 6371.0088 km; unread answers are "
+            "wrong: 1 (0 refused; 0 cut off) | `python -m eval.score") in lines[2]
     gre = next(line for line in lines if line.startswith("| GRE-7B |"))
     assert gre.startswith("| GRE-7B | 11.3 | 35.3 | 51.7 | 69.3 | 85.7 | – | the model answers with coordinates")
     assert gre.endswith("| reported by GRE: arXiv 2505.18700 |")

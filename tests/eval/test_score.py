@@ -53,7 +53,8 @@ def test_golden_scores_at_the_poles_and_the_date_line(capsys):
     assert made["clusters"] == {"by": {"author": 12}, "count": 5, "largest": 3}
     assert made["all"]["clusters"] == 5
     printed = capsys.readouterr().out
-    assert "n 12, unparsed 2 (1 refused), counted as wrong" in printed and "5 clusters (12 rows by author" in printed
+    assert "n 12, unparsed 2 (1 refused; 0 cut off), counted as wrong" in printed
+    assert "5 clusters (12 rows by author" in printed
 
 
 def test_golden_intervals_are_those_of_all_3125_draws(monkeypatch):
@@ -210,6 +211,13 @@ def test_a_refusal_is_told_from_what_cannot_be_read(tmp_path, fields, refused):
     made = run(write(tmp_path / "p.jsonl", [line(1), line(2, lat=None, **fields)]))
     assert made["unparsed"] == {"predictions": 1} and made["refused"] == {"predictions": int(refused)}
     assert made["all"]["predictions"]["within_2500_km"]["value"] == 0.5  # wrong either way, and in the denominator
+
+
+def test_what_was_cut_off_is_counted(tmp_path, capsys):
+    rows = [line(1), line(2, lat=None, text="<think>so", finished=False), line(3, finished=False), line(4, lat=None)]
+    made = run(write(tmp_path / "p.jsonl", rows))
+    assert made["cut_off"] == {"predictions": 1}  # row 3 was cut off after its answer
+    assert "unparsed 2 (0 refused; 1 cut off), counted as wrong" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rows, keys, message", [
