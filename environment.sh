@@ -6,6 +6,7 @@
 # Without an argument the set-up that is already there is kept; the first time it is `cuda` where a GPU answers and
 # `cpu` elsewhere. A stamp of everything that decides what is installed makes a second call return at once, so every
 # script calls this first. Packages come from wherever pip and uv are configured to find them.
+# EXTRAS=osv5m installs OSV-5M's geocoder too, or other extras of setup.py; it is kept until EXTRAS says otherwise.
 # PYTHON=… names the interpreter to build from (3.11, 3.12 or, for cpu, 3.13; default: python3 on the PATH).
 #
 # `cuda` looks at the driver first; CHECK_DRIVER=no installs under an older one (with NVIDIA's cuda-compat, say). Given
@@ -38,12 +39,18 @@ case $setup in
     *) echo "$usage" >&2; exit 2 ;;
 esac
 
+more=${EXTRAS-$(cat .venv/extras 2> /dev/null || true)}
+case $more in
+    *[!a-z0-9,-]*) echo "environment.sh: EXTRAS=$more is no list of extras such as EXTRAS=osv5m" >&2; exit 2 ;;
+esac
+extras+=${more:+,$more}
+
 # What decides the content of .venv; the folder's own path too, because a virtual environment cannot be moved.
 fingerprint() {
     { pwd; cat environment.sh setup.py gre/__init__.py "constraints/$setup.txt" constraints/override.txt; } |
         if command -v sha256sum > /dev/null; then sha256sum; else shasum -a 256; fi
 }
-stamp="$setup $(fingerprint)"
+stamp="$setup${more:+ $more} $(fingerprint)"
 current() { [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; }
 named=$#
 finish() {  # a script that needs the environment never starts a build that may take hours: only `cuda` by name does
@@ -101,6 +108,7 @@ if ! grown_here; then
     }
 fi
 echo "$setup" > .venv/setup
+echo "$more" > .venv/extras
 
 echo "environment.sh: installing the $setup set-up into .venv"
 started=$SECONDS

@@ -6,6 +6,7 @@ page about the benchmark (eval/drawing/page.py), from the prediction files that 
 that table, the quality of the chains where it was scored, maps, and the best and the worst photos of the first model.
 """
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,26 +43,26 @@ def run(config: Config) -> None:
     """
     scores = list(map(read, config.scores))
     table = peers.markdown(scores)
-    print(table, end="")
     if config.table:
         provenance.write_atomically(Path(config.table), table)
     if config.page:
         answers, known = {}, {}
-        for one in scores:
-            answers[peers.name(one)], known[peers.name(one)] = answered(one)
+        for path, one in zip(config.scores, scores):
+            answers[peers.name(one)], known[peers.name(one)] = answered(one, Path(path).parent)
         if len(answers) < len(scores):
             raise UserError(f"two of {', '.join(config.scores)} are of prediction files with the same name: rename one")
         first, *others = answers
         for other in others:
             predictions.check_same_rows(answers[first], answers[other], (first, other))
         provenance.write_atomically(Path(config.page), page.page(scores, answers, known, config.images, config.photos))
+    print(table, end="")
 
 
 def read(path: str | Path) -> dict:
     """What eval.score wrote. Raises UserError for another file."""
     try:
         scores = json.loads(Path(path).read_text(encoding="utf-8"))
-        scores["files"]["predictions"]["path"], scores["protocol"]["answer"]
+        scores["files"]["predictions"]["from_scores"], scores["protocol"]["answer"]
         scores["all"]["predictions"]["within_1_km"]["effective_clusters"]
         return scores
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,27 +70,29 @@ def read(path: str | Path) -> dict:
                         f"{path}") from None
 
 
-def answered(scores: Mapping) -> tuple[list[Prediction], dict[str, list[Indicator]]]:
-    """(rows, cues of those whose indicators are known) of the prediction file that scores were made from."""
-    path = unaltered(scores["files"]["predictions"])
+def answered(scores: Mapping, folder: Path) -> tuple[list[Prediction], dict[str, list[Indicator]]]:
+    """(rows, cues of those whose indicators are known) of the prediction file that scores were made from.
+    folder: of the scores."""
+    path = unaltered(scores["files"]["predictions"], folder)
     rows, known = [], {}
     for row, fields in predictions.stream(path):
         rows.append(row)
         if (own := cues.read(fields, f"{path} row {row.id}")) is not None:
             known[row.id] = list(own)
     if chain := scores.get("chain"):
-        for line in unaltered(chain["files"]["rows"]).read_text(encoding="utf-8").removesuffix("\n").split("\n"):
+        text = unaltered(chain["files"]["rows"], folder).read_text(encoding="utf-8")
+        for line in text.removesuffix("\n").split("\n"):
             fields = json.loads(line)
             known[fields["id"]] = [Indicator(**one) for one in fields["indicators"] + fields["naming"]]
     return rows, known
 
 
-def unaltered(file: Mapping) -> Path:
-    """The path of a file that scores were made from. Raises UserError for one that is gone or another."""
-    path = Path(file["path"])
+def unaltered(file: Mapping, folder: Path) -> Path:
+    """The path of a file that scores in `folder` were made from. Raises UserError for one that is gone or another."""
+    path = Path(os.path.normpath(folder / file["from_scores"]))
     if not path.exists() or provenance.file_hash(path) != file["sha256"]:
-        raise UserError(f"{path} is gone or is not the file that was scored: run this from the folder eval.score ran "
-                        "in, or score it again")
+        raise UserError(f"{path} is gone or is not the file that was scored: scores and predictions move together; put "
+                        "it back, or score it again")
     return path
 
 

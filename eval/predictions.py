@@ -16,6 +16,7 @@ from gre import provenance
 from gre.config import UserError
 from gre.geo.point import LatLon, distance_km
 
+TABLES = (".csv", ".tsv", ".parquet")
 ENDPOINTS = "endpoints"  # in the settings beside a file: where it was answered, in order of first use
 
 
@@ -63,9 +64,15 @@ def read(path: str | Path) -> list[Prediction]:
 def stream(path: str | Path) -> Iterator[tuple[Prediction, dict]]:
     """The rows of a prediction file one by one, each with all fields of its line. Raises UserError as `read` does."""
     seen = set()
+    if str(path).lower().endswith(TABLES):
+        raise UserError(f"{path} is a table, and predictions are JSON lines: import it with python -m eval.adopt "
+                        f"{path} out={Path(path).with_suffix('.jsonl')}")
     try:
-        with open(path, encoding="utf-8", newline="\n") as lines:  # only \n ends a line: text may hold U+2028
+        # Only \n ends a line: text may hold U+2028. Editors put a mark before UTF-8, and leave blank lines.
+        with open(path, encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
                 row, fields = _parse(line, f"{path} line {number}")
                 if row.id in seen:
                     raise UserError(f"{path} holds row {row.id} more than once (line {number}): delete the file and "
@@ -78,13 +85,13 @@ def stream(path: str | Path) -> Iterator[tuple[Prediction, dict]]:
 
 def arguments(argv: Sequence[str]) -> list[str]:
     """Of a command about a prediction file: one named without a key is that file, not a config."""
-    return [f"predictions={text}" if text.endswith(".jsonl") and ("=" not in text or Path(text).is_file()) else text
-            for text in argv]
+    return [f"predictions={text}" if text.lower().endswith((".jsonl", *TABLES)) and (
+        "=" not in text or Path(text).is_file()) else text for text in argv]
 
 
 def put_in_order(path: Path, ids: Sequence[str]) -> None:
     """Sort the lines of a prediction file by `ids`, which an interrupted batch may have left in another order."""
-    lines = {json.loads(line)["id"]: line for line in path.read_text(encoding="utf-8").split("\n")[:-1]}
+    lines = {json.loads(line)["id"]: line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()}
     if list(lines) != list(ids) and lines.keys() == set(ids):
         provenance.write_atomically(path, "".join(lines[row_id] + "\n" for row_id in ids))
 
@@ -158,6 +165,6 @@ def _parse(line: str, where: str) -> tuple[Prediction, dict]:
         for point in filter(None, (row.truth, row.answer)):
             LatLon.checked(*point)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{where} is not a prediction ({type(error).__name__}: {error}): delete the file and predict "
-                        "again") from None
+        raise UserError(f"{where} is not a prediction ({type(error).__name__}: {error}): mend the line if it was "
+                        "edited; otherwise predict again, with another out=") from None
     return row, fields

@@ -11,11 +11,13 @@ docs/evaluation.md defines everything; eval/scoring/columns.py lists what a line
 names).
 """
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,7 @@ def run(config: Config) -> dict:
     if config.rows is not None and len(files["predictions"].keys) != config.rows:
         raise UserError(f"{config.predictions} has {len(files['predictions'].keys)} rows and the benchmark has "
                         f"{config.rows}: predict the rest; a smaller benchmark is another benchmark")
-    chain = read_chain(config.chain, config.predictions) if config.chain else None
+    chain = read_chain(config) if config.chain else None
     cities = None if config.min_population is None else gazetteer(config.min_population)
     places = {}
     if config.answer == "names":
@@ -81,7 +83,7 @@ def run(config: Config) -> dict:
     scores = {
         "commit": provenance.commit(), "command": shlex.join(["python", "-m", "eval.score", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("numpy", "haversine")},
-        "files": {name: origin(Path(path)) for name, path in paths.items()},
+        "files": {name: origin(Path(path), config.out) for name, path in paths.items()},
         "protocol": {"answer": "coordinates, no geocoder" if config.answer == "coordinates" else f"names, by {cities}",
                      "distance": "sphere of radius 6371.0088 km", "within": "<=",
                      "unreadable_km": NO_ANSWER_KM, "draws": config.draws, "seed": config.seed},
@@ -102,10 +104,9 @@ def run(config: Config) -> dict:
     }
     if config.other:
         scores["p"] = measures.p_values(first, files["other"], config.draws, config.seed)
-    printed.show(scores, paths)
-    if config.out:
-        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
+    if config.out:  # before anything is printed: `| head` may end the command
         provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    printed.show(scores, paths)
     return scores
 
 
@@ -119,19 +120,25 @@ def check(config: Config) -> None:
         raise UserError("answer=names needs a geocoder: write min_population=15000 or another cut of the gazetteer")
     if config.areas not in ("", OSV5M):
         raise UserError(f"areas is {config.areas!r}: write {OSV5M} or leave it empty")
+    if config.areas and not find_spec("reverse_geocoder"):
+        raise UserError("areas=osv5m asks the package reverse_geocoder, as OSV-5M's own code does: EXTRAS=osv5m bash "
+                        "environment.sh installs it, or pip install -e '.[osv5m]'; or leave areas empty")
 
 
-def read_chain(path: str, of: str) -> dict:
+def read_chain(config: Config) -> dict:
     """What eval.chain wrote, provenance included, and the file's hash. UserError unless it is of these predictions."""
+    path, of = config.chain, config.predictions
     try:
         chain = json.loads(Path(path).read_text(encoding="utf-8"))
         scored, _ = chain["files"]["predictions"]["sha256"], chain["all"]["quality"]["effective_clusters"]
+        rows = chain["files"]["rows"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"chain={path} is nothing that eval.chain wrote ({type(error).__name__}: {error}): write it "
                         f"with eval.chain {of} … out={path}") from None
     if scored != provenance.file_hash(of):
         raise UserError(f"chain={path} scores the chains of another prediction file than {of}: run eval.chain "
                         "on this one")
+    rows |= seen_from(Path(path).with_name(Path(rows["path"]).name), config.out)
     return {"path": provenance.public_path(path), "sha256": provenance.file_hash(path), **chain}
 
 
@@ -186,11 +193,17 @@ def check_pairs(a: Columns, b: Columns, names: tuple[str, str]) -> None:
                         "the same data file")
 
 
-def origin(path: Path) -> dict:
+def origin(path: Path, out: str) -> dict:
     """What is known of a prediction file: its path and hash, and what eval.predict wrote beside it, or None."""
     beside = path.with_suffix(".json")
     made_with = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else None
-    return {"path": provenance.public_path(path), "sha256": provenance.file_hash(path), "made_with": made_with}
+    return {"path": provenance.public_path(path), **seen_from(path, out), "sha256": provenance.file_hash(path),
+            "made_with": made_with}
+
+
+def seen_from(path: Path, out: str) -> dict[str, str]:
+    """Where a file lies from the folder of `out`, so that it is found again from anywhere; nothing without `out`."""
+    return {"from_scores": os.path.relpath(path.absolute(), Path(out).absolute().parent)} if out else {}
 
 
 if __name__ == "__main__":

@@ -39,9 +39,14 @@ class UserError(Exception):
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """What the user can repair ends the process with one message on stderr and status 2, Ctrl-C with 130."""
+    """What the user can repair ends the process with one message on stderr and status 2, Ctrl-C with 130, a reader that
+    wants no more (`| head`) with 141."""
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail at exit
+        raise SystemExit(141) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -17,7 +17,8 @@ def file_hash(path: str | Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or nothing, after a power cut too."""
+    """Write a file so that a reader sees all of it or nothing, after a power cut too; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w", encoding="utf-8") as stream:
         stream.write(text)

@@ -99,14 +99,13 @@ def run(config: Config) -> dict:
         "published_not_comparable": [{"system": row.system, "cot_score": row.cot_score, "why": row.note}
                                      for row in published.read(GREVAL) if row.cot_score is not None],
     }
-    show(scores, config.predictions)
-    print(f"LLM: {client.asked} replies asked for, the rest from {config.cache}")
-    Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     provenance.write_atomically(rows_file(config), "".join(
         json.dumps(scoring.as_json(*pair), ensure_ascii=False) + "\n" for pair in zip(rows, scored)))
     scores["files"]["rows"] = {"path": provenance.public_path(rows_file(config)),
                                "sha256": provenance.file_hash(rows_file(config))}
     provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    show(scores, config.predictions)
+    print(f"LLM: {client.asked} replies asked for, the rest from {config.cache}")
     return scores
 
 

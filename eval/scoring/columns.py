@@ -14,7 +14,7 @@ Beside what eval/predictions.py asks for, a line may carry
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
@@ -33,6 +33,7 @@ SLICES = {"continent": "gt_continent", "indoor": "indoor", "scene": "scene", "lo
 NAMES = ("city", "region", "country", "continent")
 TRUE_NAMES = (*NAMES, "unique_country", "unique_region", "unique_sub-region", "unique_city")
 NOBODY = {"unknown", "anonymous", "none", "nan", "null", "n/a", "na", "-", "?"}  # written where no author is known
+MOST_LABELS = 100  # of a field: more are no slices but a number, or an id
 UNLABELLED = "(no label)"  # a slice of its own, so that the slices of a field add up to all rows
 REFUSALS = re.compile(r"\b(unknown|unable|cannot|can[’']?t|can not|could not|couldn[’']?t|sorry|impossible|"
                       r"not possible|undetermined|n/a)\b", re.IGNORECASE)
@@ -105,10 +106,18 @@ def read(path: str | Path) -> Columns:
         keys, np.array(distances), np.array(refused), Clusters.of(clusters),
         dict(Counter(kind for kind, _ in clusters)),
         {kind: np.array([UNLABELLED if value is None else value for value in values])
-         for kind, values in slices.items() if any(value is not None for value in values)},
+         for kind, values in slices.items() if any(value is not None for value in values) and _few(kind, values, path)},
         {"exact": {level: np.array(exact[level]) for level in NAMES
                    if level in predicted and not np.isnan(exact[level]).all()}}, answers, true_names, said, globe_said,
         np.array(cut_off), np.array(filtered))
+
+
+def _few(kind: str, values: Sequence[str | None], path: str | Path) -> bool:
+    """Whether a field has few enough labels to break scores down by; told where it has not."""
+    if (count := len(set(values))) > MOST_LABELS:
+        print(f"{path}: {SLICES[kind]} has {count:,} labels, such as {next(filter(None, values))!r}: scores are not "
+              f"broken down by it (at most {MOST_LABELS})", file=sys.stderr)
+    return count <= MOST_LABELS
 
 
 def cluster(row: Prediction, fields: Mapping) -> tuple[str, str]:

@@ -121,7 +121,7 @@ def all_tried(config: Config, commit: str) -> dict[tuple[str, str], list[dict]]:
     settings = {**asdict(config), "commit": commit}
     known = dict(_kept(part, settings)) if part and part.exists() else {}
     if part and not known:
-        part.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        provenance.write_atomically(part, json.dumps(settings) + "\n")
     found = {}
     for name in SETS:
         for kind in KINDS:
@@ -179,10 +179,10 @@ def run(config: Config) -> None:
                         "of the same sets, so write 0 <= row_repeats <= repeats, and repeats of 1 or more")
     commit = provenance.commit()
     text = page(all_tried(config, commit), config, commit)
-    print(text)
     if config.out:
         provenance.write_atomically(Path(config.out), text)
         Path(config.out + ".part").unlink()
+    print(text)
 
 
 if __name__ == "__main__":

@@ -108,9 +108,3 @@ def test_osv5m_needs_its_columns(tmp_path):
     pytest.importorskip("reverse_geocoder")
     with pytest.raises(UserError, match="no row has one of them"):
         areas.by_osv5m(columns.read(write(tmp_path / "p.jsonl", [row(1, PARIS, PARIS, gt_country="France")])))
-
-
-def test_osv5m_without_its_geocoder_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "reverse_geocoder", None)
-    with pytest.raises(UserError, match=r"pip install -e '.\[osv5m\]'"):
-        areas.by_osv5m(columns.read(write(tmp_path / "p.jsonl", [osv(1, PARIS, PARIS, *PARIS_NAMES)])))

@@ -192,6 +192,25 @@ def test_greval_bench_without_chain_quality_says_what_was_left_out_and_which_key
     assert "No photos: images= names the folder" in Path("out.html").read_text()
 
 
+def test_the_page_is_made_from_any_folder(scored, tmp_path_factory, monkeypatch):
+    """Predictions below the folder of the scores, beside it, and far away; scores and predictions may move together."""
+    chain_scored(scored)
+    score.run(score.Config("good.jsonl", out="deep/er/good.json", draws=50, chain="good.chain.json"))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    score.run(score.Config(str(scored / "paris.jsonl"), out="paris.json", draws=50))
+    monkeypatch.chdir("/")
+    new = scored / "new"
+    compare.run(compare.Config([str(scored / "deep/er/good.json"), str(elsewhere / "paris.json")], photos=1,
+                               table=str(new / "table.md"), page=str(new / "page.html"), images=str(scored)))
+    html = (scored / "new/page.html").read_text()  # in a folder that was not there
+    assert html.count(">by the coast.</mark>") == 2 and "paris · 0 km off" in html
+    assert (scored / "new/table.md").read_text().count("**ours: ") == 2
+    moved = shutil.copytree(scored, elsewhere / "moved")
+    (scored / "good.jsonl").unlink()
+    compare.run(compare.Config([str(moved / "deep/er/good.json")], page=str(moved / "page.html"), images=str(moved)))
+
+
 def test_predictions_altered_since_are_not_shown(scored):
     with open("good.jsonl", "a") as file:
         file.write("\n")

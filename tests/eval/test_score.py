@@ -2,6 +2,8 @@
 import itertools
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from statistics import median
 
@@ -14,6 +16,7 @@ from gre import provenance
 from gre.config import ConfigError, UserError, load
 from gre.geo import bootstrap, shares
 from gre.geo.accuracy import THRESHOLDS_KM
+from tests.helpers.paths import ROOT
 from tests.helpers.prediction_lines import line, write
 
 GOLDEN = Path(__file__).with_name("golden_scores") / "poles_and_date_line.jsonl"
@@ -218,6 +221,43 @@ def test_what_was_cut_off_is_counted(tmp_path, capsys):
     made = run(write(tmp_path / "p.jsonl", rows))
     assert made["cut_off"] == {"predictions": 1}  # row 3 was cut off after its answer
     assert "unparsed 2 (0 refused; 1 cut off), counted as wrong" in capsys.readouterr().out
+
+
+def test_a_mark_before_utf8_and_blank_lines_are_no_fault(tmp_path):
+    path = tmp_path / "p.jsonl"
+    write(path, [line(1), line(2)])
+    path.write_text("\ufeff" + path.read_text().replace("\n", "\n\n \n"))
+    assert run(str(path))["n"] == 2
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.TSV", "p.parquet"])
+def test_a_table_is_named_as_one_and_not_read_as_a_config(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("id,lat,lon\n" + "a=b,1,2\n" * 50)
+    with pytest.raises(UserError, match=r"is a table, .*import it with python -m eval.adopt .* out=.*p.jsonl") as told:
+        score.run(load(score.Config, predictions.arguments([str(path)])))
+    assert len(str(told.value)) < 400
+
+
+def test_a_reader_that_wants_no_more_loses_no_file(tmp_path):
+    path, out = write(tmp_path / "p.jsonl", [line(i, scene=f"s{i}") for i in range(90)]), tmp_path / "new" / "s.json"
+    command = f"{sys.executable} -m eval.score {path} out={out} draws=20 | head -n 1; exit ${{PIPESTATUS[0]}}"
+    shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert shown.stdout.count("\n") == 1 and json.loads(out.read_text())["n"] == 90
+    assert shown.stderr == "" and shown.returncode in (0, 141)
+
+
+def test_a_number_is_nothing_to_break_scores_down_by(tmp_path, capsys):
+    rows = [line(i, locatability=f"{i / 2600:.4f}", scene=f"s{i % 100}") for i in range(101)]
+    made = run(write(tmp_path / "p.jsonl", rows), draws=2)
+    assert list(made["slices"]) == ["scene"] and len(made["slices"]["scene"]) == 100
+    assert "locatability has 101 labels, such as '0.0000': scores are not broken down by it" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_told_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.score.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="EXTRAS=osv5m bash environment.sh installs it"):
+        run(str(tmp_path / "is not there.jsonl"), areas="osv5m")
 
 
 @pytest.mark.parametrize("rows, keys, message", [
