@@ -1,5 +1,4 @@
 """Country, continent, region and city of an answer: by the gazetteer, and as OSV-5M's own code tells them."""
-import sys
 
 import pytest
 
