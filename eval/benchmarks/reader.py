@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from gre.config import nearest, option
 from gre.data import forms
+from gre.data.hashes import photo_hashes
 from gre.data.raw import DataError
 from gre.data.records import DataConfig, Keys, SeedRow, read_bench
 from gre.geo.point import LatLon
@@ -41,6 +42,8 @@ COLUMNS = {  # what we call it: headers it goes by, any case; of several the fir
     **{f"gt_{name}": (name,) for name in ("unique_city", "unique_sub-region", "unique_region", "unique_country")},
     "scene": ("scene",), "indoor": ("indoor",), "locatability": ("locatability",)}
 SCENES = {"prob_indoor": "indoor", "prob_natural": "natural", "prob_urban": "urban"}  # any case; the likeliest is it
+INDOOR = {"1": "indoor", "1.0": "indoor", "true": "indoor", "yes": "indoor",
+          "0": "outdoor", "0.0": "outdoor", "false": "outdoor", "no": "outdoor"}
 YFCC_OFFSETS = (0, 1)  # YFCC100M's lists count the photo id as column 0 or, after a line number, as column 1
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
@@ -83,7 +86,9 @@ def read(config: BenchmarkConfig, instruction: str) -> list[BenchmarkRow]:
                 for line, place in _table(labels, config)]
     _check_ids(rows, labels)
     _check_count(len(rows), labels, config)
-    return rows if labels.suffix == ".json" else _with_pictures(rows, labels, images)
+    rows = rows if labels.suffix == ".json" else _with_pictures(rows, labels, images)
+    _tell_copies(rows, labels)
+    return rows
 
 
 def files(config: BenchmarkConfig) -> tuple[Path, Path]:
@@ -175,8 +180,9 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _delimiter(header: str) -> str:
-    """What separates the columns: tabs, else semicolons (Excel's, where the comma is the decimal mark), else commas."""
-    return "\t" if "\t" in header else ";" if header.count(";") > header.count(",") else ","
+    """What separates the columns: tabs, else semicolons (Excel's, where the comma is the decimal mark) or pipes where
+    there are more of them than commas."""
+    return "\t" if "\t" in header else max(",;|", key=header.count)
 
 
 def _named(path: Path, header: list[str], rows: Iterable[tuple[str, dict]],
@@ -208,7 +214,8 @@ def _columns(header: list[str]) -> dict[str, str]:
 def _labels(row: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
     """Labels of a row; an empty field and a `nan` are none."""
     labels = {ours: row[name].strip() for ours, name in columns.items() if ours not in ("id", "photo", "lat", "lon")}
-    return {ours: value for ours, value in labels.items() if _has_value(value)}
+    return {ours: INDOOR.get(value.lower(), value) if ours == "indoor" else value for ours, value in labels.items()
+            if _has_value(value)}
 
 
 def _scenes(header: list[str]) -> dict[str, str]:
@@ -237,17 +244,26 @@ def _yfcc(path: Path, content: str) -> Iterator[Line]:
     """YFCC100M's own list, no header: photo id, …, longitude 11 columns on, latitude after it; author 2 columns on.
 
     The list has a line number in front or not. Only one of the two readings has a photo id of digits and numbers for
-    both coordinates in every row: where a coordinate would be in the other, machine tags stand, or a hash for the id.
+    both coordinates in nearly every row: where a coordinate would be in the other, machine tags stand, or a hash for
+    the id.
     """
     lines = [(f"{path}, line {number}", line.split("\t")) for number, line in enumerate(content.split("\n"), 1)
              if line.strip()]
-    for offset in YFCC_OFFSETS:
-        if all(len(fields) > offset + 12 and fields[offset].isdigit() and _number(fields[offset + 11])
-               and _number(fields[offset + 12]) for _, fields in lines):
-            for where, fields in lines:
-                id, author, lon, lat = (fields[offset + column] for column in (0, 2, 11, 12))
-                yield Line(where, id, id, lat, lon, {"author": author})
-            return
+    def fits(offset: int, fields: list[str]) -> bool:
+        return (len(fields) > offset + 12 and fields[offset].isdigit() and _number(fields[offset + 11])
+                and _number(fields[offset + 12]))
+
+    fitting = {offset: sum(fits(offset, fields) for _, fields in lines) for offset in YFCC_OFFSETS}
+    offset = max(fitting, key=fitting.get)
+    if fitting[offset] > 0.9 * len(lines):  # a few broken rows are named; a list of another form has none that fits
+        for where, fields in lines:
+            if not fits(offset, fields):
+                raise DataError(f"{where}: no photo id in column {offset}, or no longitude and latitude in columns "
+                                f"{offset + 11} and {offset + 12}. Repair the row, or leave it out and write "
+                                f"benchmark.rows={len(lines) - 1}")
+            id, author, lon, lat = (fields[offset + column] for column in (0, 2, 11, 12))
+            yield Line(where, id, id, lat, lon, {"author": author})
+        return
     raise DataError(f"{path}: separated by tabs, without a header, and not YFCC100M's list (photo id in column 0 or 1, "
                     "longitude and latitude 11 and 12 columns on). Give it a header")
 
@@ -285,16 +301,38 @@ def _check_count(count: int, labels: Path, config: BenchmarkConfig) -> None:
                         f"benchmark.rows={count}: it is then no longer comparable with published numbers")
 
 
+def _tell_copies(rows: Sequence[BenchmarkRow], labels: Path) -> None:
+    """Say which rows show one and the same photo: it is counted as often as it comes. Only files of equal size are
+    read."""
+    by_size: dict[int, list[BenchmarkRow]] = defaultdict(list)
+    for row in rows:
+        by_size[row.image.stat().st_size].append(row)
+    by_content: dict[str, list[str]] = defaultdict(list)
+    for size, alike in by_size.items():
+        if size and len(alike) > 1:
+            hashes = photo_hashes(row.image for row in alike)
+            for row in alike:
+                by_content[hashes[row.image]].append(row.id)
+    if copies := [ids for ids in by_content.values() if len(ids) > 1]:
+        print(f"{labels}: {len(copies)} photos stand there under several ids, the first as {', '.join(copies[0][:3])}: "
+              f"each counts as often as it comes", file=sys.stderr)
+
+
 def _with_pictures(rows: list[BenchmarkRow], labels: Path, images: Path) -> list[BenchmarkRow]:
     """The rows with their photos, searched by file name below `images`; an id may leave the ending away, and may
     write a slash where the file has an underscore."""
     by_name: dict[str, list[Path]] = defaultdict(list)
-    for folder, _, names in os.walk(images):
+    for folder, folders, names in os.walk(images, followlinks=True):
+        if _leads_back(Path(folder)):
+            folders.clear()
+            continue
         for name in names:
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in PICTURES:
                 path = Path(folder, name)
-                for key in {name, stem, path.relative_to(images).as_posix()}:
+                below = path.relative_to(images)
+                for key in {name, stem, below.as_posix(), below.with_suffix("").as_posix(),
+                            Path(images.resolve().name, below).as_posix()}:
                     by_name[key].append(path)
     found = [_named_so(by_name, row.image.as_posix()) for row in rows]
     if not all(found) and any(row.image != Path(row.id) for row in rows):  # an `image` column of addresses, or such
@@ -308,6 +346,11 @@ def _with_pictures(rows: list[BenchmarkRow], labels: Path, images: Path) -> list
                         "such rows). Keep one, or write ids with their folder or ending")
     return [BenchmarkRow(row.id, paths[0].resolve(), row.instruction, row.truth, row.labels)
             for row, paths in zip(rows, found)]
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a link leads to a folder that it lies in: looking there would never end."""
+    return folder.is_symlink() and folder.absolute().is_relative_to(folder.resolve())
 
 
 def _named_so(by_name: Mapping[str, list[Path]], name: str) -> list[Path]:

@@ -146,7 +146,7 @@ def label(fields: Mapping, field: str, where: str) -> str | None:
     value = fields.get(field)
     if value is None or value == "":
         return None
-    if field == "indoor" and isinstance(value, bool):
+    if field == "indoor" and value in (0, 1):  # true and false too
         return "indoor" if value else "outdoor"
     if not isinstance(value, str):
         raise UserError(f"{where}: {field} is {value!r}; scores are broken down by labels, write text")

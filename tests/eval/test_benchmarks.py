@@ -234,7 +234,7 @@ def test_labels_are_written_into_the_lines_of_predictions(tmp_path):
 def test_a_tree_as_large_as_osv5m_is_looked_through_once(tmp_path, monkeypatch):
     calls = []
     walk = os.walk
-    monkeypatch.setattr(os, "walk", lambda *folder: calls.append(folder) or walk(*folder))
+    monkeypatch.setattr(os, "walk", lambda *folder, **how: calls.append(folder) or walk(*folder, **how))
     reader.read(config(written(tmp_path, im2gps3k_rows(50)), rows=50), "Where?")
     assert len(calls) == 1
 
@@ -253,6 +253,7 @@ def table(folder: Path, content: str | bytes, name: str = "table.csv", photos: t
 @pytest.mark.parametrize("content, name", [
     ("id;latitude;longitude;city\na.jpg;48.86;2.35;Paris, 4e\n", "table.csv"),
     ("id;latitude;longitude;city\r\na.jpg;48,86;2,35;Paris, 4e\r\n", "table.csv"),  # Excel's, in much of Europe
+    ("id|latitude|longitude|city\na.jpg|48.86|2.35|Paris, 4e\n", "table.csv"),
     ("id\tlatitude\tlongitude\tcity\na.jpg\t48.86\t2.35\tParis, 4e\n", "table.tsv"),
     ("image_path,latitude,longitude,city\nimages/a.jpg,48.86,2.35,\"Paris, 4e\"\n", "table.csv")])
 def test_what_separates_the_columns(tmp_path, content, name):
@@ -310,3 +311,66 @@ def test_a_probability_that_is_no_number_is_named(tmp_path):
     folder = table(tmp_path, HEAD + "a.jpg,48.86,2.35,high,0.2,0.1\n")
     with pytest.raises(UserError, match="table.csv, line 2: Prob_indoor is 'high', not a number. .*leave the columns"):
         reader.read(config(folder, "csv"), "Where?")
+
+
+def test_one_typo_is_no_swap_and_its_row_is_named(tmp_path):
+    rows = [[f"{n}.jpg", lat, lon] for n, (lat, lon) in enumerate(
+        [(48.86, 2.35), (52.52, 13.4), (41.9, 12.5), (148.85, 2.3), (47.4, 8.5), (50.1, 14.4), (59.3, 18.1)])]
+    folder = written(tmp_path, rows, ["id", "lat", "lon"])
+    for keys in ({}, {"swapped": "exchange"}):
+        with pytest.raises(UserError, match="line 5: latitude 148.85, longitude 2.3 is no place" if not keys else
+                           "are not swapped"):
+            reader.read(config(folder, "csv", **keys), "Where?")
+
+
+def test_one_photo_under_two_ids_is_told(tmp_path, capsys):
+    folder = written(tmp_path, [["0", "1", "2"], ["0.jpg", "1", "2"], ["b.jpg", "3", "4"]], ["id", "lat", "lon"])
+    (folder / "img" / "0").unlink()
+    for name, content in (("0.jpg", b"same"), ("b.jpg", b"else")):
+        (folder / "img" / name).write_bytes(content)
+    assert len(reader.read(config(folder, "csv"), "Where?")) == 3
+    assert "table.csv: 1 photos stand there under several ids, the first as 0, 0.jpg: each" in capsys.readouterr().err
+    (folder / "img" / "c.jpg").write_bytes(b"else")  # another file, the same bytes
+    (folder / "label" / "table.csv").write_text("id,lat,lon\n0,1,2\nb,3,4\nc,5,6\n")
+    reader.read(config(folder, "csv"), "Where?")
+    assert "1 photos stand there under several ids, the first as b, c" in capsys.readouterr().err
+
+
+def test_a_yfcc_row_without_a_coordinate_is_named(tmp_path):
+    def line(number: int) -> str:
+        between = "nick taken uploaded camera title text tags 1.5".split()
+        lon = "" if number == 17 else "139.7"
+        return "\t".join([f"{9000 + number}", "hash", "1@N02", *between, lon, "35.6", "16", "page"])
+
+    (tmp_path / "img").mkdir()
+    (tmp_path / "yfcc4k.txt").write_text("\n".join(map(line, range(40))))
+    with pytest.raises(UserError, match="line 18: no photo id in column 0, or no longitude and latitude in columns 11 "
+                                        "and 12. Repair the row, or leave it out and write benchmark.rows=39"):
+        reader.read(BenchmarkConfig("YFCC4k", str(tmp_path / "yfcc4k.txt"), str(tmp_path / "img"), rows=40), "Where?")
+
+
+@pytest.mark.parametrize("id", ["a/b/0", "./a/b/0.jpg", "img/a/b/0.jpg", "0", "a/b/0.jpg"])
+def test_photos_are_found_as_tables_name_them(tmp_path, id):
+    folder = written(tmp_path, [["x.jpg", "1", "2"]], ["id", "lat", "lon"])
+    (folder / "img" / "a" / "b").mkdir(parents=True)
+    (folder / "img" / "a" / "b" / "0.jpg").touch()
+    (folder / "label" / "table.csv").write_text(f"id,lat,lon\n{id},1,2\n")
+    (row,) = reader.read(config(folder, "csv"), "Where?")
+    assert row.image == (folder / "img/a/b/0.jpg").resolve()
+
+
+def test_linked_folders_of_photos_are_looked_into_and_circles_end(tmp_path):
+    folder = written(tmp_path / "set", [["0.jpg", "1", "2"]], ["id", "lat", "lon"])
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "img" / "0.jpg").rename(tmp_path / "elsewhere" / "0.jpg")
+    (folder / "img" / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "img" / "back").symlink_to(folder / "img")
+    (row,) = reader.read(config(folder, "csv"), "Where?")
+    assert row.image == (tmp_path / "elsewhere" / "0.jpg").resolve()
+
+
+@pytest.mark.parametrize("said, label", [("True", "indoor"), ("0", "outdoor"), ("1.0", "indoor"), ("no", "outdoor"),
+                                         ("indoor", "indoor"), ("", None)])
+def test_indoor_however_it_is_written(tmp_path, said, label):
+    folder = written(tmp_path, [["0.jpg", "1", "2", said]], ["id", "lat", "lon", "indoor"])
+    assert reader.read(config(folder, "csv"), "Where?")[0].labels.get("indoor") == label

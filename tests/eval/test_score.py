@@ -78,7 +78,7 @@ def test_golden_intervals_are_those_of_all_3125_draws(monkeypatch):
 
 
 def test_slices_add_up_and_few_clusters_get_no_interval(tmp_path, capsys):
-    rows = [line(1, indoor=True), line(2, lat=None, indoor=True), line(3, indoor=False), line(4, lat=49.0)]
+    rows = [line(1, indoor=True), line(2, lat=None, indoor=1), line(3, indoor=0), line(4, lat=49.0)]
     made = run(write(tmp_path / "p.jsonl", rows))
     slices = made["slices"]["indoor"]
     assert {name: block["n"] for name, block in slices.items()} == {"(no label)": 1, "indoor": 2, "outdoor": 1}
