@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -70,6 +71,14 @@ def rows_each(path: Path, processes: int) -> int:
         raise UserError(f"a step of {path} has {rows} rows, which {processes} processes cannot share evenly: "
                         "write NPROC=2")
     return rows // processes
+
+
+def processes_asked_for() -> int:
+    """NPROC, as scripts/train/stage.sh takes it. Raises UserError."""
+    asked = os.environ.get("NPROC") or str(default_processes())
+    if not re.fullmatch("[1-9][0-9]*", asked):
+        raise UserError(f"NPROC is {asked!r}: write a number of processes")
+    return int(asked)
 
 
 def default_processes() -> int:
@@ -174,7 +183,7 @@ def run(settings: Config, overrides: list[str]) -> None:
     if Path(settings.run).name != settings.run or settings.run in ("", ".", ".."):
         raise UserError(f"run={settings.run!r} is not a plain name: the run lands in runs/NAME")
     known = {phase: config.keys(importlib.import_module(module).Config) for phase, module in PHASES.items()}
-    folder, processes = Path("runs") / settings.run, int(os.environ.get("NPROC") or default_processes())
+    folder, processes = Path("runs") / settings.run, processes_asked_for()
     lines, shares = commands(folder, settings.seed, known, processes), share_out(overrides, known)
     progress = Progress(folder, settings.fresh)
     environment = {**os.environ, "NPROC": str(processes), "TOKENIZERS_PARALLELISM": "false",

@@ -77,8 +77,8 @@ def test_a_stage_names_the_place_it_cannot_write(capsys, cot):
     Path("file").touch()
     said = told(capsys, stage1.run, stage1.Config, "output_dir=file/out", "model_name_or_path=base",
                 "data.path=cot/cot.json")
-    assert said.startswith("file/out/checkpoints: Not a directory (gre/training/trainer/checkpoints.py, line ")
-    assert said.endswith("a part of that path is a file: name another")
+    assert said.startswith(f"{cot}/file: File exists (gre/data/photos.py, line ")
+    assert said.endswith("a file is where a folder should be: move it, or name another place")
 
 
 def test_a_table_with_a_field_too_long_is_named(capsys, tmp_path):

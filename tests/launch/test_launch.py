@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import quickstart
 from tests.helpers.paths import ROOT
 from tests.helpers.shell import end_left, wait_for, write
 
@@ -96,13 +97,24 @@ def test_one_process_sees_one_gpu_or_none(house, tmp_path, environment, shown):
     assert called()[-1] == f"{shown}-m stages.stage3 a.yaml"
 
 
-@pytest.mark.parametrize("asked, processes", [({}, 1), ({"NPROC": "2"}, 2)])
-def test_the_quickstart_is_one_process_unless_more_are_asked_for(house, tmp_path, monkeypatch, asked, processes):
-    gpus(tmp_path, 8)
+@pytest.mark.parametrize("asked", ["", "2"])
+def test_the_quickstart_is_handed_how_many_processes_are_asked_for(house, tmp_path, asked):
     write(house / "scripts/quickstart.sh", (ROOT / "scripts/quickstart.sh").read_text())
-    write(tmp_path / "run.sh", 'echo "$NPROC" >> calls.txt\n')
-    subprocess.run(["bash", str(house / "scripts/quickstart.sh"), "seed=1"], check=True, env={**os.environ, **asked})
-    assert called() == [f"all {house}/scripts/quickstart.py seed=1", str(processes)]
+    write(tmp_path / "run.sh", 'echo "NPROC=$NPROC" >> calls.txt\n')
+    subprocess.run(["bash", str(house / "scripts/quickstart.sh"), "seed=1"], check=True,
+                   env={**os.environ, "NPROC": asked})
+    assert called() == [f"all {house}/scripts/quickstart.py seed=1", f"NPROC={asked}"]
+
+
+@pytest.mark.parametrize("asked", ["0", "many", "-1", "1.5"])
+def test_the_quickstart_refuses_what_is_no_number_of_processes(tmp_path, monkeypatch, capsys, asked):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NPROC", asked)
+    with pytest.raises(SystemExit) as stopped:
+        quickstart.main(["run=x"])
+    assert stopped.value.code == 2 and capsys.readouterr().err == (
+        f"error: NPROC is {asked!r}: write a number of processes\n")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_several_machines_by_hand(house):
