@@ -53,6 +53,7 @@ def run(config: Config) -> None:
 def read(config: Config) -> tuple[Stage, list[SeedRow], list[SeedRow]]:
     """All that is read before training: (stage, rows whose photos the judge has not seen, rows to validate on)."""
     check_inputs(config)
+    read_places(config.guards.places)
     stage, rows, validation = rl.read("stage2", config, PARENTS)
     if config.judge.model_name_or_path:
         rows = rows_for(judge_parent(config.judge, config), rows, config)

@@ -64,6 +64,7 @@ def run(config: Config) -> None:
 def read(config: Config) -> tuple[Stage, list[SeedRow], list[SeedRow]]:
     """All that is read before training: (stage, rows, rows to validate on)."""
     check_inputs(config)
+    read_places(config.guards.places)
     return rl.read("stage3", config, PARENTS)
 
 

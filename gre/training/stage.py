@@ -202,8 +202,9 @@ class Stage:
             lora.merge(model)
         else:
             model = load_model(checkpoint, self.dtype)
-        model.save_pretrained(folder / "model")
-        self.processor.save_pretrained(folder / "model")
+        with checkpoints.saying_that_the_disk_is_full(folder, self.folder / "checkpoints"):
+            model.save_pretrained(folder / "model")
+            self.processor.save_pretrained(folder / "model")
         readable_as_others(folder / "model")
 
 

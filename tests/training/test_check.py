@@ -84,6 +84,12 @@ def test_a_chain_in_the_wrong_order_and_an_unknown_key(chain, capsys):
     assert "unknown key 'gps.theta'" in said(capsys)[1]
 
 
+def test_places_are_read_too(chain, capsys):
+    Path("places.csv").write_text("name,lat,lon\nParis,148.9,2.35\n")
+    status, out = said(capsys, "guards.places=places.csv")
+    assert status == 2 and out.count("error: places.csv, line 2:") == 2  # stages 2 and 3 watch them
+
+
 def test_from_the_command_line(chain):
     done = subprocess.run([sys.executable, "-m", "gre.check", "stage1.yaml"], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
