@@ -74,11 +74,12 @@ def known() -> dict[str, dict]:
     return OmegaConf.to_container(OmegaConf.create(content))
 
 
-def read(config: BenchmarkConfig, instruction: str) -> list[BenchmarkRow]:
-    """All rows of a benchmark, each asked `instruction`. Raises DataError, a UserError, with reason and remedy."""
+def read(config: BenchmarkConfig, instruction: str, photos: bool = True) -> list[BenchmarkRow]:
+    """All rows of a benchmark, each asked `instruction`. photos: False leaves those of a table unlooked for, and each
+    row's image is as the table names it. Raises DataError, a UserError, with reason and remedy."""
     if config.swapped not in ("refuse", "exchange"):
         raise DataError(f"benchmark.swapped is {config.swapped!r}: write refuse or exchange")
-    labels, images = files(config)
+    labels, images = files(config, photos)
     if labels.suffix == ".json":
         rows = _greval(labels, images, instruction)
     else:
@@ -86,20 +87,23 @@ def read(config: BenchmarkConfig, instruction: str) -> list[BenchmarkRow]:
                 for line, place in _table(labels, config)]
     _check_ids(rows, labels)
     _check_count(len(rows), labels, config)
+    if not photos:
+        return rows
     rows = rows if labels.suffix == ".json" else _with_pictures(rows, labels, images)
     _tell_copies(rows, labels)
     return rows
 
 
-def files(config: BenchmarkConfig) -> tuple[Path, Path]:
-    """(table, folder of photos). Raises DataError, saying how to get the benchmark, when one is not there."""
+def files(config: BenchmarkConfig, photos: bool = True) -> tuple[Path, Path]:
+    """(table, folder of photos). Raises DataError, saying how to get the benchmark, when one is not there; without
+    `photos` their folder need not be."""
     if config.name != CSV and config.name not in known():
         raise DataError(f"benchmark.name={config.name}: no such benchmark; did you mean "
                         f"{nearest(config.name, [*known(), CSV])!r}? There are {', '.join(known())} and {CSV}")
     entry = known().get(config.name, {"labels": "", "images": "", "get": "name both keys"})
     labels, images = Path(config.labels or entry["labels"]), Path(config.images or entry["images"])
-    for key, path, there in (("labels", labels, labels.exists()), ("images", images, images.is_dir())):
-        if not there or not path.parts:
+    for key, path, there in (("labels", labels, labels.exists()), ("images", images, images.is_dir() or not photos)):
+        if not there or (key == "labels" or photos) and not path.parts:
             raise DataError(f"benchmark.{key}={path}: not there. {config.name}: {entry['get']}")
     if labels.is_dir():
         tables = sorted(path for path in labels.iterdir() if path.suffix.lower() in (*TABLES, ".json"))
@@ -161,22 +165,31 @@ def _table(path: Path, config: BenchmarkConfig) -> list[tuple[Line, LatLon]]:
 
 
 def _lines(path: Path) -> Iterator[Line]:
+    header, rows, delimiter = table(path)
+    if delimiter == "\t" and not _columns(header).keys() & {"lat", "lon"}:
+        yield from _yfcc(path, forms.utf8(path, path.read_bytes()))
+        return
+    yield from _named(path, header, rows, delimiter)
+
+
+def table(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]], str]:
+    """(header, file and line of each row with its fields as text, what separates them) of CSV, TSV or Parquet."""
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
         rows = [{name: "" if value is None else str(value) for name, value in row.items()}
                 for row in forms.parquet_rows(path)]
-        header = list(rows[0]) if rows else []
-        yield from _named(path, header, ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1)))
-        return
+        return list(rows[0]) if rows else [], ((f"{path}, row {at}", row) for at, row in enumerate(rows, 1)), ","
     text = forms.utf8(path, content)
     first = text.split("\n", 1)[0].rstrip("\r")
     delimiter = _delimiter(first)
-    header = next(csv.reader([first], delimiter=delimiter))
-    if delimiter == "\t" and not _columns(header).keys() & {"lat", "lon"}:
-        yield from _yfcc(path, text)
-        return
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    yield from _named(path, header, ((f"{path}, line {reader.line_num}", row) for row in reader), delimiter)
+    return (next(csv.reader([first], delimiter=delimiter)),
+            ((f"{path}, line {reader.line_num}", row) for row in reader), delimiter)
+
+
+def decimal(text: str, delimiter: str) -> str:
+    """A number as written, with a point for the comma that Excel writes where semicolons separate columns."""
+    return text.replace(",", ".") if delimiter == ";" and "." not in text else text
 
 
 def _delimiter(header: str) -> str:
@@ -197,8 +210,7 @@ def _named(path: Path, header: list[str], rows: Iterable[tuple[str, dict]],
         if None in row or None in row.values():
             raise DataError(f"{where}: more or fewer fields than the header has. Repair the row")
         id, lat, lon = (row[columns[name]].strip() for name in ("id", "lat", "lon"))
-        if delimiter == ";" and "." not in lat + lon:
-            lat, lon = lat.replace(",", "."), lon.replace(",", ".")
+        lat, lon = decimal(lat, delimiter), decimal(lon, delimiter)
         photo = row[columns["photo"]].strip() if "photo" in columns else id
         yield Line(where, id, photo, lat, lon, {**_labels(row, columns), **_scene(row, scenes, where)})
 

@@ -13,8 +13,8 @@ ORDER = ["errors", "config", "provenance", "http", "llm", "geo", "text", "data",
          "rewards", "training", "judge", "check", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 # eval's: a room imports only from rooms before it.
-ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "compare",
-         "quickstart"]
+ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "adopt",
+         "compare", "quickstart"]
 WITHOUT_TORCH = ["gre.errors", "gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
                  "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
                  "gre.data.photos", "gre.training.look",
