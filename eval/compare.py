@@ -23,7 +23,7 @@ from gre.data.annotations import Indicator
 @dataclass
 class Config:
     scores: list[str] = option(REQUIRED, "files that eval.score wrote with out=, such as scores=[a.json,b.json]")
-    table: str = option("", "Markdown file for the table; empty: only print")
+    table: str = option("", "file for the table: .md, .csv (numbers at full precision) or .tex; empty: only print")
     page: str = option("", "HTML file for the page; empty: none")
     images: str = option("", "folder that the predictions' photos are relative to; empty: where benchmarks.yaml "
                          "says, and no photos where that is not there")
@@ -44,7 +44,7 @@ def run(config: Config) -> None:
     scores = list(map(read, config.scores))
     table = peers.markdown(scores)
     if config.table:
-        provenance.write_atomically(Path(config.table), table)
+        provenance.write_atomically(Path(config.table), peers.table(scores, Path(config.table)))
     if config.page:
         answers, known = {}, {}
         for path, one in zip(config.scores, scores):

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from eval import predictions
-from eval.scoring import areas, columns, measures, named, printed
+from eval.scoring import areas, columns, export, measures, named, printed
 from eval.scoring.columns import Columns
 from eval.scoring.measures import DRAWS
 from gre import provenance
@@ -40,6 +40,7 @@ class Config:
     predictions: str = option(REQUIRED, "prediction file to score; `predictions=` may be left out for FILE.jsonl")
     other: str = option("", "another model's predictions of the same rows, to compare with; empty: none")
     out: str = option("", "JSON file for all numbers and where they come from; empty: only print")
+    tables: str = option("", "folder for all numbers as CSV, tables as LaTeX and every row's distance; empty: none")
     answer: str = option("coordinates", f"what counts as the answer: {' or '.join(ANSWERS)} (country and city, turned "
                          "into coordinates by the gazetteer)")
     min_population: int | None = option(None, "cut of the offline gazetteer (500, 1000, 5000 or 15000): also score "
@@ -54,7 +55,7 @@ class Config:
 def plan(config: Config) -> dict[str, list[str]]:
     """What a run would read and write."""
     return {"reads": [config.predictions, *filter(None, [config.other, config.chain])],
-            "writes": [*filter(None, [config.out])]}
+            "writes": [*filter(None, [config.out, config.tables])]}
 
 
 def run(config: Config) -> dict:
@@ -106,6 +107,8 @@ def run(config: Config) -> dict:
         scores["p"] = measures.p_values(first, files["other"], config.draws, config.seed)
     if config.out:  # before anything is printed: `| head` may end the command
         provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    if config.tables:
+        export.write(Path(config.tables), scores, files)
     printed.show(scores, paths)
     return scores
 

@@ -63,7 +63,9 @@ def figure(name: str, heats: Sequence[Heat]) -> str:
 
 
 def table(heats: Sequence[Heat]) -> str:
-    """The countries with the most photos."""
-    return tables.table(("country", "pictures", "median km", "GeoScore"), [
+    """The countries with the most photos, and how many there are where these are not all."""
+    more = (f"<p class='soft'>{LISTED} of {len(heats)} countries, those with the most photos.</p>"
+            if len(heats) > LISTED else "")
+    return more + tables.table(("country", "pictures", "median km", "GeoScore"), [
         (escape(heat.country), f"{heat.n:,}", f"{heat.median_km:,.0f}", f"{heat.geoscore:,.0f}")
         for heat in heats[:LISTED]])

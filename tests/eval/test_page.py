@@ -1,4 +1,5 @@
 """A benchmark's page: ours beside the published, by country, photos side by side; seen by a real browser if one is."""
+import csv
 import json
 import shutil
 import subprocess
@@ -126,6 +127,28 @@ def test_countries_are_counted_by_their_nearest_city():
     drawn = heat.figure("good", list(heats.values()))
     assert 'class="disc far"' in drawn and drawn.count('class="disc near"') == 2
     assert "Japan: 1 photos, median 20,015 km" in drawn and 'r="12.0"' in drawn and 'r="8.5"' in drawn  # 12 / sqrt 2
+
+
+def test_a_table_of_some_countries_says_so():
+    def heats(count: int) -> list[heat.Heat]:
+        return [heat.Heat(f"C{at}", 1, 0, 0, 1, 5000) for at in range(count)]
+
+    assert "12 of 117 countries, those with the most photos" in heat.table(heats(117))
+    assert " of 12 countries" not in heat.table(heats(12))
+
+
+def test_the_table_as_csv_and_as_latex(scored):
+    for name in ("t.csv", "t.tex"):
+        compare.run(compare.Config(["good_scores.json"], name))
+    ours, gre, *_ = csv.DictReader(Path("t.csv").open())
+    assert (ours["system"], ours["within_1_km"], ours["within_1_km_low"], ours["n"]) == ("good", "0.75", "", "4")
+    assert (gre["system"], gre["reported_by"], gre["within_25_km"], gre["n"]) == ("GRE-7B", "GRE", "0.353", "")
+    tex = Path("t.tex").read_text()
+    assert tex.startswith("\\begin{tabular}{lrrrrrrrr}\n\\toprule\nsystem & $\\leq$ 1 km & ")
+    assert "Qwen2.5-VL-7B & 3.2 & 16.6 & 28.0 & 42.1 & 53.0 & --" in tex  # 28.0 as published, not 28
+    assert "retrained by GRE on 5 \\% of MP-16" in tex and "good\\_scores" not in tex.split("midrule")[0]
+    with pytest.raises(UserError, match="name a .md, .csv or .tex file"):
+        compare.run(compare.Config(["good_scores.json"], "t.doc"))
 
 
 def test_best_and_worst():

@@ -1,4 +1,5 @@
 """python -m eval.score: golden files, hand-worked comparisons, what is refused, and coverage of a known truth."""
+import csv
 import itertools
 import json
 import math
@@ -214,6 +215,29 @@ def test_a_refusal_is_told_from_what_cannot_be_read(tmp_path, fields, refused):
     made = run(write(tmp_path / "p.jsonl", [line(1), line(2, lat=None, **fields)]))
     assert made["unparsed"] == {"predictions": 1} and made["refused"] == {"predictions": int(refused)}
     assert made["all"]["predictions"]["within_2500_km"]["value"] == 0.5  # wrong either way, and in the denominator
+
+
+def test_every_number_is_written_as_csv_and_latex_and_every_distance(tmp_path):
+    rows = [line(i, lat=None if i == 3 else 48.0 + i, scene="a_b" if i % 2 else "c", gt_country="X", country="X")
+            for i in range(20)]
+    a = write(tmp_path / "a.jsonl", rows)
+    b = write(tmp_path / "b.jsonl", [row | {"lat": 48.0, "lon": 2.0} for row in rows])
+    folder = tmp_path / "new" / "t"
+    made = run(a, b, tables=str(folder))
+    lines = list(csv.DictReader((folder / "scores.csv").open()))
+    (one,) = [row for row in lines if (row["group"], row["label"], row["model"], row["measure"]) == (
+        "slice scene", "a_b", "difference", "geoscore")]
+    block = made["slices"]["scene"]["a_b"]
+    assert float(one["value"]) == block["difference"]["geoscore"]["value"] and one["n"] == "10"
+    assert {row["group"] for row in lines} == {"all", "slice scene", "name exact"}
+    distances = list(csv.DictReader((folder / "distances.csv").open()))
+    assert len(distances) == 40 and distances[3] == {
+        "model": "predictions", "id": "t:3", "gt_lat": "48.0", "gt_lon": "2.0", "lat": "", "lon": "", "distance_km": "",
+        "geoscore": "0.0"}
+    assert float(distances[1]["distance_km"]) == pytest.approx(111.19508)
+    tex = (folder / "slices.tex").read_text()
+    assert r"a\_b & difference & 10 & " in tex and tex.count(r"\\") == 1 + 2 * 3
+    assert r"exact & country & other & 20 & 100.0 \% [83.2 to 100.0]" in (folder / "names.tex").read_text()
 
 
 def test_what_was_cut_off_is_counted(tmp_path, capsys):
