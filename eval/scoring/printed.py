@@ -169,6 +169,17 @@ def show_tests(p: Mapping) -> None:
         print("  p, exact McNemar:", ", ".join(f"{SHOWN[name]} {value:.4f}" for name, value in p["mcnemar"].items()))
 
 
+def show_several(tests: Mapping) -> None:
+    """Print the pairs that were tested, and the seeds."""
+    for one in tests.get("pairs", []):
+        print(f"{one['a']} minus {one['b']}, {SHOWN[one['measure']]}: {shown(one, one['measure'], '+')}, p "
+              f"{one['p']:.4f}, after Holm over {len(tests['pairs'])} {one['holm']:.4f}")
+    for measure, one in tests.get("seeds", {}).items():
+        estimate, spread = {**one, "value": one["mean"]}, {**one, "value": one["spread"]}
+        print(f"{one['seeds']} seeds, {SHOWN[measure]}: {shown(estimate, measure)}, spread "
+              f"{shown(spread, measure).split(' [')[0]}")
+
+
 def shown(estimate: Mapping, measure: str, sign: str = "") -> str:
     """A number with its interval, shares in percent."""
     if measure.startswith("within"):
