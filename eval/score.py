@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from eval import predictions
-from eval.scoring import areas, columns, export, measures, named, printed
+from eval.scoring import areas, columns, export, measures, named, printed, samples
 from eval.scoring.columns import Columns
 from eval.scoring.measures import DRAWS
 from gre import provenance
@@ -96,6 +96,8 @@ def run(config: Config) -> dict:
         "clusters": {"by": first.clustered_by, "count": len(first.clusters),
                      "largest": int(first.clusters.sizes.max())},
         "all": numbers.pop(()),
+        "samples": {name: samples.scored(file.truths, file.samples) for name, file in files.items()
+                    if file.samples and None not in file.samples},
         "chain": chain,
         "places": places,
         "names": {way: {key[2]: block for key, block in numbers.items() if key[:2] == ("name", way)}

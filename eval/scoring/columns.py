@@ -23,6 +23,7 @@ import numpy as np
 
 from eval import predictions
 from eval.predictions import Prediction
+from eval.scoring import samples
 from gre.config import UserError
 from gre.geo.bootstrap import Clusters
 from gre.geo.point import LatLon
@@ -51,7 +52,7 @@ class Columns:
     predicted ones are missing throughout. answers: (n,) where the coordinates point. true_names: level → (n,) the
     benchmark's names, None without one. said: (n,) the names answered with; globe_said: the same
     as GLOBE's script reads them. cut_off: (n,) bool, whether the answer ended at the limit; filtered: (n,) bool, where
-    a filter of the endpoint stood in its way.
+    a filter of the endpoint stood in its way. samples: (n,) where each sample points, None for a row without.
     """
 
     keys: list[tuple[str, str, float, float]]
@@ -67,6 +68,7 @@ class Columns:
     globe_said: list[Names] = field(default_factory=list)
     cut_off: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     filtered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    samples: list[list[LatLon | None] | None] = field(default_factory=list)
 
     @property
     def truths(self) -> list[LatLon]:
@@ -77,7 +79,7 @@ class Columns:
 def read(path: str | Path) -> Columns:
     """The columns of a prediction file. Raises UserError naming file and row of a field that cannot be used."""
     keys, distances, refused, clusters, answers, said, globe_said = [], [], [], [], [], [], []
-    cut_off, filtered = [], []
+    cut_off, filtered, sampled = [], [], []
     slices, exact = {name: [] for name in SLICES}, {level: [] for level in NAMES}
     true_names = {level: [] for level in TRUE_NAMES}
     predicted = set()
@@ -88,6 +90,7 @@ def read(path: str | Path) -> Columns:
         refused.append(declined(row, fields, where))
         cut_off.append(not row.finished and not refused[-1])
         filtered.append(bool(fields.get("filtered")))
+        sampled.append(samples.points(fields, where))
         clusters.append(cluster(row, fields))
         for kind, slice_field in SLICES.items():
             slices[kind].append(label(fields, slice_field, where))
@@ -109,7 +112,7 @@ def read(path: str | Path) -> Columns:
          for kind, values in slices.items() if any(value is not None for value in values) and _few(kind, values, path)},
         {"exact": {level: np.array(exact[level]) for level in NAMES
                    if level in predicted and not np.isnan(exact[level]).all()}}, answers, true_names, said, globe_said,
-        np.array(cut_off), np.array(filtered))
+        np.array(cut_off), np.array(filtered), sampled)
 
 
 def _few(kind: str, values: Sequence[str | None], path: str | Path) -> bool:

@@ -35,6 +35,7 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     for measure, title in SHOWN.items():
         print(f"  {title:16}", *(f"{shown(whole[name][measure], measure):34}" for name in paths),
               *([f"difference {shown(whole['difference'][measure], measure, '+')}"] if "other" in paths else []))
+    show_samples(scores, paths)
     show_chain(scores)
     show_places(scores, paths)
     if "other" in paths:
@@ -44,6 +45,23 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
             print(f"  {field} {label}: n {block['n']}, clusters {block['clusters']};", "; ".join(
                 f"{SHOWN[measure]} " + " against ".join(shown(block[name][measure], measure) for name in paths)
                 for measure in SLICE_SHOWN))
+
+
+def show_samples(scores: Mapping, paths: Mapping[str, str]) -> None:
+    """Print what several samples say, where there are several (eval/scoring/samples.py)."""
+    def numbers(one: Mapping) -> str:
+        return f"within 25 km {percent(one['within_25_km'])} %, within 750 km {percent(one['within_750_km'])} %, " \
+               f"GeoScore {one['geoscore']:,.0f}, median {one['median_km']:,.1f} km"
+
+    for name, block in scores["samples"].items():
+        known = block["rank_correlation"]
+        print(f"  {paths[name]}: {block['samples']} samples a photo; rank correlation of their spread and the error "
+              + ("none: one of them does not vary" if known is None else f"{known:.2f}"))
+        for one in block["risk"]:
+            if one["covered"] in (0.2, 0.5, 0.8):
+                print(f"    the surest {one['covered']:.0%} (n {one['n']}): {numbers(one)}")
+        for one in block["best_of"]:
+            print(f"    first {one['first']}: median {numbers(one['median'])}; oracle {numbers(one['oracle'])}")
 
 
 def show_chain(scores: Mapping) -> None:
