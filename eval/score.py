@@ -167,13 +167,13 @@ def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> 
 
 
 def by_place(files: Mapping[str, Columns], cities: Gazetteer) -> tuple[dict[str, Columns], dict]:
-    """(the files with country, continent and city by the gazetteer, and the continent as a slice where the benchmark
-    names none; what to report beside them)."""
+    """(the files with country, continent and city by the gazetteer, the country as a slice, and the continent where the
+    benchmark names none; what to report beside them)."""
     made = {}
     for name, file in files.items():
-        right, sources, continents = areas.by_gazetteer(file, cities)
+        right, sources, labels = areas.by_gazetteer(file, cities)
         made[name] = replace(file, names={**file.names, "gazetteer": right},
-                             slices={"continent": np.array(continents)} | file.slices)
+                             slices={kind: np.array(own) for kind, own in labels.items()} | file.slices)
     return made, {**cities.provenance, "truth": sources}
 
 

@@ -5,6 +5,7 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 226
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 36  # room for the axes
+MOST_KM = 20_016.0  # half the globe
 BAR_HEIGHT, LABEL_WIDTH = 30, 96
 
 
@@ -49,6 +50,34 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_lab
         parts.append(f'<path class="thin s{index}" d="{path(line)}"/>')
         parts.append(f'<path class="line s{index}" d="{path(list(zip((x for x, _ in line), means)))}"/>')
     key = "".join(f'<span><i class="s{index}"></i>{escape(name)}</span>' for index, name in enumerate(series))
+    return (f'<figure><figcaption>{escape(title)}<span class="key">{key}</span></figcaption>'
+            f'{_svg(WIDTH, HEIGHT, title, parts)}</figure>')
+
+
+def accuracy(title: str, errors_km: Mapping[str, Sequence[float | None]], thresholds_km: Sequence[float]) -> str:
+    """Which share of photos lies within each distance: a step curve a model, over the logarithm of the distance, from
+    0.1 km. None is an answer that cannot be read; the thresholds are drawn as lines."""
+    first, last = -1.0, math.log10(MOST_KM)
+
+    def place(km: float, share: float) -> str:
+        across = LEFT + (math.log10(max(km, 10**first)) - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+        return f"{across:.1f},{HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM):.1f}"
+
+    parts = [f'<path class="grid" d="M{place(0, share)}L{place(MOST_KM, share)}"/>'
+             for share in (0, 0.25, 0.5, 0.75, 1)]
+    parts += [f'<path class="grid" d="M{place(km, 0)}L{place(km, 1)}"/>' for km in thresholds_km]
+    parts += [_text(LEFT - 6, float(place(1, share).split(",")[1]) + 4, f"{share:.0%}", "end") for share in (0, 0.5, 1)]
+    parts += [_text(float(place(km, 0).split(",")[0]), HEIGHT - 18, number(km), "middle") for km in thresholds_km]
+    parts.append(_text(WIDTH - RIGHT, HEIGHT - 4, "within km", "end"))
+    for index, errors in enumerate(errors_km.values()):
+        known, path, share = sorted(error for error in errors if error is not None), f"M{place(0, 0)}", 0.0
+        for at, error in enumerate(known, 1):
+            if at == len(known) or known[at] > error:  # of equal errors the last
+                path += f"L{place(error, share)}L{place(error, at / len(errors))}"
+                share = at / len(errors)
+        dashes = f' stroke-dasharray="{2 + 2 * (index // 3)} 3"' if index >= 3 else ""
+        parts.append(f'<path class="line s{index % 3}"{dashes} d="{path}L{place(MOST_KM, share)}"/>')
+    key = "".join(f'<span><i class="s{index % 3}"></i>{escape(name)}</span>' for index, name in enumerate(errors_km))
     return (f'<figure><figcaption>{escape(title)}<span class="key">{key}</span></figcaption>'
             f'{_svg(WIDTH, HEIGHT, title, parts)}</figure>')
 

@@ -1,9 +1,9 @@
 """The page about one benchmark that eval.compare writes. Self-contained: no script, no network; what models wrote is
 escaped.
 
-Our numbers beside the published ones, the quality of the chains where it was scored, a map of medians by country and
-one of errors for each model, and photos with what every model said about them side by side, the cues of the chains
-marked: the best and the worst of the first model.
+Our numbers beside the published ones, curves of accuracy over distance, the quality of the chains where it was scored,
+a map of medians by country and one of errors for each model, and photos with what every model said about them side by
+side, the cues of the chains marked: the best and the worst of the first model.
 """
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 from eval.benchmarks import reader
-from eval.drawing import cues, heat, photos, tables, worldmap
+from eval.drawing import charts, cues, heat, photos, tables, worldmap
 from eval.drawing.cues import Cues
 from eval.predictions import Prediction
 from eval.scoring import peers, printed
+from gre.geo.accuracy import THRESHOLDS_KM
 
 
 def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]], known: Mapping[str, Cues],
@@ -27,6 +28,9 @@ def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]],
     style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
     title = peers.benchmark(scores) or "Own data"
     sections = [f"<h1>{escape(title)}</h1>", "<h2>Beside what others reported</h2>", standing(scores),
+                "<h2>Accuracy over distance</h2>", "<div class='grid2'>", charts.accuracy(
+                    "Photos within a distance",
+                    {name: [row.error_km for row in rows] for name, rows in answers.items()}, THRESHOLDS_KM), "</div>",
                 *chains(scores), "<h2>By country</h2>", heat.explained(), worldmap.land()]
     for name, rows in answers.items():
         heats = heat.by_country(rows)

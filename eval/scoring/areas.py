@@ -28,9 +28,9 @@ _CONTINENTS = {names.fold(name): name for name in CONTINENTS.values()}
 Right = dict[str, np.ndarray]  # level → (n,) 1.0 right, 0.0 wrong, NaN not in the denominator
 
 
-def by_gazetteer(columns: Columns, gazetteer: Gazetteer) -> tuple[Right, dict[str, dict], list[str]]:
+def by_gazetteer(columns: Columns, gazetteer: Gazetteer) -> tuple[Right, dict[str, dict], dict[str, list[str]]]:
     """(country, continent and city of every row; level → {"benchmark", "nearest"}: rows by whose name is the truth, and
-    the "ceiling", 0 to 1; the continent of each row).
+    the "ceiling", 0 to 1; "continent" and "country" of each row, the latter that of the nearest city).
 
     A territory counts as its country where the benchmark names the country. A benchmark's city that is a tie is the
     candidate nearest to the photo.
@@ -55,7 +55,8 @@ def by_gazetteer(columns: Columns, gazetteer: Gazetteer) -> tuple[Right, dict[st
             right[row] = _inside(answers[row], allowed)
     beside = {level: {"benchmark": int(count), "nearest": len(truths) - int(count), "ceiling": float(ceiling)}
               for level, count, ceiling in zip(LEVELS, named, perfect.mean(axis=0))}
-    return dict(zip(LEVELS, right.T)), beside, continents
+    return dict(zip(LEVELS, right.T)), beside, {"continent": continents,
+                                                "country": [truth.country.name for truth in truths]}
 
 
 def _inside(near: Near, allowed: Sequence[set]) -> list[bool]:

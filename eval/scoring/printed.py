@@ -18,6 +18,7 @@ CHAIN_LEFT_OUT = (
     "chain.clip=DIR chain.bert=DIR chain.bert_layer=N chain.llm.model=NAME, and chain.llm.url=URL or "
     "chain.cache=FILE with that LLM's replies; eval.score takes chain=FILE, as eval.chain writes it")
 WHO_ASKED = {"manifest": "as in its manifest", "prompt=": "chosen by prompt=", "data=": "by the rows themselves"}
+LISTED = 12  # labels of a field that are printed
 SLICE_SHOWN = ("within_25_km", "within_750_km", "geoscore", "median_km")  # the file holds all
 
 
@@ -41,6 +42,9 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     if "other" in paths:
         show_tests(scores["p"])
     for field, labels in scores["slices"].items():
+        if len(labels) > LISTED:
+            print(f"  {field}: {LISTED} of {len(labels)}, those with the most photos; out= and tables= hold all")
+            labels = dict(sorted(labels.items(), key=lambda one: -one[1]["n"])[:LISTED])
         for label, block in labels.items():
             print(f"  {field} {label}: n {block['n']}, clusters {block['clusters']};", "; ".join(
                 f"{SHOWN[measure]} " + " against ".join(shown(block[name][measure], measure) for name in paths)

@@ -49,6 +49,20 @@ def test_a_part_of_a_city_is_the_city_and_its_suburb_is_not(tmp_path):
     assert right["city"].tolist()[0] == 1 and right["city"].tolist()[2] == 0 and right["country"].tolist() == [1, 1, 1]
 
 
+def test_every_country_has_its_interval_and_a_printed_part_says_so(tmp_path, capsys):
+    cities = {city.country: city for city in gazetteer(CUT).cities}
+    rows = [row(at, city.point, city.point) for at, city in enumerate(list(cities.values())[:14] + [cities["FR"]] * 6)]
+    rows = [one | {"place": f"p{at}"} for at, one in enumerate(rows)]
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", rows), min_population=CUT, draws=50))
+    countries = made["slices"]["country"]
+    assert len(countries) >= 14 and sum(block["n"] for block in countries.values()) == 20
+    france = countries["France"]["predictions"]["within_1_km"]
+    assert france["low"] == pytest.approx(0.025 ** (1 / countries["France"]["n"]))
+    printed = capsys.readouterr().out
+    assert f"  country: 12 of {len(countries)}, those with the most photos; out= and tables= hold all" in printed
+    assert printed.count("  country ") - printed.count("  country right") == 12 and "  country France: n 6" in printed
+
+
 def test_the_ceiling_is_what_the_truth_itself_scores(tmp_path):
     # The benchmark says Peru of a photo taken in Paris: nobody can be right by the gazetteer, and the ceiling says so.
     read = columns.read(write(tmp_path / "p.jsonl", [row(1, PARIS, PARIS, gt_country="Peru"), row(2, LIMA, LIMA)]))

@@ -1,6 +1,7 @@
 """A benchmark's page: ours beside the published, by country, photos side by side; seen by a real browser if one is."""
 import csv
 import json
+import math
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from eval import compare, score
-from eval.drawing import heat, photos
+from eval.drawing import charts, heat, photos
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.provenance import file_hash
@@ -151,6 +152,14 @@ def test_the_table_as_csv_and_as_latex(scored):
         compare.run(compare.Config(["good_scores.json"], "t.doc"))
 
 
+def test_accuracy_over_distance_is_drawn_by_hand():
+    drawn = charts.accuracy("t", {"m": [1.0, None, 1.0, 20016.0], "<b>": [0.0]}, (1, 25))
+    # From 46 to 408 across (0.1 to 20,016 km), from 190 up to 12. Within 1 km lie 2 of 4, at half the globe 3 of 4.
+    across = 46 + 362 / (math.log10(20016) + 1)
+    assert f'd="M46.0,190.0L{across:.1f},190.0L{across:.1f},101.0L408.0,101.0L408.0,56.5L408.0,56.5"' in drawn
+    assert 'class="line s1" d="M46.0,190.0L46.0,190.0L46.0,12.0L408.0,12.0"' in drawn and "&lt;b&gt;" in drawn
+
+
 def test_best_and_worst():
     assert photos.best_and_worst(answers("good"), 2) == ([0, 1], [3, 2])  # no answer is the worst
     assert photos.best_and_worst(answers("good"), 3) == ([0, 1, 2], [3])
@@ -162,6 +171,7 @@ def test_the_page_is_self_contained_and_shows_all_models_of_a_photo(scored):
     assert html.count("class='sample'") == 2 and html.count("<div class='said'>") == 2
     best = html.split("<h2>Best of good</h2>")[1].split("<h2>")[0]
     assert "good · 0 km off" in best and "paris · 0 km off" in best
+    assert html.count("Photos within a distance") == 2  # title and label of the curves
     assert "good · no answer" in html.split("<h2>Worst of good</h2>")[1]
     # `good` ran on a file that has indicators, and only they are marked; the words of the list in what `paris` said.
     assert html.count(">red &lt;b&gt;tower</mark>") == 2 == html.count(">coast</mark>") == html.count(">tower</mark>")
