@@ -43,6 +43,8 @@ class Config:
     tables: str = option("", "folder for all numbers as CSV, tables as LaTeX and every row's distance; empty: none")
     answer: str = option("coordinates", f"what counts as the answer: {' or '.join(ANSWERS)} (country and city, turned "
                          "into coordinates by the gazetteer)")
+    other_answer: str = option("", "what counts as the answer of other; empty: the same. So a model that names places "
+                               "is compared with one that gives coordinates")
     min_population: int | None = option(None, "cut of the offline gazetteer (500, 1000, 5000 or 15000): also score "
                                         "country, continent and city; null: no gazetteer")
     areas: str = option("", f"{OSV5M}: also score country, region, sub-region and city as OSV-5M's own code does")
@@ -71,8 +73,10 @@ def run(config: Config) -> dict:
     chain = read_chain(config) if config.chain else None
     cities = None if config.min_population is None else gazetteer(config.min_population)
     places = {}
-    if config.answer == "names":
-        files, places["by_name"] = by_name(files, cities, config)
+    answers = {"predictions": config.answer, "other": config.other_answer or config.answer}
+    if by_names := {name: file for name, file in files.items() if answers[name] == "names"}:
+        made, places["by_name"] = by_name(by_names, cities, config)
+        files |= made
     if cities is not None:
         files, places["gazetteer"] = by_place(files, cities)
     if config.areas:
@@ -85,7 +89,7 @@ def run(config: Config) -> dict:
         "commit": provenance.commit(), "command": shlex.join(["python", "-m", "eval.score", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("numpy", "haversine")},
         "files": {name: origin(Path(path), config.out) for name, path in paths.items()},
-        "protocol": {"answer": "coordinates, no geocoder" if config.answer == "coordinates" else f"names, by {cities}",
+        "protocol": {"answer": said_how(config.answer, cities), "other_answer": said_how(answers["other"], cities),
                      "distance": "sphere of radius 6371.0088 km", "within": "<=",
                      "unreadable_km": NO_ANSWER_KM, "draws": config.draws, "seed": config.seed},
         "n": len(first.keys),
@@ -100,8 +104,8 @@ def run(config: Config) -> dict:
                     if file.samples and None not in file.samples},
         "chain": chain,
         "places": places,
-        "names": {way: {key[2]: block for key, block in numbers.items() if key[:2] == ("name", way)}
-                  for way in first.names},
+        "names": {way: blocks for way in first.names if (blocks := {
+            key[2]: block for key, block in numbers.items() if key[:2] == ("name", way)})},
         "slices": {field: {key[2]: block for key, block in numbers.items() if key[:2] == ("slice", field)}
                    for field in first.slices},
     }
@@ -119,15 +123,23 @@ def check(config: Config) -> None:
     """Raises UserError for settings that do not go together."""
     if config.draws < 1:
         raise UserError(f"draws is {config.draws}: an interval needs some, such as {DRAWS}")
-    if config.answer not in ANSWERS:
-        raise UserError(f"answer is {config.answer!r}: write {' or '.join(ANSWERS)}")
-    if config.answer == "names" and config.min_population is None:
+    for key, answer in (("answer", config.answer), ("other_answer", config.other_answer or config.answer)):
+        if answer not in ANSWERS:
+            raise UserError(f"{key} is {answer!r}: write {' or '.join(ANSWERS)}")
+    if config.other_answer and not config.other:
+        raise UserError("other_answer= says how other= is read, and there is none")
+    if "names" in (config.answer, config.other_answer) and config.min_population is None:
         raise UserError("answer=names needs a geocoder: write min_population=15000 or another cut of the gazetteer")
     if config.areas not in ("", OSV5M):
         raise UserError(f"areas is {config.areas!r}: write {OSV5M} or leave it empty")
     if config.areas and not find_spec("reverse_geocoder"):
         raise UserError("areas=osv5m asks the package reverse_geocoder, as OSV-5M's own code does: EXTRAS=osv5m bash "
                         "environment.sh installs it, or pip install -e '.[osv5m]'; or leave areas empty")
+
+
+def said_how(answer: str, cities: Gazetteer | None) -> str:
+    """What counted as the answer, in words."""
+    return "coordinates, no geocoder" if answer == "coordinates" else f"names, by {cities}"
 
 
 def read_chain(config: Config) -> dict:
@@ -157,7 +169,7 @@ def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> 
         made[name] = replace(file, answers=points, distance_km=distance_km,
                              refused=file.refused & np.isnan(distance_km),
                              names={**file.names, **({"globe": globe} if globe else {})})
-    first = made["predictions"]
+    first = next(iter(made.values()))
     truth, sources = named.true_names(first, cities)
     points, found = named.located(truth, cities)
     ceiling = replace(first, distance_km=named.distances(first.truths, points), slices={}, names={})

@@ -18,6 +18,7 @@ CHAIN_LEFT_OUT = (
     "chain.clip=DIR chain.bert=DIR chain.bert_layer=N chain.llm.model=NAME, and chain.llm.url=URL or "
     "chain.cache=FILE with that LLM's replies; eval.score takes chain=FILE, as eval.chain writes it")
 WHO_ASKED = {"manifest": "as in its manifest", "prompt=": "chosen by prompt=", "data=": "by the rows themselves"}
+HOW = {"predictions": "answer", "other": "other_answer"}  # keys of the protocol
 LISTED = 12  # labels of a field that are printed
 SLICE_SHOWN = ("within_25_km", "within_750_km", "geoscore", "median_km")  # the file holds all
 
@@ -148,9 +149,8 @@ def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:
     """Print what concerns names and areas, each figure with its denominator and its gazetteer."""
     places = scores["places"]
     if named_block := places.get("by_name"):
-        print(f"  answers are names, by {scores['protocol']['answer'].removeprefix('names, by ')}")
-        for name, path in paths.items():
-            print(f"  {path}: {outcomes(named_block['outcomes'][name], scores['n'])}")
+        for name, counts in named_block["outcomes"].items():
+            print(f"  {paths[name]}: answers are {scores['protocol'][HOW[name]]}; {outcomes(counts, scores['n'])}")
         ceiling = named_block["ceiling"]
         print(f"  ceiling, the true names through the same geocoder ({ceiling['names']['benchmark']} of the benchmark, "
               f"{ceiling['names']['nearest']} of the nearest city; {outcomes(ceiling['outcomes'], scores['n'])}):",

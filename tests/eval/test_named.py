@@ -126,7 +126,23 @@ def test_two_files_by_name_are_compared(tmp_path, capsys):
     assert capsys.readouterr().out.count("unmatched 50.0%") == 2
 
 
+def test_a_model_that_names_is_compared_with_one_that_gives_coordinates(tmp_path, capsys):
+    coordinates = [one | {"lat": one["gt_lat"] + (at > 1), "lon": one["gt_lon"]} for at, one in enumerate(ROWS)]
+    a, b = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", coordinates)
+    made = score.run(score.Config(a, b, answer="names", other_answer="coordinates", min_population=CUT, draws=50))
+    share = {name: made["all"][name]["within_25_km"]["value"] for name in ("predictions", "other", "difference")}
+    assert share == {"predictions": 3 / 6, "other": 2 / 6, "difference": pytest.approx(1 / 6)}
+    assert list(made["places"]["by_name"]["outcomes"]) == ["predictions"]
+    assert made["protocol"]["other_answer"] == "coordinates, no geocoder"
+    assert "a.jsonl: answers are names, by GeoNames cities of 15000" in capsys.readouterr().out
+    turned = score.run(score.Config(b, a, other_answer="names", min_population=CUT, draws=50))
+    assert turned["all"]["difference"]["within_25_km"]["value"] == pytest.approx(-1 / 6)
+    assert list(turned["places"]["by_name"]["outcomes"]) == ["other"]
+
+
 @pytest.mark.parametrize("keys, message", [
+    ({"other_answer": "names"}, "other_answer= says how other= is read"),
+    ({"other": "x.jsonl", "other_answer": "names"}, "answer=names needs a geocoder"),
     ({"answer": "names"}, "answer=names needs a geocoder"), ({"answer": "place"}, "coordinates or names"),
     ({"min_population": 7}, "no cut at 7 people"), ({"areas": "x"}, "write osv5m")])
 def test_settings_of_names_that_do_not_go_together(tmp_path: Path, keys, message):
