@@ -5,6 +5,7 @@ Our numbers beside the published ones, curves of accuracy over distance, the qua
 a map of medians by country and one of errors for each model, and photos with what every model said about them side by
 side, the cues of the chains marked: the best and the worst of the first model.
 """
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -79,6 +80,9 @@ def chains(scores: Sequence[Mapping]) -> list[str]:
 
 
 def standing(scores: Sequence[Mapping]) -> str:
-    """The table of `peers` as HTML."""
-    return tables.table(peers.HEAD, [[escape(cell).replace("**", "").replace("`", "") for cell in row]
-                                     for row in peers.rows(scores)], style="prose")
+    """The table of `peers` as HTML, intervals in small print."""
+    def cell(text: str) -> str:
+        shown = escape(text).replace("**", "").replace("`", "")
+        return re.sub(r"^([\d.]+) \((.*)\)$", r"\1<small>\2</small>", shown)
+
+    return tables.table(peers.HEAD, [[cell(text) for text in row] for row in peers.rows(scores)], style="prose")

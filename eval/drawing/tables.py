@@ -13,11 +13,14 @@ GAINS = (("stage1_over_constant", "geoscore", "stage 1 over the constant"),
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "") -> str:
-    """A table whose first column names the rows. Cells are HTML already."""
+    """A table whose first column names the rows. Cells are HTML already. style: `prose` wraps its cells and, on a
+    narrow screen, sets each row as a card whose cells carry their heading."""
     header = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr class='{style}'><th scope='row'>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in rest)
-                   + "</tr>" for first, *rest in rows)
-    return f"<div class='wide'><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+    body = "".join(f"<tr class='{style}'><th scope='row'>{first}</th>" + "".join(
+        f"<td data-label='{escape(label)}'>{cell}</td>" if style == "prose" else f"<td>{cell}</td>"
+        for label, cell in zip(head[1:], rest, strict=True)) + "</tr>" for first, *rest in rows)
+    return (f"<div class='wide'><table class='{style}'><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+            "</div>")
 
 
 def checkpoints(results: Mapping, scores: Mapping, names: Sequence[str], style: str = "") -> str:

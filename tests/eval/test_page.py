@@ -176,7 +176,8 @@ def test_the_page_is_self_contained_and_shows_all_models_of_a_photo(scored):
     # `good` ran on a file that has indicators, and only they are marked; the words of the list in what `paris` said.
     assert html.count(">red &lt;b&gt;tower</mark>") == 2 == html.count(">coast</mark>") == html.count(">tower</mark>")
     assert "Where no indicators are known: English words" in html
-    assert html.count('class="map"') == 4 and "GRE-7B" in html and "75.0 (no interval: 4.0 effective clusters)" in html
+    assert html.count('class="map"') == 4 and "GRE-7B" in html and (
+        "<td data-label='≤ 1 km'>75.0<small>no interval: 4.0 effective clusters</small></td>" in html)
 
 
 def chain_scored(scored: Path, **made_with) -> None:
