@@ -34,6 +34,7 @@ NAMES = {  # what we call it: headers it goes by, any case; of several the first
     "author": reader.COLUMNS["author"],
     "text": ("text", "response", "output", "completion", "answer", "prediction")}
 TOTALS = ("", "mean", "average", "total", "all", "overall", "sum", "median")  # the id of a line that is no photo's
+LAST = 3  # lines at the end that may be totals: a heading and its numbers, as GeoEstimation's files have them
 SAME_KM = 0.2  # truths written with three decimals differ by less
 
 
@@ -109,11 +110,16 @@ def read(path: Path, columns: ColumnsConfig, truths: bool) -> tuple[list[Row], s
     header, lines, delimiter = reader.table(path)
     names = found(header, columns, truths, path)
     fields = [(where, {ours: (row.get(name) or "").strip() for ours, name in names.items()}) for where, row in lines]
-    left_out = ""
-    if fields and fields[-1][1]["id"].lower() in TOTALS:
-        where, last = fields.pop()
-        left_out = f"{where}, {last['id'] or 'without an id'}: totals"
-    return [_row(where, row, delimiter) for where, row in fields], left_out
+    last = range(max(0, len(fields) - LAST), len(fields))
+    totals = next((at for at in last if _is_total(fields[at][1])), len(fields))
+    left_out = "; ".join(f"{where}, {row['id'] or 'without an id'}: totals" for where, row in fields[totals:])
+    return [_row(where, row, delimiter) for where, row in fields[:totals]], left_out
+
+
+def _is_total(row: Mapping[str, str]) -> bool:
+    """Whether a line at the end is no photo's: named so, or a heading of totals, with words for all coordinates."""
+    places = [row[name] for name in ("lat", "lon", "gt_lat", "gt_lon") if name in row]
+    return row["id"].lower() in TOTALS or all(place and not place[-1].isdigit() for place in places)
 
 
 def found(header: Sequence[str], columns: ColumnsConfig, truths: bool, path: Path) -> dict[str, str]:

@@ -63,6 +63,19 @@ def test_a_last_line_of_totals_is_told_and_left_out(tmp_path, capsys, totals):
     assert "line 7" in json.loads((tmp_path / "p.json").read_text())["adopted"]["left_out"]
 
 
+def test_totals_with_a_heading_of_their_own_are_left_out(tmp_path, capsys):
+    """As GeoEstimation's results end (results/im2gps3k of github.com/TIBHannover/GeoEstimation)."""
+    head = ["img_id", "gt_lat", "predicted_lat", "gt_long", "predicted_long", "great_circle_distance"]
+    totals = [[], ["street acc (1km)", "city acc (25km)", "region acc (200km)", "country acc (750km)",
+                   "continent acc (2500km)", "mean deviation (km)"], [0.105, 0.28, 0.366, 0.497, 0.66, 3223.12]]
+    made = run(table(tmp_path / "t.csv", [head, *([*row[1:], 1.0] for row in rows()), *totals]), tmp_path)
+    assert made["n"] == 5
+    assert "line 8, street acc (1km): totals; " in capsys.readouterr().out
+    with pytest.raises(UserError, match="line 6: lat, lon are 'x'"):  # one word is no heading
+        adopt.run(adopt.Config(table(tmp_path / "u.csv", [head, *([*row[1:], 1.0] for row in rows()[:4]),
+                                                          ["a", 1, "x", 2, 3, 1]]), str(tmp_path / "u.jsonl")))
+
+
 def test_the_benchmark_s_rows_truths_and_authors_count(tmp_path):
     config = im2gps(tmp_path / "bench", BENCH)
     plain = [["image", "lat", "lng"], *([Path(row[1]).stem, row[3], row[5]] for row in reversed(rows()))]

@@ -30,6 +30,7 @@ def test_rows_looked_up_by_hand():
     assert row("Im2GPS3k", "GLOBE-7B", "GeoBridge").within_percent == (None, 37.0, 52.0, 69.9, 84.0)
     assert "Azure Maps" in row("MP16-Reason-Test", "GLOBE-7B", "GLOBE").protocol
     assert row("OSV-5M", "GRE-7B", "GRE").mean_km == 1192
+    assert row("Im2GPS3k", "ISNs (M, f*, S3)", "GeoEstimation").within_percent == (10.5, 28.0, 36.6, 49.7, 66.0)
 
 
 def test_the_chain_score_and_the_unknown_set_are_marked_not_comparable():
