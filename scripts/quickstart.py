@@ -60,7 +60,7 @@ def commands(folder: Path, seed: int, known: dict[str, list[str]], processes: in
         lines[stage] = ["bash", f"{ROOT}/scripts/train/{stage}.sh", str(path), f"output_dir={folder}/{stage}",
                         f"train.per_device_batch_size={rows_each(path, processes)}", *keys]
     lines["evaluation"] = [sys.executable, "-m", PHASES["evaluation"], f"run={folder}", f"data={data}", f"base={base}",
-                           "batch_size=180"]
+                           "batch_size=180", f"processes={processes}"]
     return {phase: line + ([f"seed={seed}"] if "seed" in known[phase] else []) for phase, line in lines.items()}
 
 
@@ -84,7 +84,7 @@ def processes_asked_for() -> int:
 def default_processes() -> int:
     """Two share the rows of a step on a CPU of two cores or more: the tiny model gains nothing by a second thread. One
     on a machine with GPUs."""
-    return 1 if shutil.which("nvidia-smi") or len(os.sched_getaffinity(0)) < 2 else 2
+    return 1 if shutil.which("nvidia-smi") or (os.cpu_count() or 1) < 2 else 2
 
 
 def share_out(overrides: list[str], known: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -4,8 +4,11 @@ All checkpoints and controls answer the test photos, the judge reads the answers
 report.html are written. Interrupted, the same command resumes where it stopped.
 """
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from eval import predict
 from eval.quickstart import STARTED, judged, report, results
@@ -21,6 +24,7 @@ class Config:
     seed: int = option(0, "the run's seed; deals the swapped photos, draws the bootstrap and the photos shown")
     batch_size: int | None = option(None, "photos answered at once; null: 64, with vLLM 512")
     max_new_tokens: int | None = option(None, "tokens of an answer; null: as in stage 3's rollouts")
+    processes: int = option(1, "models that answer at a time; 1 on a GPU")
     dtype: str = option("auto", "weights while answering: float32, bfloat16, or auto: as they are on disk")
 
 
@@ -38,17 +42,17 @@ def run(config: Config) -> None:
     budget = read_manifest(folder / "stage1")["pixel_budget"]  # the base sees what its children see
     max_new_tokens = config.max_new_tokens or results.stage_config(folder, "stage3").rollout.max_new_tokens
 
-    def answers(name: str, model: str, split: str, pictures: str = "own") -> list:
-        return predict.run(predict.Config(
+    def asked(name: str, model: str, split: str, pictures: str = "own") -> predict.Config:
+        return predict.Config(
             model=model, data=str(data / results.DATA[split]), out=str(folder / "predictions" / f"{name}.jsonl"),
             places=str(data / "truth.jsonl"), pictures=pictures, seed=config.seed, batch_size=config.batch_size,
-            max_new_tokens=max_new_tokens, dtype=config.dtype, **budget))
+            max_new_tokens=max_new_tokens, dtype=config.dtype, **budget)
 
-    test = {name: answers(name, model, "test") for name, model in models.items()}
-    for pictures in ("blank", "swapped"):
-        answers(pictures, models["stage1"], "test", pictures)
-    for name, model in models.items():
-        answers(f"{results.NEW_PLACES}/{name}", model, results.NEW_PLACES)
+    answers = predict_all([*(asked(name, model, "test") for name, model in models.items()),
+                           *(asked(pictures, models["stage1"], "test", pictures) for pictures in ("blank", "swapped")),
+                           *(asked(f"{results.NEW_PLACES}/{name}", model, results.NEW_PLACES)
+                             for name, model in models.items())], config.processes)
+    test = dict(zip(models, answers))
     if results.has_judge(folder):
         judged.write(folder, test, (data / results.DATA["test"]).parent)
     seconds = results.seconds(folder, results.PHASES[:-1]) | {"evaluation": round(time.monotonic() - STARTED, 2)}
@@ -58,6 +62,19 @@ def run(config: Config) -> None:
     for name, block in {**made["controls"], **made["checkpoints"]}.items():
         print(f"{name:>9}: GeoScore {block['mean_geoscore']:5.0f}, within 750 km {block['within_km']['750']:6.1%}, "
               f"unparsed {block['unparsed']} of {block['n']}")
+
+
+def predict_all(asked: list[predict.Config], processes: int) -> list[list]:
+    """The answers of each, some at a time: each process has its share of the cores, and gains little by more."""
+    if processes == 1:
+        return [predict.run(one) for one in asked]
+    with ProcessPoolExecutor(processes, initializer=share_cores, initargs=(processes,)) as pool:
+        return list(pool.map(predict.run, asked))
+
+
+def share_cores(processes: int) -> None:
+    """Let this process compute on its share of the cores."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from eval import predictions
+from eval import predict, predictions
 from eval.predictions import Prediction
 from eval.quickstart import judged, report, results
+from eval.quickstart.run import predict_all
 from gre.config import UserError
 from gre.judge.model import Judge
 from gre.models.attention.shared_prefix import install
@@ -232,3 +233,14 @@ def test_the_judge_is_not_asked_about_unreadable_answers(data):
 def test_a_missing_judge_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model folder"):
         judged.write(tmp_path, {}, tmp_path)
+
+
+@pytest.mark.slow
+def test_models_that_answer_at_a_time_say_what_they_say_one_after_the_other(workplace):
+    def asked(folder):
+        return [predict.Config(model="run/stage1", data="seed/seed.jsonl", out=f"{folder}/{pictures}.jsonl",
+                               pictures=pictures, max_new_tokens=6) for pictures in ("own", "blank")]
+    alone, together = (predict_all(asked(f"by{processes}"), processes) for processes in (1, 2))
+    assert [[row.text for row in rows] for rows in together] == [[row.text for row in rows] for rows in alone]
+    assert [len(rows) for rows in together] == [4, 4]
+    assert Path("by2/blank.jsonl").read_text() == Path("by1/blank.jsonl").read_text()
