@@ -77,7 +77,8 @@ def run(config: Config) -> dict:
     client = Client(config.llm, config.cache)
     derived = {name: sum(getattr(row, name) is None for row in rows) for name in ("indicators", "steps", "scene")}
     rows = scoring.derive(rows, client)
-    scored = scoring.score(rows, [chain_of(row.text) for row in said], client, clip, bert)
+    chains, errors_km = [chain_of(row.text) for row in said], [row.error_km for row in said]
+    scored = scoring.score(rows, chains, errors_km, client, clip, bert)
     clusters = [answered[row.row.id][1] for row in rows]
     scores = {
         "commit": provenance.commit(), "command": shlex.join(["python", "-m", "eval.chain", *sys.argv[1:]]),

@@ -17,6 +17,7 @@ from gre.data.annotations import Indicator, Step
 from gre.data.images import load_image
 from gre.data.raw import BadRow, DataError
 from gre.data.records import BenchRow, DataConfig, Keys, read_bench
+from gre.geo.accuracy import GEOSCORE_MAX, geoscore
 from gre.llm import Client
 from gre.models.clip import BATCH, Clip
 from gre.text.chains import BACKGROUND, CAPTION, INFERENCE, chain_of, split_steps
@@ -40,7 +41,9 @@ class Annotated:
 class Quality:
     """The numbers of one chain; what cannot be scored for lack of an annotation is None."""
 
-    quality: float
+    quality: float  # GRE's form: mean of background, caption and inference
+    grounded: float  # ours: mean of background F1, caption, inference and conclusion
+    conclusion: float  # GeoScore of the answer, as a share of its maximum; 0 without a chain
     background: float | None  # recall of the annotated indicators
     caption: float | None  # mean RefCLIPScore
     inference: float | None  # BERTScore F1, floored at 0
@@ -110,8 +113,10 @@ def sort(chains: Sequence[tuple[str, str]], client: Client, title: str) -> list[
     return [tuple(Step(known[text], text) for text in steps) for steps, known in zip(texts, kinds)]
 
 
-def score(rows: Sequence[Annotated], chains: Sequence[str], client: Client, clip: Clip, bert: Bert) -> list[Scored]:
-    """The numbers of an answer's chain for each row (with all fields, see `derive`), in the same order."""
+def score(rows: Sequence[Annotated], chains: Sequence[str], errors_km: Sequence[float | None], client: Client,
+          clip: Clip, bert: Bert) -> list[Scored]:
+    """The numbers of an answer's chain for each row (with all fields, see `derive`), in the same order. errors_km: of
+    the answers, None where one cannot be read."""
     answers = sort([(f"answer to {row.where}", chain) for row, chain in zip(rows, chains)], client, "steps")
     named = _named(rows, answers, client)
     verdicts = _verdicts(rows, answers, client)
@@ -122,12 +127,14 @@ def score(rows: Sequence[Annotated], chains: Sequence[str], client: Client, clip
         stated, precision, recall = named[index], *verdicts[index]
         statements = _of(steps, BACKGROUND)
         background = measures.indicator_recall(stated) if row.indicators else None
-        parts = [value for value in (background, captions[index], inferences[index]) if value is not None]
+        background_precision = measures.statement_precision(stated, len(statements)) if row.indicators else None
+        conclusion = geoscore(errors_km[index]) / GEOSCORE_MAX if steps else 0.0
+        both = None if background is None else measures.f1(background_precision, background)
         numbers = Quality(
-            quality=sum(parts) / len(parts), background=background, caption=captions[index],
-            inference=inferences[index],
-            background_precision=measures.statement_precision(stated, len(statements))
-            if row.indicators else None,
+            quality=_mean(background, captions[index], inferences[index]),
+            grounded=_mean(both, captions[index], inferences[index], conclusion), conclusion=conclusion,
+            background=background, caption=captions[index], inference=inferences[index],
+            background_precision=background_precision,
             judge_precision=precision, judge_recall=recall, judge_f1=measures.f1(precision, recall),
             step_count=len(steps), word_count=len(chain.split()))
         cut_off = sum(map(clip.too_long, _of(steps, CAPTION))) + bert.too_long(" ".join(_of(steps, INFERENCE)))
@@ -137,6 +144,11 @@ def score(rows: Sequence[Annotated], chains: Sequence[str], client: Client, clip
                              tuple(Indicator(kind, statements[number]) for number, kind in sorted(naming.items())),
                              numbers, cut_off))
     return scored
+
+
+def _mean(*parts: float | None) -> float:
+    known = [part for part in parts if part is not None]
+    return sum(known) / len(known)
 
 
 def as_json(row: Annotated, scored: Scored) -> dict:

@@ -8,10 +8,12 @@ from gre.text import instructions
 
 SHOWN = {**{f"within_{km}_km": f"within {km} km" for km in accuracy.THRESHOLDS_KM}, "geoscore": "GeoScore",
          "median_km": "median km", "mean_km": "mean km"}
-CHAIN_SHOWN = {"quality": "quality (mean of the three)", "background": "  background: recall of indicators",
+CHAIN_SHOWN = {"quality": "quality (mean of the three)", "grounded": "grounded, ours (mean of four)",
+               "background": "  background: recall of indicators",
+               "background_precision": "  background: precision of statements",
                "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
-               "background_precision": "background: precision", "judge_precision": "judge: precision of steps",
-               "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps",
+               "conclusion": "  conclusion: GeoScore of the answer / 5000",
+               "judge_precision": "judge: precision of steps", "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps",
                "step_count": "steps", "word_count": "words"}
 CHAIN_LEFT_OUT = (
     "chain quality is left out: it needs a CLIP, a BERT and an LLM. scripts/eval_bench/eval_greval-bench.sh takes "

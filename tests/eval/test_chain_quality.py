@@ -65,11 +65,16 @@ def planet(tmp_path_factory):
     every = " ".join(f"Here is {name}." for names in values().values() for name in names)
     chains = {"annotated": annotated, "paraphrase": list(map(paraphrase, shown, chosen)),
               "another": annotated[1:] + annotated[:1], "empty": [""] * 8, "taxonomy": [TAXONOMY] * 8,
-              "padded": [f"{chain} {TAXONOMY}" for chain in annotated], "everything": [every] * 8}
+              "padded": [f"{chain} {TAXONOMY}" for chain in annotated], "everything": [every] * 8,
+              "wrong": [reasoning(scene, other) for scene, other in zip(shown, chosen[1:] + chosen[:1])],
+              "right": list(map(paraphrase, shown, chosen))}
+    answers = {"wrong": [place.centre for place in chosen[1:] + chosen[:1]],
+               "right": [place.centre for place in chosen]}
     for name, texts in chains.items():
         predictions.append(folder / f"{name}.jsonl", [
-            Prediction(row.id, f"place {row.id}", f"imgs/{row.image.name}", *row.truth, f"<think>{text}</think>", None,
-                       None, True) for row, text in zip(rows, texts)])
+            Prediction(row.id, f"place {row.id}", f"imgs/{row.image.name}", *row.truth, f"<think>{text}</think>",
+                       *(point or (None, None)), True)
+            for row, text, point in zip(rows, texts, answers.get(name, [None] * 8))])
     return folder
 
 
@@ -86,7 +91,7 @@ def scores(planet, tiny_encoders):
     """Name of the chains → what eval.chain writes."""
     with Endpoint(reader) as endpoint:
         return {name: command.run(config(planet, name, tiny_encoders, endpoint.url)) for name in (
-            "annotated", "paraphrase", "another", "empty", "taxonomy", "padded", "everything")}
+            "annotated", "paraphrase", "another", "empty", "taxonomy", "padded", "everything", "wrong", "right")}
 
 
 def mean(scores: dict, name: str, measure: str = "quality") -> float:
@@ -106,6 +111,20 @@ def test_chains_come_in_the_order_of_their_worth(planet, scores):
         assert mean(scores, "another", measure) < 0.5
     assert mean(scores, "annotated", "inference") == pytest.approx(1, abs=1e-5)  # BERTScore of a text with itself
     assert scores["empty"]["empty_chains"] == 8
+
+
+def test_the_right_cues_with_the_wrong_country_lose_to_a_correct_paraphrase(planet, scores):
+    """By GRE's three parts alone they win: nothing in them knows where the photo was taken."""
+    assert mean(scores, "wrong") > mean(scores, "right") == mean(scores, "paraphrase")
+    wrong, right = ([json.loads(line) for line in (planet / f"{name}.chain.rows.jsonl").read_text().splitlines()]
+                    for name in ("wrong", "right"))
+    assert all(one["conclusion"] == 1 and one["grounded"] > other["grounded"] for one, other in zip(right, wrong))
+    parts = [2 * wrong[0]["background"] * wrong[0]["background_precision"] / (
+        wrong[0]["background"] + wrong[0]["background_precision"]), *(wrong[0][name] for name in (
+            "caption", "inference", "conclusion"))]
+    assert wrong[0]["grounded"] == pytest.approx(sum(parts) / 4)
+    assert mean(scores, "padded", "grounded") < mean(scores, "annotated", "grounded")  # precision counts here
+    assert mean(scores, "empty", "grounded") == 0
 
 
 def test_reciting_does_not_pay(scores):
