@@ -13,7 +13,8 @@ CHAIN_SHOWN = {"quality": "quality (mean of the three)", "grounded": "grounded, 
                "background_precision": "  background: precision of statements",
                "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
                "conclusion": "  conclusion: GeoScore of the answer / 5000",
-               "judge_precision": "judge: precision of steps", "judge_recall": "judge: recall of steps", "judge_f1": "judge: F1 of steps",
+               "judge_precision": "judge: precision of steps", "judge_recall": "judge: recall of steps",
+               "judge_f1": "judge: F1 of steps",
                "step_count": "steps", "word_count": "words"}
 CHAIN_LEFT_OUT = (
     "chain quality is left out: it needs a CLIP, a BERT and an LLM. scripts/eval_bench/eval_greval-bench.sh takes "
