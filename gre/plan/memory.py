@@ -320,8 +320,8 @@ def _ends(job: Job) -> float:
 def _logits(job: Job) -> float:
     """Logits of the scored tokens, their gradients, and what a chunk of them takes."""
     entries = job.batch.scored_tokens * job.shape.vocab
-    # Autocast: accelerate hands the logits out in float32, and the head wants their gradients in bfloat16 besides.
-    each = 4 * LOGITS_COPIES + 2 if job.engine.autocast else LOGITS_COPIES * job.engine.activation_bytes
+    # Autocast: accelerate hands the logits out in float32. Their gradients are cast for the head when they are gone.
+    each = LOGITS_COPIES * (4 if job.engine.autocast else job.engine.activation_bytes)
     return each * entries + min(3 * 4 * entries, CHUNK_BYTES)
 
 
