@@ -121,6 +121,18 @@ started=$SECONDS
     echo "environment.sh: the packages do not import together; torch and torchvision must come from one index" >&2
     exit 1
 }
+# Triton compiles with what this machine has, when the first kernel is used: vLLM's start, after stage 1 is paid for.
+check_compiler() {
+    local compiler include
+    compiler=${CC:-$(command -v gcc || command -v clang || true)}
+    include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    if ! echo '#include <Python.h>' | ${compiler:-false} -fsyntax-only -I"$include" -xc - 2> /dev/null; then
+        echo "environment.sh: ${compiler:-no gcc or clang} cannot compile against $include/Python.h, which Triton does" \
+            "on the machine with the GPU when vLLM starts there: install a C compiler and Python's headers (on Debian:" \
+            "apt-get install gcc libpython3-dev)" >&2
+    fi
+}
+if [ "$setup" = cuda ]; then check_compiler; fi
 echo "$stamp" > .venv/stamp
 echo "environment.sh: ready after $((SECONDS - started)) s"
 finish

@@ -23,6 +23,7 @@ case "$*" in
         if [ -f "$HERE/imports" ]; then exit 0; fi
         echo "ImportError: undefined symbol: _ZN3c10" >&2
         exit 1 ;;
+    *sysconfig*) echo "$HERE/include" ;;
     *cpp_extension*) echo "$CUDA_HOME 13.0" ;;
     *--editable*flash-attn*)
         echo "MAX_JOBS=${MAX_JOBS-unset}" >> "$HERE/calls"
@@ -41,6 +42,8 @@ def house(tmp_path):
         shutil.copy(ROOT / name, tmp_path / "house" / name)
     write(tmp_path / "python", PYTHON)
     write(tmp_path / "bin/c++", "#!/bin/sh\n")
+    write(tmp_path / "bin/gcc", "#!/bin/sh\nexec test -f \"$HERE/include/Python.h\"\n")
+    write(tmp_path / "include/Python.h", "")
     nvcc(tmp_path, "13.0")
     driver(tmp_path, "580.65.06")
     return tmp_path
@@ -89,6 +92,20 @@ def test_without_a_driver_it_installs_and_says_which_is_needed(house):
     result = environment(house, "cuda")
     assert result.returncode == 0 and "ready after" in result.stdout
     assert "no NVIDIA driver answers" in result.stderr and "driver 580.65.06 or newer" in result.stderr
+
+
+def test_without_python_s_headers_or_a_compiler_it_says_what_will_fail(house):
+    (house / "include/Python.h").unlink()
+    result = environment(house, "cuda")
+    assert result.returncode == 0 and "ready after" in result.stdout
+    assert f"/gcc cannot compile against {house}/include/Python.h" in result.stderr
+    assert "apt-get install gcc libpython3-dev" in result.stderr
+    assert "Python.h" not in environment(house, "cpu").stderr
+
+
+def test_the_compiler_that_triton_takes_is_tried(house):
+    result = environment(house, "cuda", CC="no-such-compiler")
+    assert result.returncode == 0 and "no-such-compiler cannot compile" in result.stderr
 
 
 def test_flash_attn_is_built_last_with_max_jobs_and_only_once(house):
