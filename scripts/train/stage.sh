@@ -57,6 +57,7 @@ start() {
     find_nodes
     check_ready "$name" "$@"
     forget_others
+    settle
     if [ $((processes * nodes)) -eq 1 ]; then become_python "${target[@]}" "$@"; fi
     echo "stage.sh: ${name:-${target[0]}} on $((processes * nodes)) processes, $processes on each of $nodes machines$met"
     # torchrun passes on only the signals it is told, and by default kills after 30 s what still writes a checkpoint.
@@ -165,6 +166,22 @@ counted by NPROC and NNODES" >&2
     fi
     unset WORLD_SIZE RANK LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK MASTER_ADDR MASTER_PORT \
         PMI_SIZE PMI_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_RANK MV2_COMM_WORLD_SIZE MV2_COMM_WORLD_RANK
+}
+
+# What processes on GPUs would else choose worse for themselves. Threads: torchrun gives each one, which decodes photos,
+# packs rows and, where the optimizer is offloaded, makes its step. Memory: rollouts and training meet in it, and what
+# fits no gap is mapped anew. Caches: compiled kernels, which many processes would write into one home over a network.
+settle() {
+    local cores caches=${TMPDIR:-/tmp}/gre-$UID
+    if [ "$gpus" -eq 0 ]; then return; fi
+    if [ -z "${OMP_NUM_THREADS:-}" ]; then
+        cores=$(nproc)
+        export OMP_NUM_THREADS=$((cores > processes ? cores / processes : 1))
+    fi
+    export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}}
+    if mkdir -p -m 700 "$caches" 2> /dev/null && [ -O "$caches" ]; then  # nobody else's code is run
+        export VLLM_CACHE_ROOT=${VLLM_CACHE_ROOT:-$caches/vllm} TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$caches/triton}
+    fi
 }
 
 # One process looks before many start, and before any of them loads torch: each would print the same error.

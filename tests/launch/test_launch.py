@@ -295,3 +295,52 @@ def test_stage_2_goes_on_after_its_judge(house):
     assert [line for line in called() if line.startswith("all")] == [
         "all -m stages.judge judge.yaml output_dir=runs/judge",
         "all -m stages.stage2 a.yaml judge.model_name_or_path=runs/judge"]
+
+
+SETTINGS = ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR")
+
+
+@pytest.fixture
+def settings(house, tmp_path, monkeypatch):
+    """Starts stage 3 on so many GPUs; the settings its Python got."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "local"))
+    (tmp_path / "local").mkdir()
+    write(tmp_path / "bin/nproc", "#!/bin/sh\necho 64\n")
+    write(tmp_path / "run.sh", f"env | grep -E '^({'|'.join(SETTINGS)})=' > settings.txt || true\n")
+
+    def found(count: int, **environment) -> dict[str, str]:
+        gpus(tmp_path, count)
+        assert start(house, "a.yaml", **environment).returncode == 0
+        return dict(line.split("=", 1) for line in Path("settings.txt").read_text().splitlines())
+
+    return found
+
+
+def test_processes_on_gpus_share_the_cores_map_memory_anew_and_keep_caches_on_this_machine(settings, tmp_path):
+    caches = tmp_path / "local" / f"gre-{os.getuid()}"
+    assert settings(8) == {"OMP_NUM_THREADS": "8", "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+                           "VLLM_CACHE_ROOT": f"{caches}/vllm", "TRITON_CACHE_DIR": f"{caches}/triton"}
+    assert caches.stat().st_mode & 0o777 == 0o700
+    assert settings(1)["OMP_NUM_THREADS"] == "64"
+
+
+def test_what_the_user_has_set_stays(settings):
+    own = {"OMP_NUM_THREADS": "3", "VLLM_CACHE_ROOT": "/own/vllm", "TRITON_CACHE_DIR": "/own/triton"}
+    assert settings(2, PYTORCH_ALLOC_CONF="backend:native", **own) == {"PYTORCH_ALLOC_CONF": "backend:native", **own}
+    assert settings(2, PYTORCH_CUDA_ALLOC_CONF="max_split_size_mb:64")["PYTORCH_ALLOC_CONF"] == "max_split_size_mb:64"
+
+
+def test_more_processes_than_cores_have_a_thread_each(settings, tmp_path):
+    write(tmp_path / "bin/nproc", "#!/bin/sh\necho 4\n")
+    assert settings(8)["OMP_NUM_THREADS"] == "1"
+
+
+def test_where_no_folder_for_caches_can_be_had_they_stay_where_they_are(settings, tmp_path):
+    (tmp_path / "local" / f"gre-{os.getuid()}").write_text("a file, where no folder can be made")
+    assert settings(2).keys() == {"OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF"}
+
+
+def test_without_gpus_nothing_is_set(settings):
+    assert settings(0) == {} == settings(0, NPROC="2")
