@@ -3,7 +3,8 @@
     python scripts/train/launch.py TORCHRUN-ARGUMENT …
 
 A signal is handed on, and the processes have --shutdown-timeout seconds to write a checkpoint; a second Ctrl-C kills
-them at once. Other signals that come again count once.
+them at once. Other signals that come again count once. In a Slurm step on several machines a training that breaks on one
+ends the step on all: the others would wait in a kernel for what never comes.
 """
 import signal
 
@@ -14,6 +15,8 @@ if not IGNORED:  # until torchrun listens: torch is loaded and machines are wait
 # ruff: noqa: E402
 import logging
 import os
+import shutil
+import subprocess
 import sys
 from contextlib import suppress
 from types import FrameType
@@ -55,6 +58,14 @@ def failed(error: ChildFailedError) -> int:
     return failure.exitcode
 
 
+def end_step() -> None:
+    """End this Slurm step on all its machines, this process too, where it runs on several."""
+    if int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) > 1 and shutil.which("scancel"):
+        sys.stderr.flush()
+        step = f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+        subprocess.run(["scancel", "--signal=KILL", step])
+
+
 def main(argv: list[str]) -> int:
     logging.disable(logging.CRITICAL)  # torchrun tells every signal and every end at length
     api._terminate_process_handler = stop
@@ -66,7 +77,10 @@ def main(argv: list[str]) -> int:
     except api.SignalException:
         return INTERRUPTED if told[-1] == signal.SIGINT else STATUS
     except ChildFailedError as error:
-        return failed(error)
+        status = failed(error)
+        if status not in (INTERRUPTED, STATUS):  # then all write a checkpoint, and end
+            end_step()
+        return status
     except DistError as error:
         print(f"error: the machines did not meet ({str(error).splitlines()[0]}): start the same command on each, with "
               "NODE_RANK counted from 0, a MASTER_ADDR that all know machine 0 by, and a MASTER_PORT free there",

@@ -111,3 +111,27 @@ def test_ctrl_c_ends_the_wait_for_machines_and_for_torch(place, seconds):
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == -signal.SIGINT and "Traceback" not in Path("err").read_text()
+
+
+@pytest.mark.parametrize("arguments, status", [(["fails"], 7), (["refuses"], 2)])
+def test_a_training_that_breaks_on_one_machine_ends_the_step_on_all(place, monkeypatch, arguments, status):
+    write(place / "bin/scancel", "#!/bin/sh\necho \"$*\" >> scancel\n")
+    monkeypatch.setenv("PATH", f"{place / 'bin'}:{os.environ['PATH']}")
+    for name, value in {"JOB_ID": "77", "STEP_ID": "0", "STEP_NUM_NODES": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    if status == 7:  # on one machine nobody else waits
+        assert launch(*arguments).wait(60) == status and not Path("scancel").exists()
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "4")
+    assert launch(*arguments).wait(60) == status
+    assert Path("scancel").read_text() == "--signal=KILL 77.0\n"
+
+
+def test_a_training_that_is_stopped_leaves_the_others_to_write_their_checkpoint(place, monkeypatch):
+    write(place / "bin/scancel", "#!/bin/sh\necho \"$*\" >> scancel\n")
+    monkeypatch.setenv("PATH", f"{place / 'bin'}:{os.environ['PATH']}")
+    for name, value in {"JOB_ID": "77", "STEP_ID": "0", "STEP_NUM_NODES": "4"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    process = launch()
+    come("pid-0", "pid-1")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143 and not Path("scancel").exists()
