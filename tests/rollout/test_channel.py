@@ -78,3 +78,4 @@ def test_a_receiver_that_dies_is_an_error_at_once():
     with pytest.raises(RuntimeError, match="[Cc]onnection"):
         sender.send(WEIGHTS.items())
     assert other.wait() == 1 and time.monotonic() - start < 30
+    sender.abort()

@@ -58,6 +58,10 @@ class Channel:
                 self.store.set(f"wanted/{self.number}", "no")
                 self.number += 1
 
+    def abort(self) -> None:
+        """Give up what is still on its way: after a receiver is lost NCCL would wait for it until its time is up."""
+        self.group.abort()
+
     def _say(self, header: list | None) -> bool:
         """Announce what comes next; whether it is wanted."""
         key = str(self.number)

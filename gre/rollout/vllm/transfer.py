@@ -53,6 +53,8 @@ class ByBroadcast:
                 self.channel = self.channel or self._open(server, port)
                 self.channel.send(weights)
             except (RuntimeError, OSError) as error:
+                if self.channel:
+                    self.channel.abort()
                 self.channel, lost = None, error
             else:
                 lost = None
