@@ -33,6 +33,7 @@ def answers(kind: str) -> list[Prediction]:
 def scored(tmp_path, monkeypatch) -> Path:
     """Two models' predictions of four photos, with what eval.predict writes beside them, and their scores."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["eval.score"])  # the command is shown, and pytest's may name anything
     for kind in ("good", "paris"):
         own = {"indicators": [{"kind": "iconic building", "text": "red <b>tower"}]} if kind == "good" else {}
         Path(f"{kind}.jsonl").write_text("".join(json.dumps({**asdict(row), **own}) + "\n" for row in answers(kind)))
