@@ -3,8 +3,8 @@
     python scripts/train/launch.py TORCHRUN-ARGUMENT …
 
 A signal is handed on, and the processes have --shutdown-timeout seconds to write a checkpoint; a second Ctrl-C kills
-them at once. Other signals that come again count once. In a Slurm step on several machines a training that breaks on one
-ends the step on all: the others would wait in a kernel for what never comes.
+them at once. Other signals that come again count once. In a Slurm step on several machines a training that breaks on
+one ends the step on all: the others would wait in a kernel for what never comes.
 """
 import signal
 

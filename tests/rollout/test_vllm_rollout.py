@@ -206,3 +206,72 @@ def test_numbers_that_are_not_finite_stop(world, policy):
         policy.model.language_model.norm.weight[3] = torch.nan
     with pytest.raises(FloatingPointError, match="not finite"):
         greedy(world[2], policy, world[1])
+
+
+def poison(worker):
+    """What sleep of level 2 leaves of the weights' memory on a GPU: the buffers, which vLLM keeps, and else noise. Keys
+    and values are another memory, of which no cell is read before it is written."""
+    model = worker.model_runner.model
+    kept = {id(buffer) for buffer in model.buffers()}
+    found = [*model.parameters(), *(
+        held for module in model.modules() for name, held in vars(module).items()
+        if isinstance(held, torch.Tensor) and id(held) not in kept and name != "kv_cache")]
+    with torch.no_grad():
+        for tensor in found:
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+    return len(found)
+
+
+def test_all_that_sleep_loses_comes_back_with_the_weights(world, policy, monkeypatch):
+    _, prompts, engine, _ = world
+    before = greedy(engine, policy, prompts)
+    assert engine.llm._llm.collective_rpc(poison)[0] > 50
+    again = greedy(engine, policy, prompts)
+    assert words(again) == words(before) and gap(world, policy) < 1e-4
+    engine.llm._llm.collective_rpc(poison)
+    monkeypatch.setattr(rollouts, "load", lambda worker, weights: list(weights) and None)
+    with pytest.raises(FloatingPointError, match="not finite"):  # the poison works
+        greedy(engine, policy, prompts)
+
+
+class Recorder:
+    """vLLM as far as `Engine` asks it; notes the order."""
+
+    def __init__(self, calls):
+        self.calls, self.llm_engine = calls, self
+
+    def wake_up(self, tags):
+        self.calls.append(f"wake {', '.join(tags)}")
+
+    def sleep(self, level):
+        self.calls.append(f"sleep {level}")
+
+    def collective_rpc(self, method, args):
+        self.calls.append(method.__name__)
+
+    def reset_prefix_cache(self):
+        self.calls.append("reset")
+        return True
+
+    reset_encoder_cache = reset_mm_cache = reset_prefix_cache
+
+    def generate(self, prompts, params, use_tqdm):
+        self.calls.append("generate")
+        return []
+
+
+def test_where_vllm_sleeps_every_phase_is_woken_sent_and_put_to_sleep_in_one_order(world, monkeypatch):
+    """The first one too: its weights come before the cache takes its memory."""
+    from vllm.platforms import current_platform
+
+    calls = []
+    monkeypatch.setattr(rollouts, "start", lambda folder, **settings: calls.append(
+        f"start, sleeping {settings['enable_sleep_mode']}") or Recorder(calls))
+    monkeypatch.setattr(type(current_platform), "is_sleep_mode_available", lambda self: True)
+    engine = Engine(BASE, world[2].llm.budget, world[2].banned, max_length=512, dtype=torch.float32, sequences=16,
+                    kv_cache_gib=0.25)
+    for _ in range(2):
+        engine.answer(world[0], [], [], 12)
+    phase = ["wake weights", "load", "reset", "reset", "reset", "wake kv_cache", "generate", "sleep 2"]
+    assert calls == ["start, sleeping True", "sleep 2", *phase, *phase]

@@ -91,7 +91,7 @@ class Engine:
         with unnoticed(), torch.compiler.set_stance(stance):
             if self._llm is None:
                 self._start()
-            elif self._sleeps:
+            if self._sleeps:
                 _free_memory()
                 self._llm.wake_up(tags=["weights"])
             self._send(full_weights(model, self.dtype))
@@ -124,6 +124,8 @@ class Engine:
             print(f"rollouts: vLLM {vllm.__version__} in the training process, on {current_platform.device_type} in "
                   f"{self.dtype}, {self.kv_cache_gib:g} GiB of KV cache" + ", asleep between phases" * self._sleeps,
                   flush=True)
+        if self._sleeps:  # the first weights come as all others do: while the cache's memory is free
+            self._llm.sleep(level=2)
 
     def _send(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Let the engine have these weights and forget all it computed with others."""
