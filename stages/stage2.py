@@ -20,6 +20,7 @@ from gre.judge.guard import GUARD_STEPS, JudgeGuard
 from gre.judge.reward import JudgeConfig, check_judge, judge_parent, rows_for
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_rewards
+from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage
@@ -70,3 +71,4 @@ def on_rollout(numbers: CompletionNumbers, guard: JudgeGuard, step: int, groups:
 
 if __name__ == "__main__":
     main(run, Config, __doc__, plan)
+    leave()

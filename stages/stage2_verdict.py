@@ -14,6 +14,7 @@ from gre.data.records import JudgeRow, SeedRow
 from gre.judge import rows as judge_rows
 from gre.judge import verdict
 from gre.rewards.verdict import verdict_rewards
+from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage
@@ -52,3 +53,4 @@ def read(config: Config) -> tuple[Stage, list[JudgeRow], list[SeedRow]]:
 
 if __name__ == "__main__":
     main(run, Config, __doc__, plan)
+    leave()

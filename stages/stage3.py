@@ -22,6 +22,7 @@ from gre.rewards.answers import Answers
 from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step
 from gre.rewards.format import format_rewards
 from gre.rewards.gps import gps_reward, gps_rewards
+from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage
@@ -93,3 +94,4 @@ def step_of_all(curriculum: Curriculum, groups: list[Answers]) -> Step:
 
 if __name__ == "__main__":
     main(run, Config, __doc__, plan)
+    leave()

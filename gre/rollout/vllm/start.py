@@ -1,5 +1,6 @@
 """How vLLM is started: the settings of our engines, the same in the training process, in evaluation and in a server,
 and what keeps a process from noticing that vLLM was started inside it."""
+import atexit
 import gc
 import os
 import random
@@ -55,6 +56,18 @@ def start(folder: Path, **arguments):
         vllm = import_vllm()
         with without(UNREADABLE):
             return vllm.LLM(str(folder), **arguments)
+
+
+def leave() -> None:
+    """End this process well, where vLLM has run in it. Its graphs and memory pools on a GPU outlive the interpreter,
+    whose end may abort on them when everything is written: a chain of jobs would stop there. What is registered to run
+    at the end runs."""
+    if "vllm" not in sys.modules:
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @contextmanager
