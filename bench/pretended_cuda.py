@@ -83,7 +83,7 @@ def _of_stage(file: Path) -> Case:
     recipe, stage = read_recipe([str(file)]), file.stem
     planned = job(recipe, stage, file, gpus=8 if recipe.train.deepspeed else 1)
     if recipe.train.deepspeed:
-        planned = replace(planned, engine=Engine(zero=0, bf16=recipe.train.bf16, bucket=0))
+        planned = replace(planned, engine=Engine(zero=0, bf16=recipe.train.bf16, bucket=0), served=0.0)
     return Case(replace(planned, accumulation=ACCUMULATION, micro_batch=None), judged=planned.judge > 0,
                 iterations=recipe.grpo.num_iterations, scored_last=stage == "judge")
 

@@ -17,6 +17,8 @@ LOGITS_COPIES = 2                # (N, V) tensors alive at once behind gre.model
 CHUNK_BYTES = 3 * 4 * 2**24      # float32 for the rows it works on: three times its CHUNK_ENTRIES
 DRAW_BYTES = 40                  # bytes per vocabulary entry and completion while a token is drawn; the CDF is float64
 CONTEXT_BYTES = 1.5 * GIB        # assumed, not measured: CUDA context, cuBLAS workspaces, NCCL's buffers
+COMMUNICATOR_BYTES = 0.6 * GIB   # assumed, not measured: ZeRO-3 gathers by one of NCCL's and reduces by another
+ASLEEP_BYTES = 1.2 * GIB         # assumed, not measured: of vLLM while it sleeps, CUDA graphs, buffers and workspaces
 FRAGMENTATION = 0.03             # assumed, not measured: what the allocator holds and cannot use
 
 
@@ -161,6 +163,7 @@ def moments(job: Job) -> dict[str, float]:
     size = defaultdict(float, parts(job))
     held = size["weights"] + size["master weights and optimizer"] + size["reference"] + size["judge"]
     held += size["gathered weights"]
+    asleep = ASLEEP_BYTES if job.served and job.on_gpu else 0.0
     # Trainer alone frees gradients after each step; they are back after the first pass. DeepSpeed keeps them.
     kept = size["gradients"] if job.engine.zero is not None else 0.0
     grown = size["gradients"] if job.accumulation > 1 or job.micro_batch else kept
@@ -169,13 +172,13 @@ def moments(job: Job) -> dict[str, float]:
     found = {
         "rollout": (held - size["gathered weights"] + size["weights gathered to sample"] + kept + casts
                     + size["rollout engine"]) if job.sampled else 0.0,
-        "loss": held + grown + casts + saved + size["logits"],
+        "loss": asleep + held + grown + casts + saved + size["logits"],
         # The last text layer, where it begins, meets all activations; the first one, where only the vision tower is
         # left, most gradients; the first vision block all of them. Casts are freed on the way.
-        "backward": held + max(grown + saved + casts + text,
+        "backward": asleep + held + max(grown + saved + casts + text,
                                max(grown, size["gradients"] - before_vision) + _vision_saved(job) + _ends(job) + text,
                                size["gradients"] + _ends(job) + vision),
-        "optimizer step": held + size["gradients"] + size["float32 gradients"],
+        "optimizer step": asleep + held + size["gradients"] + size["float32 gradients"],
         "measuring": size["measuring"],
     }
     return {name: size + reserve(job, size) for name, size in found.items() if size}
@@ -183,7 +186,8 @@ def moments(job: Job) -> dict[str, float]:
 
 def reserve(job: Job, size: float) -> float:
     """What CUDA and its allocator take beside `size` bytes."""
-    return CONTEXT_BYTES + FRAGMENTATION * size if job.on_gpu else 0.0
+    communicators = COMMUNICATOR_BYTES if job.engine.zero == 3 and job.engine.ranks > 1 else 0.0
+    return CONTEXT_BYTES + communicators + FRAGMENTATION * size if job.on_gpu else 0.0
 
 
 def peak(job: Job) -> tuple[str, float]:

@@ -11,7 +11,20 @@ from gre.config import ConfigError, UserError
 from gre.models.shapes import PUBLISHED, Shape, read_shape
 from gre.plan.__main__ import Config as PlanConfig
 from gre.plan.__main__ import config_file, main, stage_of
-from gre.plan.memory import GIB, Batch, Engine, Job, host_bytes, moments, parts, peak
+from gre.plan.memory import (
+    ASLEEP_BYTES,
+    COMMUNICATOR_BYTES,
+    CONTEXT_BYTES,
+    GIB,
+    Batch,
+    Engine,
+    Job,
+    host_bytes,
+    moments,
+    parts,
+    peak,
+    reserve,
+)
 from gre.plan.work import forward_flops, work
 from tests.helpers.paths import ROOT
 
@@ -232,7 +245,9 @@ def test_vllm_is_awake_in_the_rollout_alone(here, capsys):
     _, vllm = plan(capsys, *settings)
     _, own = plan(capsys, *settings, "rollout.engine=transformers")
     assert vllm["parts"]["rollout engine"] == pytest.approx(2 * COUNTS["7B"] / GIB + 2 + 3, abs=0.01)
-    assert own["parts"]["rollout engine"] < 4 and own["moments"]["loss"] == vllm["moments"]["loss"]
+    assert own["parts"]["rollout engine"] < 4
+    asleep = vllm["moments"]["loss"] - own["moments"]["loss"]
+    assert asleep == pytest.approx(1.03 * ASLEEP_BYTES / GIB, abs=0.02)
 
 
 def test_a_budget_of_tokens_makes_passes_smaller_and_leaves_the_step(here, capsys):
@@ -280,3 +295,14 @@ def test_shipped_deepspeed_configs_avoid_the_known_traps():
         assert zero["stage"] == int(name[4]) and ("offload_optimizer" in zero) == name.endswith("offload")
         assert ("optimizer" in content) == name.endswith("offload")
         assert zero["stage"] == 2 or zero["stage3_gather_16bit_weights_on_model_save"] is True
+
+
+def test_what_a_gpu_holds_beside_the_counted():
+    """A vLLM that sleeps keeps its graphs; ZeRO-3 over several GPUs has a second communicator."""
+    job = Job(SEVEN, Engine(ranks=8, zero=3, bf16=True), BATCH, sampled=2)
+    asleep = moments(replace(job, served=20 * GIB))
+    for moment in ("loss", "backward", "optimizer step"):
+        assert asleep[moment] - moments(job)[moment] == pytest.approx(1.03 * ASLEEP_BYTES)
+    assert reserve(job, 0) == CONTEXT_BYTES + COMMUNICATOR_BYTES
+    assert reserve(replace(job, engine=Engine(ranks=8, zero=2)), 0) == CONTEXT_BYTES == reserve(
+        replace(job, engine=Engine(ranks=1, zero=3)), 0)
