@@ -86,6 +86,8 @@ def run(config: Config) -> list[Prediction]:
     if config.dtype not in DTYPES:
         raise UserError(f"dtype is {config.dtype!r}: write one of {', '.join(DTYPES)}")
     decoding = Decoding(config.max_new_tokens, config.samples, config.temperature, config.seed)
+    if config.batch_size is not None and config.batch_size < 1:
+        raise UserError(f"batch_size is {config.batch_size}: it must be at least 1")
     engine = engines.choose(config.engine, config.endpoint.url)
     model = _at_endpoint(config) if engine == "endpoint" else _on_disk(config)
     rows, data, root, asked = read_rows(config, model)
@@ -101,6 +103,7 @@ def run(config: Config) -> list[Prediction]:
         "dtype": model.dtype, "pixel_budget": asdict(model.budget),
         **({predictions.ENDPOINTS: [config.endpoint.url]} if engine == "endpoint" else {})}
     out = Path(config.out)
+    predictions.check_writable(out, [data, *map(Path, filter(None, [config.places]))])
     if config.shard:
         mine, of = shards.parse(config.shard)
         out, batches = shards.path(out, mine, of), batches[mine::of]

@@ -17,6 +17,8 @@ from gre.config import UserError
 from gre.geo.point import LatLon, distance_km
 
 TABLES = (".csv", ".tsv", ".parquet")
+TYPES = {"id": str, "image": str, "text": str, "finished": bool}
+WORDS = {str: "text", bool: "true or false"}
 ENDPOINTS = "endpoints"  # in the settings beside a file: where it was answered, in order of first use
 
 
@@ -103,6 +105,30 @@ def drop_torn_line(path: Path) -> None:
         path.write_bytes(content[:content.rfind(b"\n") + 1])
 
 
+def check_writable(out: Path, read: Iterable[Path]) -> None:
+    """Raises UserError where predictions, or the settings that lie beside them, would be written over something else.
+    read: the files a run reads."""
+    beside = out.with_suffix(".json")
+    if out.is_dir():
+        raise UserError(f"out={out} is a folder: name a file in it, such as out={out / 'predictions.jsonl'}")
+    if mine := [file for file in read if file.resolve() in (out.resolve(), beside.resolve())]:
+        raise UserError(f"out={out} would be written over {mine[0]}, which is read (settings go into {beside}): choose "
+                        f"another name, such as out={out.with_name(out.stem + '.predictions.jsonl')}")
+    if beside.exists() and not _holds_settings(beside):
+        raise UserError(f"out={out} keeps its settings in {beside}, which is a file of another kind: choose another "
+                        "name")
+    if out.exists() and out.stat().st_size and not beside.exists():
+        raise UserError(f"out={out} is there already, and no {beside} says how it was predicted: choose another name")
+
+
+def _holds_settings(beside: Path) -> bool:
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "decoding" in content
+
+
 def check_settings(path: Path, source: dict) -> list[str]:
     """The endpoints that a prediction file has been answered by. Raises UserError when the settings beside it are not
     those of `source`; where a model is served is no setting."""
@@ -160,6 +186,9 @@ def _parse(line: str, where: str) -> tuple[Prediction, dict]:
     try:
         fields = json.loads(line)
         row = Prediction(**{name: fields[name] for name in Prediction.__dataclass_fields__})
+        if wrong := [name for name, kind in TYPES.items() if not isinstance(fields[name], kind)]:
+            raise UserError(f"{where}: {wrong[0]} is {json.dumps(fields[wrong[0]])}, and {WORDS[TYPES[wrong[0]]]} is "
+                            "wanted: mend the line if it was edited; otherwise predict again, with another out=")
         if (row.lat is None) != (row.lon is None):
             raise UserError(f"{where}: lat is {row.lat} and lon is {row.lon}; both are numbers or both are null")
         for point in filter(None, (row.truth, row.answer)):

@@ -65,6 +65,31 @@ def test_predict_refuses_unknown_settings(plain_model, data, tmp_path, keys, mes
         predict.run(config(plain_model, data, tmp_path / "p.jsonl", **keys))
 
 
+@pytest.mark.parametrize("out, message", [
+    (".", "is a folder: name a file in it"), ("test.jsonl", "would be written over .*test.jsonl, which is read"),
+    ("places.jsonl", r"keeps its settings in .*places.json, which is a file of another kind"),
+    ("notes.jsonl", "is there already, and no .*notes.json says how it was predicted"),
+    ("rows.predicted", r"would be written over .*rows.json, which is read")])
+def test_predictions_are_written_over_nothing_else(plain_model, data, tmp_path, out, message):
+    """The settings lie in NAME.json beside NAME.jsonl, where a data file of that name would have been lost."""
+    for name, content in (("test.jsonl", None), ("rows.json", None), ("places.json", "[]"), ("notes.jsonl", "mine\n")):
+        (tmp_path / name).write_text(content or (data / "test/test.jsonl").read_text())
+    shutil.copytree(data / "test" / "imgs", tmp_path / "imgs")
+    read = tmp_path / ("rows.json" if out == "rows.predicted" else "test.jsonl")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    with pytest.raises(UserError, match=message):
+        predict.run(predict.Config(model=str(plain_model), data=str(read), out=str(tmp_path / out), max_new_tokens=4,
+                                   max_pixels=56 * 56))
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.json*")} == before
+
+
+@pytest.mark.parametrize("size", [0, -2])
+def test_a_batch_without_photos_is_refused(plain_model, data, tmp_path, size):
+    """-2 answered nothing, wrote an empty file and ended well."""
+    with pytest.raises(UserError, match=f"batch_size is {size}: it must be at least 1"):
+        predict.run(replace(config(plain_model, data, tmp_path / "p.jsonl"), batch_size=size))
+
+
 def test_a_model_answers_in_the_type_its_weights_have_on_disk(plain_model, data, tmp_path):
     """bfloat16 as it was saved, or float32 where that is asked for; the predictions' settings say which."""
     folder = tmp_path / "low"
