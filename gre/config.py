@@ -15,11 +15,12 @@ of the environment are written ${oc.env:NAME} in a file.
 import copy
 import dataclasses
 import difflib
+import math
 import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,16 @@ def option(default: Any, help: str) -> Any:
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_least(section: str, config: Any, least: Mapping[str, float]) -> None:
+    """Raise ValueError, as a dataclass's __post_init__ does, for a number of a section that is below its least value,
+    infinite or not a number. None is no number."""
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and not bound <= value < math.inf:
+            raise ValueError(f"{section}{name} is {value}: it must be at least {bound}" + (
+                " and finite" if value == math.inf else ""))
 
 
 def shipped(name: str) -> Path:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from gre import config
 from gre.config import REQUIRED, option
 from gre.training.watching.completions import read_places
-from stages import stage1, stage3
+from stages import judge, stage1, stage2, stage3
 
 
 @dataclass
@@ -58,11 +58,37 @@ def test_a_reference_that_is_not_closed_on_the_command_line(capsys):
     ("train.gradient_accumulation_steps=0", "train.gradient_accumulation_steps is 0: it must be at least 1"),
     ("train.dataloader_num_workers=-1", "train.dataloader_num_workers is -1: it must be at least 0"),
     ("train.num_train_epochs=0", "train.num_train_epochs is 0.0: it must be above 0"),
+    ("train.learning_rate=inf", "train.learning_rate is inf: it must be at least 0 and finite"),
+    ("train.max_steps=0", "train.max_steps is 0: write -1 for as many steps as train.num_train_epochs makes"),
+    ("seed=-1", "seed is -1: it must lie between 0 and 4294967295"),
+    ("model.lora.r=-1", "model.lora.r is -1: it must be at least 0"),
+    ("model.max_pixels=0", "model.max_pixels is 0: it must be at least 784"),
+    ("model.max_length=-4", "model.max_length is -4: it must be at least 1"),
+    ("validation.eval_every=-1", "validation.eval_every is -1: it must be at least 0"),
     ("accept_parent=all", "accept_parent is 'all': write 'verified' or 'any'")])
 @pytest.mark.parametrize("stage", [stage1, stage3])
 @pytest.mark.parametrize("flags", [(), ("--dry-run",)])
 def test_settings_that_training_refuses_are_refused_by_a_dry_run_too(capsys, stage, wrong, said, flags):
     assert told(capsys, stage.run, stage.Config, "output_dir=a", "model_name_or_path=b", wrong, *flags).startswith(said)
+
+
+@pytest.mark.parametrize("stage, wrong, said", [
+    (stage3, "grpo.beta=-1", "grpo.beta is -1.0: it must be at least 0"),  # away from the reference, in silence
+    (stage3, "grpo.clip_epsilon=-1", "grpo.clip_epsilon is -1.0: it must be at least 0"),
+    (stage3, "rollout.temperature=0", "rollout.temperature is 0.0: it must be above 0"),
+    (stage3, "rollout.max_new_tokens=0", "rollout.max_new_tokens is 0: it must be at least 1"),
+    (stage3, "rollout.batch_size=0", "rollout.batch_size is 0: it must be at least 1"),
+    (judge, "policy.batch_size=0", "policy.batch_size is 0: it must be at least 1"),
+    (judge, "held_out_share=1", "held_out_share is 1.0: it must lie between 0 and 1, both left out"),
+    (stage2, "judge.batch_size=-8", "judge.batch_size is -8: it must be at least 1")])
+def test_numbers_that_mean_nothing_are_refused_by_a_dry_run_too(capsys, stage, wrong, said):
+    assert told(capsys, stage.run, stage.Config, "output_dir=a", "model_name_or_path=b", wrong,
+                "--dry-run").startswith(said)
+
+
+def test_the_least_photo_is_no_larger_than_the_largest(capsys):
+    assert told(capsys, stage1.run, stage1.Config, "output_dir=a", "model_name_or_path=b", "model.max_pixels=784",
+                "model.min_pixels=7840") == "model.min_pixels is 7840, above model.max_pixels=784"
 
 
 def test_a_stage_names_the_file_it_cannot_read(capsys, cot):

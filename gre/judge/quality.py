@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from gre.config import UserError, option
+from gre.config import UserError, check_least, option
 from gre.data.images import load_image
 from gre.data.records import JudgeRow, SeedRow
 from gre.judge.model import Judge, ServedJudge, Verdicts, completion_text, judge_text
@@ -35,6 +35,10 @@ class PolicyConfig:
     temperature: float = option(1.0, "sampling temperature; stage 2's rollout.temperature")
     batch_size: int = option(64, "completions generated at a time")
     true_within_km: float = option(TRUE_WITHIN_KM, "an answer this near to the truth is right")
+
+    def __post_init__(self):
+        check_least("policy.", self, {"num_photos": 1, "max_new_tokens": 1, "temperature": 0, "batch_size": 1,
+                                      "true_within_km": 0})
 
 
 def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch_size: int = 8,

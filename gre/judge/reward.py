@@ -7,7 +7,7 @@ from functools import partial
 from accelerate import PartialState
 
 from gre import manifest
-from gre.config import UserError, option
+from gre.config import UserError, check_least, option
 from gre.data.images import load_image
 from gre.data.records import SeedRow
 from gre.judge.model import Judge, ServedJudge, completion_text
@@ -47,6 +47,9 @@ class JudgeConfig:
     accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
     min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups, "
                                                "over 20 steps; below it the run stops. -1 never stops one")
+
+    def __post_init__(self):
+        check_least("judge.", self, {"min_auc": 0, "batch_size": 1, "min_rank_correlation": -1})
 
 
 @dataclass(frozen=True)

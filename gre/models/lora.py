@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from gre.config import UserError, option
+from gre.config import UserError, check_least, option
 
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -23,6 +23,9 @@ class LoraConfig:
 
     r: int = option(0, "rank of the adapter; 0: none")
     alpha: float = option(32.0, "the adapter's output is multiplied by alpha / r")
+
+    def __post_init__(self):
+        check_least("model.lora.", self, {"r": 0, "alpha": 0})
 
 
 def adapt(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import BoolTensor, LongTensor, Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from gre.config import UserError, option
+from gre.config import UserError, check_least, option
 from gre.data.raw import RowError
 from gre.models import patches, zero
 from gre.models.attention import shared_prefix
@@ -52,6 +52,11 @@ class ModelConfig:
     freeze_vision: bool = option(False, "leave the vision tower as it is")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
     lora: LoraConfig = option(LoraConfig, "train an adapter instead of the weights")
+
+    def __post_init__(self):
+        check_least("model.", self, {"min_pixels": 1, "max_pixels": SIDE_PIXELS**2, "max_length": 1})
+        if None not in (self.min_pixels, self.max_pixels) and self.min_pixels > self.max_pixels:
+            raise ValueError(f"model.min_pixels is {self.min_pixels}, above model.max_pixels={self.max_pixels}")
 
 
 def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None):

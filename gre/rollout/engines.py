@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoConfig
 
 from gre import manifest
-from gre.config import UserError, option
+from gre.config import UserError, check_least, option
 from gre.models.vlm import banned_tokens, encode_prompt, end_token_id, pixel_budget
 from gre.rollout.completion import Rollout
 from gre.rollout.generate import TransformersRollout
@@ -40,6 +40,10 @@ class RolloutConfig:
     timeout_s: float = option(600.0, "seconds the server may take to answer for a group, or to load weights")
 
     def __post_init__(self):
+        check_least("rollout.", self, {"max_new_tokens": 1, "batch_size": 1, "kv_cache_gib": 0, "timeout_s": 0})
+        if not self.temperature > 0:
+            raise ValueError(f"rollout.temperature is {self.temperature}: it must be above 0, since completions that are "
+                             "all the same teach nothing")
         if self.engine not in ENGINES:
             raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
 

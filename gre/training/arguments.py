@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from gre.config import UserError, option, shipped
+from gre.config import UserError, check_least, option, shipped
 from gre.models.vlm import ModelConfig
 from gre.training.waiting import told_when_late
 
@@ -48,9 +48,10 @@ class TrainConfig:
     report_to: str = option("none", "none, tensorboard or wandb")
 
     def __post_init__(self):
-        for name, least in LEAST.items():
-            if not getattr(self, name) >= least:  # NaN is refused too
-                raise ValueError(f"train.{name} is {getattr(self, name)}: it must be at least {least}")
+        check_least("train.", self, LEAST)
+        if self.max_steps == 0:  # transformers would take it for -1
+            raise ValueError("train.max_steps is 0: write -1 for as many steps as train.num_train_epochs makes, or 1 and "
+                             "more")
         if not self.num_train_epochs > 0:
             raise ValueError(f"train.num_train_epochs is {self.num_train_epochs}: it must be above 0")
         if self.report_to not in REPORTS:

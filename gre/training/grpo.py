@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
-from gre.config import option
+from gre.config import check_least, option
 from gre.models import features, lora
 from gre.models.packing import Group, Prompt
 from gre.models.scoring import score
@@ -67,10 +67,9 @@ class GRPOConfig:
     num_iterations: int = option(1, "updates made on each step's completions")
 
     def __post_init__(self):
+        check_least("grpo.", self, {"num_generations": 2, "num_iterations": 1, "beta": 0, "clip_epsilon": 0})
         if self.normalize not in NORMALIZATIONS:
             raise ValueError(f"grpo.normalize is {self.normalize!r}: write {' or '.join(NORMALIZATIONS)}")
-        if self.num_generations < 2 or self.num_iterations < 1:
-            raise ValueError("grpo.num_generations must be at least 2 and grpo.num_iterations at least 1")
 
 
 OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # step, answers, {name: (prompts, G)}, …

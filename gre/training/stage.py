@@ -55,6 +55,11 @@ class StageConfig:
     train: TrainConfig = option(TrainConfig, "the optimiser")
 
     def __post_init__(self):
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}: it must lie between 0 and 4294967295")
+        share = getattr(self, "held_out_share", 0.1)  # of stages that measure a judge
+        if not 0 < share < 1:
+            raise ValueError(f"held_out_share is {share}: it must lie between 0 and 1, both left out")
         if wrong := [key for key in self.accept_changes if not key.startswith(identity.ACCEPTABLE)]:
             raise ValueError(f"accept_changes does not take {wrong[0]}: a run with another one is another run. It "
                              "takes processes, rows, rewards.NAME, train.max_steps and train.num_train_epochs")

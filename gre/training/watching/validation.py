@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from gre.config import UserError, option
+from gre.config import UserError, check_least, option
 from gre.data.hashes import photo_hashes
 from gre.data.images import load_image
 from gre.data.records import DataConfig, Keys, SeedRow, read_seed
@@ -38,6 +38,9 @@ class ValidationConfig:
     eval_every: int = option(0, "steps between two evaluations; 0: none. The best checkpoint by them is kept")
     data: str = option("", "rows like GRE30K-Seed's, of photos that are not trained on")
     max_new_tokens: int = option(2048, "longest answer in tokens, the end token included")
+
+    def __post_init__(self):
+        check_least("validation.", self, {"eval_every": 0, "max_new_tokens": 1})
 
 
 def validation_rows(config: ValidationConfig, on_bad_row: str) -> list[SeedRow]:
