@@ -104,7 +104,7 @@ def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
 
 def test_a_hundred_and_fifty_at_once():
     """More than httpx2 opens unless told to: nobody waits for another's connection."""
-    gate = threading.Barrier(150, timeout=30)
+    gate = threading.Barrier(150, timeout=150)  # a machine under load is slow, not wrong
 
     def when_all_have_come(body: dict) -> str:
         gate.wait()

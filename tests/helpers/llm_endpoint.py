@@ -6,6 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256  # of connections nobody has taken yet; beyond 5, a busy machine loses some
+
+
 class Endpoint:
     """Serves `answer(body of the request) -> text`. requests: (path, headers, body) of all. faults: (status, headers,
     body) given instead of an answer, first come first served."""
@@ -33,7 +37,7 @@ class Endpoint:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def __enter__(self) -> Self:
