@@ -1,8 +1,6 @@
 """A place on the globe, in degrees, and the one distance used by rewards, evaluation and data preparation."""
 from typing import NamedTuple, Self
 
-from haversine import haversine
-
 NO_ANSWER_KM = 20015.0  # what an unanswered photo is charged: half the Earth's circumference
 
 
@@ -29,6 +27,8 @@ class LatLon(NamedTuple):
 def distance_km(a: LatLon, b: LatLon) -> float:
     """Great-circle distance in km on a sphere of radius 6371.0088 km (haversine). ValueError for a point off the globe.
     """
+    from haversine import haversine  # who reads rows and measures nothing, as the trainer does, need not have it
+
     for point in (a, b):
         LatLon.checked(*point)
     return haversine(a, b, check=False)
