@@ -1,15 +1,22 @@
 """What scripts/gpu_check.sh runs: each check in a process of its own, so that one that fails or hangs ends alone.
 
-    python bench/gpu_check.py [out=FILE] [commit=HASH]
+    python bench/gpu_check.py [out=FILE.md] [commit=HASH]
+
+With out= the rows lie in FILE.json too, as soon as a check has ended: the same command again makes only those that
+failed or are missing, as long as the commit is the same.
 
 A kernel passes when its outputs in bfloat16 are at most twice, its gradients three times, as far from SDPA's in float32
 as SDPA's own in bfloat16 are: flash-attn's own criterion.
 """
+import copy
 import datetime
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,17 +25,21 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.plan_memory import BASE, Case, job, train
+from bench.plan_memory import BASE, ROOT, Case, job, random_model, train
 from gre.config import expanded
 from gre.models.attention import shared_prefix, varlen
 from gre.models.packing import Group, Layout, Prompt, pack
+from gre.models.patches import Patches
 from gre.models.shapes import PUBLISHED, Shape
 from gre.plan.memory import GIB, peak
 from gre.provenance import commit, versions
 
-SECONDS = {"attention": 90, "grpo": 330, "vllm": 150}  # each check's limit; under ten minutes together
+# Each check's limit, in the order of what matters; under ten minutes together.
+SECONDS = {"compiler": 10, "patches": 40, "attention": 60, "grpo": 170, "engine": 200, "update": 110}
+GAP = 0.05          # mean distance of vLLM's log-probabilities from the trainer's, both in bfloat16
+DENSE_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # FLOP/s, by NVIDIA's data sheets
 MARGIN = 0.95       # of the free memory a step may be predicted to take
 SDPA_BOUND = 0.1    # as far as SDPA's own bfloat16 may be from its float32, as a share of the largest entry
 BOUND = 0.15        # of the measured peak, within which the planner's shall lie
@@ -119,32 +130,125 @@ def _predicted(case: Case, on_gpu: bool) -> float:
     return peak(job(case, visual + 40, 4 * visual, on_gpu))[1]
 
 
-def vllm_rows() -> list[Row]:
-    """The tiny base in vLLM: it starts, and reads the prompt as the trainer does."""
+def compiler_rows() -> list[Row]:
+    """Whether Triton could compile its driver here, as it does at vLLM's start."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return [Row("C compiler", "FAILED", "neither gcc nor clang is here: apt-get install gcc")]
+    command = [compiler, "-fsyntax-only", f"-I{sysconfig.get_paths()['include']}", "-xc", "-"]
+    result = subprocess.run(command, input="#include <Python.h>\n", capture_output=True, text=True)
+    if result.returncode:
+        return [Row("C compiler", "FAILED", f"{result.stderr.strip().splitlines()[0]}: apt-get install libpython3-dev")]
+    return [Row("C compiler", "ok", f"{compiler} compiles against Python.h")]
+
+
+def patch_rows(device: str, counts: tuple[int, ...] = (5_120, 20_480), width: int = 1280) -> list[Row]:
+    """The vision tower's first layer as it is trained, a matrix product, beside the convolution it stands for: in
+    bfloat16, forward and backward. The convolution may be slow, or fail; that is why."""
+    torch.manual_seed(0)
+    conv = nn.Conv3d(3, width, (2, 14, 14), stride=(2, 14, 14), bias=False)
+    product, rows = copy.deepcopy(conv), []
+    product.__class__ = Patches
+    some = torch.randn(64, 3, 2, 14, 14)
+    exact = conv(some).detach()
+    conv, product = conv.to(device, torch.bfloat16), product.to(device, torch.bfloat16)
+    far = _distance(product(some.to(device, torch.bfloat16)).cpu(), exact)
+    for count in counts:
+        patches = torch.randn(count, 3, 2, 14, 14, device=device, dtype=torch.bfloat16)
+        seen = [f"matrix product {1000 * _seconds(product, patches, device):.2f} ms"]
+        try:
+            seen.append(f"convolution {1000 * _seconds(conv, patches, device):.2f} ms")
+        except RuntimeError as error:
+            seen.append(f"convolution fails: {str(error).splitlines()[0]}")
+        rows.append(Row(f"patch embedding, {count} patches", "ok" if far < 0.02 else "FAILED",
+                        f"{', '.join(seen)}; off by {far:.1e}"))
+    return rows
+
+
+def _seconds(layer: nn.Module, patches: Tensor, device: str) -> float:
+    """Of a forward and backward pass, once warm."""
+    for _ in range(2):
+        started = _now(device)
+        layer(patches).sum().backward()
+        seconds = _now(device) - started
+    return seconds
+
+
+def engine_rows(shape: Shape, device: str, *, dtype: torch.dtype = torch.bfloat16, length: int = 128,
+                at_once: tuple[int, ...] = (16, 64, 128), kv_cache_gib: float = 4.0) -> list[Row]:
+    """The training's own engine and a model of random weights: two phases, other weights in the second; its sleep; how
+    fast it decodes; how long new weights take."""
     if importlib.util.find_spec("vllm") is None:
         return [Row("vLLM", "skipped", "not installed")]
 
     from PIL import Image
 
-    from gre.models.vlm import encode_prompt, load_processor
-    from gre.rollout.vllm.start import import_vllm
+    from gre.models.scoring import score
+    from gre.models.vlm import banned_tokens, encode_prompt, load_processor, pixel_budget
+    from gre.rollout.vllm.engine import Engine, VLLMRollout
 
-    started, vllm = time.perf_counter(), import_vllm()
-    llm = vllm.LLM(str(BASE), dtype="bfloat16", max_model_len=512, max_num_seqs=64, gpu_memory_utilization=0.3,
-                   enforce_eager=True, limit_mm_per_prompt={"image": 1, "video": 0})
-    up = time.perf_counter() - started
-    processor, image = load_processor(BASE), Image.new("RGB", (112, 112), (90, 120, 200))
-    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where is this?"}]}]
-    text = processor.apply_chat_template(turn, add_generation_prompt=True)
-    request = {"prompt": text, "multi_modal_data": {"image": image}}
-    started = time.perf_counter()
-    outputs = llm.generate([request] * 64, vllm.SamplingParams(temperature=1.0, max_tokens=64, ignore_eos=True, seed=0))
-    seconds = time.perf_counter() - started
-    same = outputs[0].prompt_token_ids == encode_prompt(processor, "Where is this?", image).input_ids.tolist()
-    drawn = sum(len(output.outputs[0].token_ids) for output in outputs)
-    return [Row("vLLM", "ok" if same else "FAILED",
-                f"up in {up:.0f} s; {drawn / seconds:.0f} tokens/s of the tiny base; prompt ids "
-                f"{'are' if same else 'are not'} the trainer's")]
+    processor, model = load_processor(BASE), random_model(shape, device).to(dtype).eval()
+    banned = banned_tokens(processor.tokenizer, shape.vocab)
+    banned[processor.tokenizer.eos_token_id] = True  # every completion takes its full length
+    prompts = [encode_prompt(processor, "Where is this?", Image.new("RGB", (112, 112), (20 * i, 120, 200)))
+               for i in range(8)]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        engine = Engine(Path(folder), pixel_budget(processor), banned, max_length=1024, dtype=dtype,
+                        sequences=max(at_once), kv_cache_gib=kv_cache_gib)
+        rollout = VLLMRollout(engine, processor.tokenizer.eos_token_id, banned, length)
+        for phase in (1, 2):
+            before, started = _free(device), _now(device)
+            groups = rollout.generate(model, prompts, 2, list(range(8)), seed=0, step=phase)
+            seconds = _now(device) - started
+            with torch.no_grad():
+                scores = score(model, [Group(prompt, [one.token_ids for one in group])
+                                       for prompt, group in zip(prompts, groups)], banned=banned)
+            sampled = torch.cat([one.log_probs for group in groups for one in group]).to(scores.log_probs.device)
+            gap = (scores.log_probs - sampled).abs().mean().item()
+            rows.append(Row(f"vLLM, phase {phase}", "ok" if gap < GAP else "FAILED",
+                            f"{seconds:.1f} s; log-probabilities differ from the trainer's by {gap:.1e} on average; "
+                            f"it keeps {(before - _free(device)) / GIB:.1f} GiB"))
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.mul_(1 + 0.05 * torch.randn_like(weight))
+        for count in at_once:
+            started = _now(device)
+            rollout.generate(model, prompts, count // 8, list(range(8)), seed=0, step=3)
+            seconds = _now(device) - started
+            rows.append(Row(f"vLLM, {count} seeded completions", "ok", f"{count * length / seconds:.0f} tokens/s, with "
+                                                                       "waking and new weights"))
+        started = _now(device)
+        engine.answer(model, [], [], length)
+        count = len(list(model.named_parameters(remove_duplicate=False)))
+        rows.append(Row("vLLM, new weights", "ok",
+                        f"{count} of them, with waking and sleep, in {_now(device) - started:.1f} s"))
+    return rows
+
+
+def _free(device: str) -> int:
+    """Bytes of the GPU that nobody holds; torch gives back what it keeps for later."""
+    if device != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info()[0]
+
+
+def update_rows(device: str, name: str = "G8") -> list[Row]:
+    """bench.update of our side alone: arithmetic a second, and which share that is of what the GPU can."""
+    if importlib.util.find_spec("omegaconf") is None:
+        return [Row("update", "skipped", "omegaconf is not installed")]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "update.json"
+        subprocess.run([sys.executable, "-m", "bench.update", f"device={device}", f"shapes=[{name}]", "sides=[ours]",
+                        "rounds=2", "memory=false", f"json={file}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        rate = json.loads(file.read_text())[name]["our_gflops_per_second"] * 1e9
+    gpu = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    most = next((flops for part, flops in DENSE_BF16.items() if part in gpu), None)
+    share = f", {rate / most:.0%} of the {gpu}'s dense bfloat16" if most else ""
+    return [Row(f"update, {name}", "ok", f"{rate / 1e12:.3g} TFLOP/s{share}")]
 
 
 def check(name: str) -> list[Row]:
@@ -164,7 +268,8 @@ def check(name: str) -> list[Row]:
     if name == "grpo":
         free = torch.cuda.mem_get_info()[0]
         return grpo_rows(free, SHAPES, lambda: free - torch.cuda.mem_get_info()[0])  # torch keeps what it once took
-    return vllm_rows()
+    return {"compiler": compiler_rows, "patches": partial(patch_rows, "cuda"),
+            "engine": partial(engine_rows, THREE, "cuda"), "update": partial(update_rows, "cuda")}[name]()
 
 
 def run(name: str) -> list[Row]:
@@ -189,7 +294,7 @@ def table(rows: list[Row], facts: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def facts(revision: str | None, seconds: float) -> dict[str, str]:
+def facts(revision: str, seconds: float) -> dict[str, str]:
     """Where and with what the table was made."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
@@ -198,7 +303,7 @@ def facts(revision: str | None, seconds: float) -> dict[str, str]:
         driver = "not asked (no nvidia-smi)"
     gpu = torch.cuda.get_device_properties(0)
     return {"GPU": f"{gpu.name}, {gpu.total_memory / GIB:.1f} GiB, driver {driver}, CUDA {torch.version.cuda}",
-            "date": f"{datetime.date.today()}, {seconds:.0f} s", "commit": revision or commit(),
+            "date": f"{datetime.date.today()}, {seconds:.0f} s", "commit": revision,
             "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
 
 
@@ -212,16 +317,36 @@ def main(argv: list[str]) -> int:
         print(f"error: no CUDA GPU is seen by torch {torch.__version__}: this check is for machines with one "
               "(nvidia-smi shows the driver's view)", file=sys.stderr)
         return 1
-    started, rows = time.perf_counter(), []
+    started, revision = time.perf_counter(), given.get("commit") or commit()
+    out = Path(expanded(given["out"])) if "out" in given else None
+    done = _done(out, revision)
     for name in SECONDS:
-        found = run(name)
-        rows += found
-        print(*(f"{row.check}: {row.result}: {row.seen}" for row in found), sep="\n", flush=True)
-    text = table(rows, facts(given.get("commit"), time.perf_counter() - started))
+        if name in done:
+            print(f"{name}: as in {out.with_suffix('.json')}", flush=True)
+            continue
+        done[name] = run(name)
+        print(*(f"{row.check}: {row.result}: {row.seen}" for row in done[name]), sep="\n", flush=True)
+        if out:
+            said = {name: [vars(row) for row in rows] for name, rows in done.items()}
+            out.with_suffix(".json").write_text(json.dumps({"commit": revision, "checks": said}, indent=1) + "\n",
+                                                encoding="utf-8")
+    rows = [row for name in SECONDS for row in done[name]]
+    text = table(rows, facts(revision, time.perf_counter() - started))
     print(text, end="")
-    if "out" in given:
-        Path(expanded(given["out"])).write_text(text, encoding="utf-8")
+    if out:
+        out.write_text(text, encoding="utf-8")
     return int(any(row.result == "FAILED" for row in rows))
+
+
+def _done(out: Path | None, revision: str) -> dict[str, list[Row]]:
+    """The checks of this commit that an earlier call has made, without those that failed."""
+    if out is None or not out.with_suffix(".json").exists():
+        return {}
+    before = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    if before["commit"] != revision:
+        return {}
+    found = {name: [Row(**row) for row in rows] for name, rows in before["checks"].items()}
+    return {name: rows for name, rows in found.items() if not any(row.result == "FAILED" for row in rows)}
 
 
 def _outcome(attend, states: list[Tensor], towards: Tensor, layout: Layout, dtype: torch.dtype,

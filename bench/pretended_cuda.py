@@ -232,13 +232,13 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if unknown := set(given.cases) - cases.keys():
         parser.error(f"there is no case {', '.join(sorted(unknown))}: they are {', '.join(cases)}")
-    found = {}
+    found, code = {}, commit()
     for name in given.cases or cases:
         found[name] = measure(cases[name])
         print(f"{name}: {found[name]['peak_gib']:.2f} GiB, planned {found[name]['planned_gib']:.2f}; "
               f"{sum(found[name]['reads'].values())} reads; {found[name]['seconds']:.0f} s", flush=True)
         if given.json:
-            given.json.write_text(json.dumps({"commit": commit(), "cases": found}, indent=1) + "\n", encoding="utf-8")
+            given.json.write_text(json.dumps({"commit": code, "cases": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
