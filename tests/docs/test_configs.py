@@ -56,3 +56,10 @@ def test_the_published_values_are_there():
         assert settings.train.per_device_batch_size * settings.train.gradient_accumulation_steps * GPUS == 16
         assert json.loads((ROOT / settings.train.deepspeed).read_text())["zero_optimization"]["stage"] == 3
         assert settings.train.bf16 and settings.model.gradient_checkpointing
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/deepspeed").glob("*.json")), ids=lambda path: path.name)
+def test_deepspeed_leaves_torchs_linear_alone(path):
+    """Else ZeRO-3 replaces it in the whole process, for reference, judge and vLLM too, which then round once more."""
+    zero = json.loads(path.read_text(encoding="utf-8"))["zero_optimization"]
+    assert zero["stage"] < 3 or zero["memory_efficient_linear"] is False
