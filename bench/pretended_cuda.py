@@ -124,10 +124,10 @@ def measure(case: Case) -> dict:
         device.reads.clear()
         _pass(trainer)
     trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-    return {"peak_gib": (peak - before) / GIB, "planned_gib": planned_bytes(case.job) / GIB,
+    return {"peak_gib": round((peak - before) / GIB, 3), "planned_gib": round(planned_bytes(case.job) / GIB, 3),
             "reads": dict(sorted(device.reads.items())),
             "without_gradient": sum(weight.grad is None or weight.grad.device.type != "cuda" for weight in trained),
-            "seconds": time.perf_counter() - started}
+            "seconds": round(time.perf_counter() - started, 1)}
 
 
 def _pass(trainer: PackedTrainer, micro_batches: int = 1) -> None:
@@ -238,7 +238,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: {found[name]['peak_gib']:.2f} GiB, planned {found[name]['planned_gib']:.2f}; "
               f"{sum(found[name]['reads'].values())} reads; {found[name]['seconds']:.0f} s", flush=True)
         if given.json:
-            given.json.write_text(json.dumps({"commit": code, "cases": found}, indent=1) + "\n", encoding="utf-8")
+            given.json.write_text(json.dumps({"command": "python -m bench.pretended_cuda --json FILE", "commit": code,
+                                                "cases": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from gre.config import UserError
-from gre.rollout.vllm.start import unnoticed
+from gre.models.vlm import PixelBudget
+from gre.rollout.vllm.start import settings, unnoticed
 from gre.rollout.vllm.transfer import ByBroadcast
 from tests.helpers.paths import ROOT
 
@@ -78,3 +79,9 @@ def test_the_stages_that_sample_end_so(stage):
 def test_without_vllm_a_process_goes_on():
     code = "from gre.rollout.vllm.start import leave; leave(); print('went on')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "went on\n"
+
+
+def test_no_start_of_vllm_is_a_collective_of_all_training_processes():
+    """FlashInfer's autotuning is one, on machines that have an nvcc."""
+    made = settings(PixelBudget(784, 7840), torch.tensor([True, False]), max_length=512, dtype=torch.bfloat16)
+    assert made["enable_flashinfer_autotune"] is False
