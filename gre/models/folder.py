@@ -22,6 +22,9 @@ def check(folder: Path) -> None:
     if config.get("model_type") != MODEL_TYPE:
         raise UserError(f"{folder} holds a model of type {config.get('model_type')!r}: this code trains and asks "
                         f"{MODEL_TYPE} (Qwen2.5-VL) only")
+    if quantised := config.get("quantization_config"):
+        raise UserError(f"{folder} holds quantised weights ({quantised.get('quant_method')}), which are not trained or "
+                        "asked here: name the model that they were made from")
     for path in weight_files(folder):
         _check_weights(path)
     _check_reading(folder)
@@ -33,6 +36,9 @@ def weight_files(folder: Path) -> list[Path]:
         names = _json(folder / INDEX).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise UserError(f"{folder / INDEX} names no weights: {AGAIN}")
+        if elsewhere := [name for name in names.values() if Path(name).name != name]:
+            raise UserError(f"{folder / INDEX} names weights outside the folder ({elsewhere[0]}), which no identity "
+                            "would cover: put them beside the index, and write their names alone")
         files = [folder / name for name in sorted(set(names.values()))]
         if missing := [path.name for path in files if not path.is_file()]:
             raise UserError(f"{folder} lacks {len(missing)} of {len(files)} files of weights ({', '.join(missing)}): "
@@ -48,7 +54,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _check_kind(folder: Path) -> None:
     """Refuse what is taken for a model and is none."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name the folder it lies in, {folder.parent}")
     if (folder / "config.json").exists():
+        if (folder / "adapter_config.json").exists():
+            raise UserError(f"{folder} holds an adapter beside its model (adapter_config.json), and transformers would "
+                            "load both: merge the two (peft's merge_and_unload, then save_pretrained), or move the "
+                            "adapter's files away")
         return
     if (folder / "adapter_config.json").exists():
         base = _json(folder / "adapter_config.json").get("base_model_name_or_path")

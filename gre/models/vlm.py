@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from PIL import Image
 from torch import BoolTensor, LongTensor, Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, check_least, option
 from gre.data.raw import RowError
@@ -20,6 +21,7 @@ from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
 
 SPELLED = "Île de Sein, 48.0379, -4.8513"  # a tokenizer that cannot spell this knows no places
+FROM_BASE = "save the processor of its base there (AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))"
 SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
 MAX_PIXELS = 1280 * SIDE_PIXELS**2
 RELEASED_MAX_PIXELS = 12_845_056  # what Qwen's own folders say: a limit, 16,384 tokens a photo, and no budget
@@ -67,10 +69,12 @@ def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels
     """
     try:
         processor = AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:  # what transformers raises for files that are gone or broken
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:  # of files that are gone or broken
         raise UserError(f"{folder}: its tokenizer and processor do not load ({str(error).splitlines()[0]}): save those "
                         "of its base there (AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))") from error
     processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
+    _check_fits(processor, config, folder)
     _check_processor(processor, folder)
     own = pixel_budget(processor)
     processor.image_processor.size = {"shortest_edge": own.min_pixels if min_pixels is None else min_pixels,
@@ -78,9 +82,25 @@ def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels
     return processor
 
 
+def _check_fits(processor, config, folder: str | Path) -> None:
+    """Raise UserError unless the processor is that of the model beside it: else its patches or its tokens mean nothing
+    there, which shows at the first photo."""
+    images, vision = processor.image_processor, config.vision_config
+    if not hasattr(images, "get_number_of_image_patches"):
+        raise UserError(f"{folder}: its photos are read by a {type(images).__name__}, not as Qwen2.5-VL reads them: "
+                        f"{FROM_BASE}")
+    for name, own, wanted in (("patch_size", images.patch_size, vision.patch_size),
+                              ("merge_size", images.merge_size, vision.spatial_merge_size),
+                              ("temporal_patch_size", images.temporal_patch_size, vision.temporal_patch_size),
+                              ("image_token_id", processor.image_token_id, config.image_token_id)):
+        if own != wanted:
+            raise UserError(f"{folder}: {name} of its processor is {own}, and of its config.json {wanted}: they belong "
+                            f"to two models; {FROM_BASE}")
+
+
 def _check_processor(processor, folder: str | Path) -> None:
     """Raise UserError unless texts come back from the tokenizer and a turn with a photo holds one place for it."""
-    remedy = "save the processor of its base there (AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))"
+    remedy = FROM_BASE
     ids = processor.tokenizer(SPELLED, add_special_tokens=False).input_ids
     if processor.tokenizer.decode(ids) != SPELLED:
         raise UserError(f"{folder}: its tokenizer makes {processor.tokenizer.decode(ids)!r} of {SPELLED!r}: {remedy}")
@@ -94,6 +114,10 @@ def _check_processor(processor, folder: str | Path) -> None:
     if places != 1:
         raise UserError(f"{folder}: its chat template leaves {places} places for the photo of a turn, not one: it is "
                         f"that of a text model; {remedy}")
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": SPELLED}]}]
+    if processor.apply_chat_template(turn) == processor.apply_chat_template(turn, add_generation_prompt=True):
+        raise UserError(f"{folder}: its chat template never begins the assistant's turn (add_generation_prompt): "
+                        f"{remedy}")
 
 
 def pixel_budget(processor) -> PixelBudget:
@@ -117,8 +141,12 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
     bfloat16 it would learn other positions than it is used with.
     """
     with nullcontext() if to_train else zero.put_away():
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, use_safetensors=True)
+        try:
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, use_safetensors=True,
+                ignore_mismatched_sizes=True)  # they are refused here, by name
+        except ValueError as error:
+            raise UserError(f"{folder}: no model can be built as its config.json says ({error})") from error
     faults = {fault: sorted(map(str, names)) for fault, names in report.items() if names}
     if faults:
         raise UserError(f"{folder} does not hold the weights its config.json describes: {faults}")

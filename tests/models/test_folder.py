@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models
 from eval import predict
 from gre import manifest
 from gre.config import UserError
+from gre.models import folder
 from gre.models.vlm import MAX_PIXELS, load_processor
 from tests.helpers.stages import run1, run2
 
@@ -104,7 +105,56 @@ def another_kind_of_model(folder):
     edit(folder / "config.json", model_type="qwen2")
 
 
+def quantised(folder):
+    edit(folder / "config.json", quantization_config={"quant_method": "awq", "bits": 4})
+
+
+def an_adapter_beside(folder):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "x", "peft_type": "LORA"}')
+
+
+def weights_elsewhere(folder):
+    (folder / "sub").mkdir()
+    (folder / "model.safetensors").rename(folder / "sub/model.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "sub/model.safetensors"}}')
+
+
+def another_image_token(folder):
+    edit(folder / "config.json", image_token_id=5)
+
+
+def of_image_processor(folder, **changes):
+    own = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+    edit(folder / "processor_config.json", image_processor={**own, **changes})
+
+
+def other_patches(folder):
+    of_image_processor(folder, patch_size=16)
+
+
+def clips_processor(folder):
+    of_image_processor(folder, image_processor_type="CLIPImageProcessor")
+
+
+def a_template_without_the_assistant(folder):
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("add_generation_prompt", "false"))
+
+
+def layers_that_do_not_agree(folder):
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder / "config.json", text_config={**text, "num_hidden_layers": 9})
+
+
 DAMAGES = {
+    quantised: r"base holds quantised weights \(awq\), which are not trained or asked here: name the model",
+    an_adapter_beside: r"base holds an adapter beside its model \(adapter_config.json\), and transformers would load",
+    weights_elsewhere: r"names weights outside the folder \(sub/model.safetensors\), which no identity would cover",
+    another_image_token: r"base: image_token_id of its processor is \d+, and of its config.json 5",
+    other_patches: r"base: patch_size of its processor is 16, and of its config.json 14",
+    clips_processor: r"base: its photos are read by a CLIPImageProcessor",
+    a_template_without_the_assistant: r"base: its chat template never begins the assistant's turn",
+    layers_that_do_not_agree: r"base: its tokenizer and processor do not load \(.*validate_layer_type",
     without_tokenizer: r"base lacks tokenizer.json: the download is not whole",
     a_tokenizer_that_cannot_spell: r"base: its tokenizer makes '' of 'Île de Sein",
     without_processor: r"base lacks preprocessor_config.json",
@@ -143,6 +193,18 @@ def test_so_are_a_judge_and_an_evaluated_folder(workplace, damage):
     damage(workplace / "copied")
     with pytest.raises(UserError, match=DAMAGES[damage].replace("base", "copied")):
         predict.run(predict.Config(model="copied", data="seed/seed.jsonl", out="out.jsonl"))
+
+
+@pytest.mark.parametrize("text, said", [({"vocab_size": 100}, "mismatched_keys"), ({"hidden_size": 77}, "hidden_size")])
+def test_weights_of_another_shape_are_named(cot, text, said):
+    edit("base/config.json", text_config={**json.loads(Path("base/config.json").read_text())["text_config"], **text})
+    with pytest.raises(UserError, match=f"base.*config.json.*{said}"):
+        run1()
+
+
+def test_a_file_of_a_model_is_told_from_its_folder():
+    with pytest.raises(UserError, match="config.json is a file: name the folder it lies in, gre/tiny/base"):
+        folder.check(Path("gre/tiny/base/config.json"))
 
 
 def test_a_template_in_the_tokenizers_config_is_taken(cot):
