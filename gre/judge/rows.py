@@ -42,8 +42,8 @@ def check_split(train_rows: Sequence[JudgeRow], held_out: Sequence[JudgeRow]) ->
     assert not {row.image for row in train_rows} & {row.image for row in held_out}, "a photo is in both parts"
     for name, rows in (("training", train_rows), ("held-out", held_out)):
         if {row.label for row in rows} != {True, False}:
-            raise UserError(f"the {len(rows)} {name} Judge rows do not hold both labels: give more rows or another "
-                            "held_out_share")
+            raise UserError(f"the {len(rows)} {name} Judge rows do not hold both labels: data.path needs more "
+                            "rows, of more photos; or write another held_out_share")
 
 
 def deal_pictures(rows: Sequence[JudgeRow], seed: int) -> dict[Path, Path]:

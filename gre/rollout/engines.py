@@ -42,8 +42,8 @@ class RolloutConfig:
     def __post_init__(self):
         check_least("rollout.", self, {"max_new_tokens": 1, "batch_size": 1, "kv_cache_gib": 0, "timeout_s": 0})
         if not self.temperature > 0:
-            raise ValueError(f"rollout.temperature is {self.temperature}: it must be above 0, since completions that are "
-                             "all the same teach nothing")
+            raise ValueError(f"rollout.temperature is {self.temperature}: it must be above 0, since completions "
+                             "that are all the same teach nothing")
         if self.engine not in ENGINES:
             raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
 

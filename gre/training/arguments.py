@@ -50,8 +50,8 @@ class TrainConfig:
     def __post_init__(self):
         check_least("train.", self, LEAST)
         if self.max_steps == 0:  # transformers would take it for -1
-            raise ValueError("train.max_steps is 0: write -1 for as many steps as train.num_train_epochs makes, or 1 and "
-                             "more")
+            raise ValueError("train.max_steps is 0: write -1 for as many steps as train.num_train_epochs makes, or 1 "
+                             "and more")
         if not self.num_train_epochs > 0:
             raise ValueError(f"train.num_train_epochs is {self.num_train_epochs}: it must be above 0")
         if self.report_to not in REPORTS:

@@ -19,6 +19,8 @@ from gre.text.prompts import JUDGE_INSTRUCTION
 
 FAR_KM = float(THRESHOLDS_KM[-1])  # another continent: no rounding and no near miss
 MOST = 0.5    # of the rows: what is wrong with more is wrong with the file; a few bad chains are the user's own choice
+FEW = 10      # rows of a label, fewer of which say nothing about its median
+EXCHANGED = 3  # times as far as wrong answers lie right ones only where the labels are exchanged
 SOME = 100    # rows, fewer of which may well show one place
 
 
@@ -66,8 +68,24 @@ def _judge(rows: Sequence[JudgeRow], name: str) -> str:
     _refuse(far[True], len(answers[True]), "answers labelled True", f"lie more than {FAR_KM:g} km from gt_lat, gt_lon: "
             "the labels are the wrong way round, or belong to other photos. Correct them", name)
     unread = len(rows) - sum(map(len, answers.values()))
+    _refuse(unread, len(rows), "rows", "have a predicted_answer in which no coordinates can be read (docs/answers.md), "
+            "and a judge is asked about coordinates. Write them so, such as 48.8584, 2.2945", name)
+    if true in (0, len(rows)):
+        raise DataError(f"{name}: all of {len(rows):,} rows are labelled {bool(true)}: a judge learns from rows of "
+                        "both labels. Name a file that has them")
+    _refuse_exchanged(answers, name)
     return (f"{true:,} of {len(rows):,} rows are labelled True, {unread:,} have no readable answer; of those labelled "
             f"True {_far(answers[True], far[True])}; of those labelled False {_far(answers[False], far[False])}")
+
+
+def _refuse_exchanged(answers: dict[bool, list[tuple[LatLon, LatLon]]], name: str) -> None:
+    """Right answers lie nearer than wrong ones; labels that were drawn by lot say neither."""
+    if min(map(len, answers.values())) < FEW:
+        return
+    km = {label: median(distance_km(*pair) for pair in pairs) for label, pairs in answers.items()}
+    if km[True] > EXCHANGED * km[False]:
+        raise DataError(f"{name}: answers labelled True lie {km[True]:,.0f} km from gt_lat, gt_lon in the median, "
+                        f"those labelled False {km[False]:,.0f} km: the labels are the wrong way round. Exchange them")
 
 
 def _seed(rows: Sequence[SeedRow], name: str) -> str:

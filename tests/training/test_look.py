@@ -1,5 +1,6 @@
 """What the rows of a stage say: one line of counts, and files that are not what they are taken for."""
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,11 +111,34 @@ def test_labels_the_wrong_way_round_are_refused(workplace, run):
         run()
 
 
-def test_judge_answers_without_numbers_are_said(workplace, capsys):
-    answer(NONE, NONE)
+@pytest.mark.parametrize("run", [run_judge, run_verdict])
+def test_labels_exchanged_between_answers_of_one_continent_are_refused(workplace, run):
+    answer("50.1, 8.7", "48.9, 2.4")
+    with pytest.raises(UserError, match="judge.json: answers labelled True lie 479 km from gt_lat, gt_lon in the "
+                                        "median, those labelled False 6 km: the labels are the wrong way round"):
+        run()
+
+
+@pytest.mark.parametrize("label", ["True", "False"])
+def test_one_label_for_all_rows_is_refused(workplace, label):
+    answer(NEAR, NEAR)
+    rows = json.loads(Path("judged/judge.json").read_text())
+    for row in rows:
+        row["conversations"][1]["value"] = label
+    Path("judged/judge.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=f"judge.json: all of 20 rows are labelled {label}: a judge learns from rows"):
+        run_judge()
+
+
+def test_judge_answers_without_numbers_are_said_and_refused_of_most(workplace, capsys):
+    answer(NONE, NEAR)
     with pytest.raises(Loaded):
         run_judge()
-    assert "20 have no readable answer; of those labelled True none says how far" in capsys.readouterr().out
+    assert "10 have no readable answer; of those labelled True none says how far" in capsys.readouterr().out
+    shutil.rmtree("judged")
+    answer(NONE, NONE)
+    with pytest.raises(UserError, match="judge.json: 20 of 20 rows have a predicted_answer in which no coordinates"):
+        run_judge()
 
 
 def test_seed_rows_are_counted(workplace, vlm, capsys):
