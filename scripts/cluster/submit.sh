@@ -8,7 +8,7 @@
 # FOLDER holds STAGE.yaml for every STAGE (all four unless named): stage1 → judge → stage2 → stage3. What your cluster
 # wants (partition, account, GPUs, time) goes behind --. Run it where the paths in the configs mean something: that
 # folder is the jobs' too, and their logs go to slurm/ in it. Every stage's settings are read before the first job is
-# submitted (--dry-run); what a stage before it writes need not be there.
+# submitted (--dry-run), and what it names has to be there or be written by a stage before it (chain.py).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
@@ -45,6 +45,13 @@ arguments_of() {
     if [ "$1" = stage2 ] && [ "$judge" ]; then arguments+=("judge.model_name_or_path=$judge"); fi
 }
 
+chain=()
+for stage in "${stages[@]}"; do
+    arguments_of "$stage"
+    chain+=("${arguments[@]}")
+done
+PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/cluster/chain.py" "${chain[@]}" ||
+    refuse "a stage of this chain would not start: nothing is submitted"
 for stage in "${stages[@]}"; do  # a key that the last one does not know is told now, not in days
     arguments_of "$stage"
     bash "$root/scripts/train/$stage.sh" "${arguments[@]}" --dry-run > /dev/null ||

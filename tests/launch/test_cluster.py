@@ -13,7 +13,10 @@ from tests.helpers.shell import end_left, wait_for, write
 
 # Settings are read by the real reader; serve.py says that no server is needed.
 PYTHON = f"""#!/usr/bin/env bash
-case $1 in */scripts/train/setting.py) exec {sys.executable} {ROOT}/scripts/train/setting.py "${{@:2}}" ;; esac
+case $1 in
+    */scripts/train/setting.py) exec {sys.executable} {ROOT}/scripts/train/setting.py "${{@:2}}" ;;
+    */scripts/cluster/chain.py) exec {sys.executable} {ROOT}/scripts/cluster/chain.py "${{@:2}}" ;;
+esac
 """
 
 
@@ -22,9 +25,12 @@ def house(tmp_path, monkeypatch):
     """A copy of the scripts whose environment.sh installs nothing, and stubs on the PATH; calls go to calls.txt."""
     for name in ("scripts/cluster/submit.sh", "scripts/cluster/stage.sbatch"):
         write(tmp_path / "house" / name, (ROOT / name).read_text())
+    (tmp_path / "base").mkdir()
+    (tmp_path / "rows.json").touch()
     for stage in ("stage1", "judge", "stage2", "stage3"):
         write(tmp_path / f"house/scripts/train/{stage}.sh", "#!/usr/bin/env bash\n")
-        write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\nmodel_name_or_path: base\n")
+        write(tmp_path / f"configs/{stage}.yaml", f"output_dir: runs/a/{stage}  # here\nmodel_name_or_path: base\n"
+              "data: {path: rows.json}\n")
     write(tmp_path / "house/environment.sh", "#!/usr/bin/env bash\n")
     write(tmp_path / "house/.venv/bin/python", PYTHON)
     note = '#!/usr/bin/env bash\n{ printf "%s" "$(basename "$0")"; printf "|%s" "$@"; echo; } >> calls.txt\n'
@@ -78,6 +84,36 @@ def test_the_judge_s_folder_is_what_its_stage_will_read(house, tmp_path, monkeyp
     result = submit(house, "configs", "stage2")
     assert result.returncode == 0, result.stderr
     assert calls("sbatch")[0][-1] == "judge.model_name_or_path=" + read.replace("HOME", str(tmp_path))
+
+
+def config(stage: str, folder: str, parent: str, rows: str = "rows.json") -> None:
+    Path(f"configs/{stage}.yaml").write_text(
+        f"output_dir: {folder}\nmodel_name_or_path: {parent}\ndata: {{path: {rows}}}\n")
+
+
+@pytest.mark.parametrize("stages, said", [
+    ("stage1 stage2", ["configs/stage2.yaml: model_name_or_path: there is no runs/a/stage_1, and no stage before it "
+                       "writes it: train that stage first, or name another model folder"]),
+    ("stage1 judge stage3", ["configs/stage3.yaml: data.path: there is no seed.json, and no stage before it writes"]),
+    ("stage3 stage1", ["configs/stage3.yaml: model_name_or_path=runs/a/stage1 is made by configs/stage1.yaml, which "
+                       "comes after it: name the stages in their order"]),
+    ("stage1 stage1", ["configs/stage1.yaml: output_dir=runs/a/stage1 is that of configs/stage1.yaml too"])])
+def test_what_no_stage_before_it_writes_lets_none_be_submitted(house, stages, said):
+    """A typo in the parent of the last stage, or stages out of order, showed when that job began."""
+    config("stage2", "runs/a/stage2", "runs/a/stage_1")
+    config("stage3", "runs/a/stage3", "runs/a/stage1", "seed.json")
+    result = submit(house, "configs", *stages.split())
+    assert result.returncode == 2 and not Path("calls.txt").exists()
+    for line in said:
+        assert line in result.stderr
+    assert result.stderr.endswith("error: a stage of this chain would not start: nothing is submitted\n")
+
+
+def test_a_chain_may_read_what_it_writes(house):
+    config("judge", "runs/a/judge", "runs/a/stage1")
+    config("stage2", "runs/a/stage2", "runs/a/stage1/model")
+    config("stage3", "runs/a/stage3", "runs/a/stage2")
+    assert submit(house, "configs").returncode == 0 and len(calls("sbatch")) == 4
 
 
 def test_a_stage_that_would_refuse_its_settings_lets_none_be_submitted(house):
