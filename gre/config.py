@@ -76,9 +76,12 @@ def shipped(name: str) -> Path:
 def expanded(text: str) -> str:
     """A path as it was meant: with the home folder for `~` or `~name` at its beginning. Other text as it is.
 
-    Raises ConfigError for `~name/…` of nobody: a folder of that name would be made.
+    Raises ConfigError for `~name/…` of nobody, and for a shell's `$NAME/…`: a folder of that name would be made.
     """
     path = os.path.expanduser(text)
+    if variable := re.match(r"\$(\w+)(?=/|\Z)", text):
+        raise ConfigError(f"{text}: variables of the environment are written ${{oc.env:NAME}} here: "
+                          f"${{oc.env:{variable[1]}}}{text[variable.end():]}")
     if path == text and re.match(r"~[\w.-]*/", text):
         raise ConfigError(f"{text}: there is no user {text[1:text.index('/')]!r} with a home folder; a folder of that "
                           f"name is written ./{text}")
@@ -346,6 +349,8 @@ def _expand(node: Any) -> None:
 def _error(error: Exception) -> ConfigError:
     """What OmegaConf found wrong, with its key."""
     first = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ")
+    if (name := re.fullmatch(r"Interpolation key '(\w+)' not found", first)) and name[1] in os.environ:
+        first += f": the variable of the environment is written ${{oc.env:{name[1]}}}"
     return ConfigError(f"{error.full_key}: {first}" if error.full_key else first)
 
 

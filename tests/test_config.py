@@ -102,6 +102,19 @@ def test_the_home_folder_of_nobody_is_refused():
     assert load("output_dir=./~no_such_user/x").output_dir == "./~no_such_user/x"
 
 
+def test_a_shells_variable_is_no_folder(tmp_path, monkeypatch):
+    """$HOME/x made a folder called $HOME; ${HOME}/x was an unknown key and nothing else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError) as raised:
+        load("output_dir=$HOME/runs/x")
+    assert str(raised.value) == ("$HOME/runs/x: variables of the environment are written ${oc.env:NAME} here: "
+                                 "${oc.env:HOME}/runs/x")
+    with pytest.raises(ConfigError, match=r"'HOME' not found: the variable of the environment is written "
+                                          r"\$\{oc.env:HOME\}"):
+        load(write(tmp_path, "output_dir: ${HOME}/runs\n"))
+    assert load("output_dir=costs $5/x").output_dir == "costs $5/x"
+
+
 def test_a_part_of_a_config_may_refer_to_keys_that_the_reader_does_not_know(tmp_path):
     """output_dir: as the whole config's reader has it, with the command line's value too."""
     path = write(tmp_path, "output_dir: runs/${name}/${train.optimiser.kind}\nname: a\n"

@@ -60,6 +60,8 @@ def test_a_reference_that_is_not_closed_on_the_command_line(capsys):
     ("train.num_train_epochs=0", "train.num_train_epochs is 0.0: it must be above 0"),
     ("train.learning_rate=inf", "train.learning_rate is inf: it must be at least 0 and finite"),
     ("train.max_steps=0", "train.max_steps is 0: write -1 for as many steps as train.num_train_epochs makes"),
+    ("output_dir=", "output_dir is empty: name a folder, such as runs/NAME/stage1"),
+    ("output_dir=$HOME/x", "$HOME/x: variables of the environment are written ${oc.env:NAME} here"),
     ("seed=-1", "seed is -1: it must lie between 0 and 4294967295"),
     ("model.lora.r=-1", "model.lora.r is -1: it must be at least 0"),
     ("model.max_pixels=0", "model.max_pixels is 0: it must be at least 784"),

@@ -55,6 +55,8 @@ class StageConfig:
     train: TrainConfig = option(TrainConfig, "the optimiser")
 
     def __post_init__(self):
+        if not self.output_dir.strip():
+            raise ValueError("output_dir is empty: name a folder, such as runs/NAME/stage1")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}: it must lie between 0 and 4294967295")
         share = getattr(self, "held_out_share", 0.1)  # of stages that measure a judge
