@@ -14,6 +14,11 @@ from gre.data.raw import DataError
 
 _OTHER_FILES = {  # how a file begins that is none of these forms: what it is, and what to do about it
     b"PK\x03\x04": "a zip archive: unpack it, and name the file inside",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it (zstd -d)", b"BZh": "packed by bzip2: unpack it (bunzip2)",
+    b"\xfd7zXZ": "packed by xz: unpack it (unxz)", b"7z\xbc\xaf": "a 7z archive: unpack it, and name the file inside",
+    b"ARROW1": "an Arrow file: save it as Parquet or JSON lines", b"SQLite format 3": "a database: save its table as "
+    "JSON lines", b"\x80": "a pickle, which runs code when it is opened: save its rows as JSON lines",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8", b"\xfe\xff": "UTF-16 text: save it as UTF-8",
     b"version https://git-lfs": "a pointer of Git LFS, not the file: get it with `git lfs pull`",
     b"<!doctype html": "a web page, which a server sent instead of the file: download the file itself",
     b"<html": "a web page, which a server sent instead of the file: download the file itself"}
@@ -31,6 +36,8 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
     for start, what in _OTHER_FILES.items():
         if content[:100].lstrip().lower().startswith(start.lower()):
             raise DataError(f"{path} is {what}")
+    if content[257:262] == b"ustar":
+        raise DataError(f"{path} is a tar archive: unpack it, and name the file inside")
     return _json_rows(path, utf8(path, content))
 
 
@@ -62,15 +69,20 @@ def _json_rows(path: Path, content: str) -> Iterator[tuple[int, Any]]:
     start = content.lstrip()
     if start.startswith("["):
         try:
-            return enumerate(json.loads(content), start=1)
+            return enumerate(_arrays(start), start=1)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: the JSON array is broken ({error}). Repair or download the file again") from None
+    if start and not start.startswith("{") and not any(line.lstrip().startswith("{") for line in start.split("\n")):
+        raise DataError(f"{path} is neither JSON nor Parquet: it begins with {start[:40]!r}. Write a JSON array or "
+                        "JSON lines, a row each, as docs/formats.md shows")
     first = _decoded(start)
     if isinstance(first, tuple):  # else the first line is a broken row of its own
         value, end = first
         rest = start[end:].strip()
         if not rest and (inside := _array_inside(value)) is not None:
             return enumerate(inside, start=1)
+        if not rest:
+            _check_no_table(path, value)
         if "\n" in start[:end] or rest and not start[end:].lstrip(" \t\r").startswith("\n"):
             return _objects(start)
     return _lines(content)
@@ -106,6 +118,34 @@ def _decoded(content: str) -> tuple[Any, int] | Exception:
         return json.JSONDecoder().raw_decode(content)
     except (ValueError, RecursionError) as error:
         return error
+
+
+def _arrays(content: str) -> list:
+    """The items of an array, or of several one after another, as `cat a.json b.json` makes. Raises ValueError."""
+    items: list = []
+    while content:
+        value, end = json.JSONDecoder().raw_decode(content)
+        if not isinstance(value, list):
+            raise ValueError(f"after the array stands {content[:20]!r}")
+        items += value
+        content = content[end:].lstrip()
+    return items
+
+
+def _check_no_table(path: Path, value: Any) -> None:
+    """Refuse one object that is no row but holds rows in a form that is not read. Raises DataError."""
+    if not isinstance(value, dict):
+        return
+    arrays = [name for name, inside in value.items() if name not in _FIELDS_OF_OBJECTS and isinstance(inside, list)
+              and inside and all(isinstance(item, dict) for item in inside)]
+    if len(arrays) > 1:
+        raise DataError(f"{path} holds several arrays of rows ({', '.join(arrays)}): write each into a file of its own")
+    if len(value) > 1 and all(isinstance(inside, dict) and inside for inside in value.values()):
+        raise DataError(f"{path} holds {len(value)} rows or columns by name, in one object: write a JSON array of rows "
+                        "(pandas: to_json(orient='records'))")
+    if len(value) > 1 and all(isinstance(inside, list) and len(inside) > 1 for inside in value.values()):
+        raise DataError(f"{path} holds a table by columns ({', '.join(value)}): write a JSON array of rows (pandas: "
+                        "to_json(orient='records'))")
 
 
 def _array_inside(value: Any) -> list | None:

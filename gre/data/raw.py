@@ -67,6 +67,10 @@ class ImageFolder:
                          "path into the row")
         if not isinstance(name, str) or not name:
             raise BadRow(f"field {field_name!r}: expected a path or a list of one path, got {shown(row[field_name])}")
+        if re.match(r"(?:https?|s3|gs|ftp)://|data:", name):
+            raise BadRow(f"field {field_name!r}: {shown(name)} is an address: download the photo, and write its path")
+        if "\\" in name and not os.path.exists(self.root / name):  # written on Windows
+            name = name.replace("\\", "/")
         relative = Path(name)
         if self.images_are_in is not None and relative.parts[:1] == ("images",):
             relative = Path(self.images_are_in, *relative.parts[1:])

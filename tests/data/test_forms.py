@@ -1,7 +1,10 @@
 """The forms of a data file on disk, read to the same rows; and files that are none, named as what they are."""
+import bz2
 import gzip
 import json
+import lzma
 import os
+import pickle
 
 import pytest
 
@@ -27,6 +30,8 @@ FORMS = {
     "several lines": pretty(BOTH), "one object over several lines": None,
     "wrapped": json.dumps({"data": BOTH}), "wrapped with more": json.dumps({"version": 1, "rows": BOTH}, indent=1),
     "one after another": json.dumps(BOTH[0]) + json.dumps(BOTH[1]),
+    "two files in one": json.dumps(BOTH[:1]) + "\n" + json.dumps(BOTH[1:]), "an array a line": "".join(
+        json.dumps([row]) + "\n" for row in BOTH),
     "commas between": ",\n".join(json.dumps(row, indent=1) for row in BOTH),
 }
 
@@ -89,12 +94,25 @@ def test_a_broken_object_over_several_lines_is_one_bad_row(folder, capsys):
     (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS, not the file: .*git lfs pull"),
     (b"<!DOCTYPE html>\n<html>", "is a web page, which a server sent instead of the file"),
     (gzip.compress(b"[]" * 99)[:-9], "cannot be unpacked .*Get the file again"),
-    (json.dumps([SEED]).encode("utf-16"), "not UTF-8 .*Save the file as UTF-8"),
+    (json.dumps([SEED]).encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
+    (json.dumps([{**SEED, "instructions": "Où?"}], ensure_ascii=False).encode("latin-1"), "not UTF-8 .*Save the file"),
+    (b"\x28\xb5\x2f\xfd12", "is packed by zstd: unpack it"), (bz2.compress(b"[]"), "is packed by bzip2"),
+    (lzma.compress(b"[]"), "is packed by xz"), (pickle.dumps(BOTH), "is a pickle, which runs code"),
+    (b"a.json" + bytes(251) + b"ustar" + bytes(500), "is a tar archive: unpack it"),
+    (b"image,gt_lat,gt_lon\na.jpg,1,2\n", "is neither JSON nor Parquet: it begins with 'image,gt_lat,gt_lon"),
+    (b"- image: a.jpg\n  gt_lat: 1\n", "is neither JSON nor Parquet: it begins with '- image"),
+    (json.dumps({"0": SEED, "1": SEED}).encode(), r"holds 2 rows or columns by name, in one object: .*to_json\(orient"),
+    (json.dumps({"train": BOTH, "test": BOTH}).encode(), r"holds several arrays of rows \(train, test\): write each"),
+    (json.dumps({name: [SEED[name]] * 2 for name in SEED}).encode(), r"holds a table by columns \(image, "),
     (b"[]", "no usable row among 0. Name a file with rows: data.path=FILE"),
 ])
 def test_what_is_none_of_the_forms_is_named(folder, content, said):
     with pytest.raises(DataError, match=said):
         read(folder, content, on_bad_row="drop")
+
+
+def test_a_path_of_windows_is_read(folder):
+    assert read(folder, json.dumps([{**SEED, "image": "images\\a.jpg"}]))[0].image == folder / "imgs/a.jpg"
 
 
 @pytest.mark.parametrize("reader, rows, said", [

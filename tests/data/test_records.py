@@ -108,6 +108,8 @@ BAD_SEED_ROWS = [
     ({**SEED, "instructions": "Where? <image> Say."}, "at most one <image>"),
     ({**SEED, "image": "images/missing.jpg"}, "field 'image': no file .*missing.jpg"),
     ({**SEED, "image": "images"}, "no file"),
+    ({**SEED, "image": "https://x.org/a.jpg"}, "is an address: download the photo, and write its path"),
+    ({**SEED, "image": "data:image/png;base64,iVBOR"}, "is an address"),
     ({**SEED, "image": "images/" + "x" * 5000}, "no file"),
     ({**SEED, "image": "images/\0.jpg"}, "no file"),
     ({**SEED, "image": "images/\ud800.jpg"}, "no file"),
@@ -187,7 +189,7 @@ def test_a_broken_array_and_a_wrong_encoding_are_named(folder):
     (folder / "gre.json").write_text('[{"image": "images/a.jpg"},\n {"image" 7}]')
     with pytest.raises(DataError, match="gre.json: the JSON array is broken .*line 2"):
         read_seed(DataConfig(path=str(folder / "gre.json")))
-    (folder / "gre.json").write_bytes(b"\xff\xfe[")
+    (folder / "gre.json").write_bytes(b"[\xff")
     with pytest.raises(DataError, match="not UTF-8 .*Save the file as UTF-8"):
         read_seed(DataConfig(path=str(folder / "gre.json")))
 
