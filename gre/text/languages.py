@@ -13,22 +13,30 @@ from unicodedata import normalize
 
 WORDS = {
     "A": "latitud latitude latitudine breite breitengrad breitengrade enlem enlemi szerokość szerokości breedtegraad "
-         "breedte широта широты широте широту",
+         "breedte широта широты широте широту breddgrad breddgraden breddegrad breddegraden szélesség szélességi "
+         "leveysaste leveysasteet leveyspiiri šířka šířky šírka πλάτος lintang",
     "O": "longitud longitude longitudine länge längengrad längengrade boylam boylamı długość długości lengtegraad "
-         "lengte долгота долготы долготе долготу",
+         "lengte долгота долготы долготе долготу довгота довготи längdgrad längdgraden længdegrad længdegraden "
+         "lengdegrad lengdegraden hosszúság hosszúsági pituusaste pituusasteet pituuspiiri délka délky dĺžka "
+         "μήκος bujur",
     "n": "nord norte nördlich nördliche nördlicher nördl kuzey północ północna północnej północny noord noorderbreedte "
-         "noordelijke север северная северной северный bắc",
+         "noordelijke север северная северной северный bắc nordlig norr pohjoista pohjoinen északi severní βόρειο "
+         "βόρεια utara північна північної",
     "s": "sud süd sur sul südlich südliche südlicher südl güney południe południowa południowej południowy zuid "
-         "zuiderbreedte zuidelijke юг южная южной южный nam",
+         "zuiderbreedte zuidelijke юг южная южной южный nam sydlig söder eteläistä eteläinen déli jižní νότιο νότια "
+         "selatan південна південної",
     "e": "est este ost leste östlich östliche östlicher östl doğu wschód wschodnia wschodniej wschodni oost "
-         "oosterlengte oostelijke восток восточная восточной восточный đông",
+         "oosterlengte oostelijke восток восточная восточной восточный đông östlig öst østlig itäistä itäinen "
+         "keleti východní ανατολικό ανατολικά timur східна східної",
     "w": "ouest oeste ovest westlich westliche westlicher westl batı zachód zachodnia zachodniej zachodni westerlengte "
-         "westelijke запад западная западной западный tây",
+         "westelijke запад западная западной западный tây västlig väst vestlig läntistä läntinen nyugati západní "
+         "δυτικό δυτικά barat західна західної",
     "H": "hemisferio hémisphère hemisfério halbkugel hemisphäre emisfero yarımküre półkula półkuli полушарие",
-    "&": "und y et и ve và",
+    "&": "und y et и ve và och og és ja και dan та",
     "f": "de del di la ist is es è wynosi là は が 約 은 는 이 가 약 geographische geographischer geographisch "
          "geografische geograficzna geograficznej géographique geográfica geografica coğrafi географическая "
-         "географической aproximadamente approximativement environ circa etwa ungefähr около yaklaşık około khoảng",
+         "географической географічна zeměpisná zemepisná földrajzi maantieteellinen γεωγραφικό "
+         "aproximadamente approximativement environ circa etwa ungefähr около yaklaşık około khoảng",
 }
 UNITS = {  # after a number
     "°": "grad grade grado grados gradi grau graus degré degrés derece stopień stopni stopnie graden graad độ градус "
@@ -40,8 +48,10 @@ UNITS = {  # after a number
 }
 CHARACTERS = {"°": "度도", "'": "分분", '"': "秒초"}  # the same, with anything after them
 LABELS = {
-    "latitude": "纬度 緯度 위도 अक्षांश خط_العرض دائرة_العرض خط_عرض دائرة_عرض vĩ_độ vĩ_tuyến",
-    "longitude": "经度 經度 経度 경도 देशांतर देशान्तर रेखांश خط_الطول خط_طول kinh_độ kinh_tuyến",
+    "latitude": "纬度 緯度 위도 अक्षांश خط_العرض دائرة_العرض خط_عرض دائرة_عرض vĩ_độ vĩ_tuyến عرض_جغرافیایی "
+                "קו_רוחב קו_הרוחב ละติจูด เส้นรุ้ง অক্ষাংশ அட்சரேகை garis_lintang",
+    "longitude": "经度 經度 経度 경도 देशांतर देशान्तर रेखांश خط_الطول خط_طول kinh_độ kinh_tuyến طول_جغرافیایی "
+                 "קו_אורך קו_האורך ลองจิจูด เส้นแวง দ্রাঘিমাংশ தீர்க்கரேகை garis_bujur",
 }
 LETTERS = {"N": "北纬 北緯 북위", "S": "南纬 南緯 남위", "E": "东经 東經 東経 동경", "W": "西经 西經 西経 서경"}
 COMPASS = {
@@ -52,7 +62,7 @@ ABBREVIATED = {  # after a number: Russian, German, Dutch
     "N": "с._ш. n._br. nb", "S": "ю._ш. s._br. zb", "E": "в._д. ö._l. ol", "W": "з._д. w._l. wl"}
 CYRILLIC = {"С": "N", "Ю": "S", "В": "E", "З": "W"}  # after a number; without В or З, С is Celsius
 UNCLEAR = "OKGDBĐ"  # after a degree sign: O is west in French, east in German; B west in Turkish, north in Vietnamese
-ZEROS = "٠۰०০๐"  # of Arabic, Persian, Devanagari, Bengali, Thai
+ZEROS = "٠۰०০๐௦"  # of Arabic, Persian, Devanagari, Bengali, Thai, Tamil
 
 AFTER_ANGLE = r"(?:(?<=°)|(?<=[0-9]['\"])|(?<=''))\s?"
 _NO_LETTER = r"(?![^\W\d])"

@@ -82,6 +82,11 @@ _MINUS = re.compile(r"(?<![^\W_])(?:minus|negative)\s(?=[0-9.])", re.IGNORECASE)
 _COMPASS = re.compile(AFTER_ANGLE + r"(?:(nord|norte)|(sud|süd|sur|sul)|(est|este|ost|leste)|(ouest|oeste|ovest))"
                       r"(?![^\W\d])", re.IGNORECASE)
 _UNCLEAR = re.compile(AFTER_ANGLE + rf"[{languages.UNCLEAR}](?![^\W\d])")
+# The same after a bare number, where a latitude has its letter and no longitude has: 40.4168 N, 3.7038 O.
+_UNCLEAR_BARE = re.compile(rf"(?<=[0-9])\s?[{languages.UNCLEAR}](?![^\W\d])")
+_LETTER_OF_LATITUDE, _LETTER_OF_LONGITUDE = (re.compile(rf"(?<=[0-9])\s?[{letters}](?![^\W\d])|"
+                                                        rf"(?<![^\W\d])[{letters}]\s?(?=[0-9])")
+                                             for letters in ("NS", "EW"))
 _FAR_FROM_NUMBERS = re.compile(r"(?<!\D)\D{600,}+")
 _DECIMAL_COMMA = re.compile(r"(?:(?<![0-9.,])([0-9]{1,3}),(?=[0-9]{1,8}(?:\s?°|\s?[NSEW](?![A-Za-z])))"
                             r"|(?<![0-9.])([0-9]{1,3}),(?=[0-9]{4,8}(?![0-9.])))")
@@ -166,7 +171,8 @@ def _tidy(text: str) -> str:
     text = _SPELLING.sub(lambda match: _SPELLINGS[match[0]], text)
     text = _LABEL.sub(r" \1\2 ", _DEGREE.sub("°", _CLOSING_TAG.sub(" ", text)))
     text = _COMPASS.sub(lambda match: " " + "NSEW"[match.lastindex - 1], _MINUS.sub("−", text))
-    if _UNCLEAR.search(text):
+    if _UNCLEAR.search(text) or (_UNCLEAR_BARE.search(text) and _LETTER_OF_LATITUDE.search(text)
+                                 and not _LETTER_OF_LONGITUDE.search(text)):
         raise Ambiguous
     return _DMS.sub(_degree_signs, _DECIMAL_COMMA.sub(r"\1\2.", text))
 
