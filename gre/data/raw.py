@@ -14,7 +14,7 @@ from gre.geo.point import LatLon
 from gre.geo.truth import checked_truth
 
 IMAGE_MARK = "<image>"
-_MARK = re.compile(rf"\A(?:{IMAGE_MARK}(?:\r\n|\r|\n)?|\n)")  # whatever system wrote the file, it is one question
+_MARK = re.compile(rf"\A[\ufeff\s]*(?:{IMAGE_MARK}\s*)?")  # whatever wrote the file, it is one question
 
 
 class DataError(UserError):

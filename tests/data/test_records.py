@@ -1,5 +1,6 @@
 """The published forms: what is read, what is refused and how it is said, and that written files read back."""
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -95,6 +96,13 @@ def test_image_root_may_hold_the_pictures_themselves(folder, tmp_path_factory):
     (elsewhere / "a.jpg").touch()
     config = replace(seed_file(folder, SEED), image_root=str(elsewhere))
     assert read_seed(config)[0].image == elsewhere / "a.jpg"
+
+
+@pytest.mark.parametrize("mark", ["", "<image>", "<image>\n", "<image>\r\n", "<image> ", "<image>\n\n", " <image>\n",
+                                  "\ufeff<image>\n", "\n<image>\n", "  "])
+def test_what_stands_around_the_mark_is_no_part_of_the_question(folder, mark):
+    """A blank more, and another prompt was trained than is asked later."""
+    assert read_seed(seed_file(folder, {**SEED, "instructions": f"{mark}Where?"}))[0].instruction == "Where?"
 
 
 BAD_SEED_ROWS = [
@@ -195,7 +203,7 @@ def test_a_broken_array_and_a_wrong_encoding_are_named(folder):
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-    lambda text: text.strip() and "<image>" not in text and not text.startswith("\n"))
+    lambda text: text.strip() and "<image>" not in text and not re.match(r"[\ufeff\s]", text))
 TRUTH = st.builds(LatLon, st.floats(-90, 90), st.floats(-180, 180)).filter(any)  # (0, 0) is no place of a photo
 FORMS = [(write_cot, read_cot, st.builds(CoTRow, st.just(""), st.just("a.jpg"), TEXT, TEXT, TRUTH)),
          (write_judge, read_judge,
