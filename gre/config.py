@@ -109,9 +109,12 @@ def keys(config_class: type) -> list[str]:
 
 
 def nearest(key: str, known: Sequence[str]) -> str:
-    """The known key most like `key`. One that ends in it wins (`seed` for `train.seed`), then one that it abbreviates:
+    """The known key most like `key`. One that ends in it wins (`seed` for `train.seed`, `train.lora_r` for
+    `model.lora.r`), then one that it abbreviates:
     by initials (`train.lr` for `train.learning_rate`), or by some of its words or their beginnings (`batch_size`)."""
     name = key.split(".")[-1].lower()
+    if meant := [other for other in known if other.replace(".", "_").endswith("_" + name) and "." in other]:
+        return min(meant, key=len)
     for likely in (str.__eq__, _is_initials, _is_words):
         if meant := [other for other in known if likely(name, other.split(".")[-1].lower())]:
             return difflib.get_close_matches(key, meant, n=1, cutoff=0.0)[0]
@@ -274,6 +277,13 @@ def _assignment(text: str, leaves: list[Option]) -> "DictConfig":
 
     key, _, value = text.partition("=")
     kind = next((leaf.type for leaf in leaves if leaf.key == key), None)
+    if typing.get_origin(kind) is list and value and value[0] not in "[$":
+        raise ConfigError(f"command line: {key} takes a list: write '{key}=[{value}]'")
+    inside = [leaf.key for leaf in leaves if leaf.key.startswith(key + ".")]
+    if key and inside and value[:1] not in ("{", "$"):
+        raise ConfigError(f"command line: {key} is a section, with keys such as {inside[0]}"
+                          + (f"; did you mean {longer[0]}?" if (longer := [leaf.key for leaf in leaves if
+                                                                           leaf.key.startswith(key + "_")]) else ""))
     try:
         if kind is str or (type(None) in typing.get_args(kind) and str in typing.get_args(kind) and value != "null"):
             return OmegaConf.create(_nest(key, value))
