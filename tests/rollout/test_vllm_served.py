@@ -131,7 +131,7 @@ def policy(place, server):
     """(the model, its prompts, what samples from it by the server, and by transformers)."""
     config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place,
                                   f"rollout.url={server.url}"])
-    setup = rl.prepare("stage3", config, {"stage2"})
+    setup = rl.prepare(*rl.read("stage3", config, {"stage2"}))
     stage, rollout = setup.stage, setup.rollout
     prompts = [rl.encode(stage.processor, row) for row in setup.rows]
     model = load_model(stage.parent.model_dir).eval()
@@ -153,7 +153,9 @@ def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, serve
     assert "run the same command: it resumes from the last checkpoint" in server.stopped_with
     assert not Path("run/stage3/manifest.json").exists()
     monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
-    logs = run3(place, server, "run/stage3")[:3]
+    with pytest.raises(UserError, match=r"rewards.format \(\w{12} there, \w{12} here\)"):  # a killer's code is not ours
+        run3(place, server, "run/stage3")
+    logs = run3([*place, "accept_changes=[rewards.format]"], server, "run/stage3")[:3]
     said = capfd.readouterr().out
     assert "resuming from run/stage3/checkpoints/checkpoint-2" in said and "served at http://127.0.0.1" in said
     assert [log["step"] for log in logs] == [1, 2, 3] and len({log["loss"] for log in logs}) == 3
@@ -230,10 +232,10 @@ def test_another_server_than_the_one_that_is_needed_is_refused(place, server, ke
     config = load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/other", *place,
                                   f"rollout.url={server.url}", *keys])
     if message is None:
-        assert rl.prepare("stage3", config, {"stage2"}).rollout.engine == "served"
+        assert rl.prepare(*rl.read("stage3", config, {"stage2"})).rollout.engine == "served"
         return
     with pytest.raises(UserError, match=f"another server than this run needs: .*{message}"):
-        rl.prepare("stage3", config, {"stage2"})
+        rl.prepare(*rl.read("stage3", config, {"stage2"}))
 
 
 def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
@@ -248,8 +250,8 @@ def test_a_served_judge_gives_the_same_verdicts_and_rewards(place, served_at):
     torch.testing.assert_close(found.outside, expected.outside, rtol=0, atol=1e-5)
     assert len(by_server.p_true(prompts[:1], [[]]).p_true) == 0
     with pytest.raises(UserError, match="another server than this run needs: .*logprobs_mode is raw_logprobs"):
-        rl.prepare("stage3", load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
-                                                  f"rollout.url={serving.url}"]), {"stage2"})
+        rl.prepare(*stage3.read(load(stage3.Config, ["model_name_or_path=run/stage2", "output_dir=run/x", *place,
+                                                     f"rollout.url={serving.url}"])))
     serving.kill()
     with pytest.raises(UserError, match="a verdict: .* gave no answer in 8 tries"):
         by_server.p_true(prompts, CHAINS)
