@@ -132,6 +132,7 @@ def test_the_stage_itself_is_asked(house):
     """By its real scripts, which load torch: once, for all that a dry run refuses."""
     for name in ("stage.sh", "stage3.sh"):
         write(house / "scripts/train" / name, (ROOT / "scripts/train" / name).read_text())
+    write(house / "scripts/cluster/chain.py", (ROOT / "scripts/cluster/chain.py").read_text())
     write(house / ".venv/bin/python", f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
     with open("configs/stage3.yaml", "a") as file:
         file.write("grpo: {num_generation: 4}")
