@@ -21,6 +21,7 @@ from gre.data.hashes import photo_hashes
 from gre.errors import message_of, one_message
 from gre.judge.photos import unseen_rows
 from gre.training.arguments import check_deepspeed
+from gre.training.inputs import stage_folder
 
 STAGES = ("stage2_verdict", "stage1", "stage2", "stage3", "judge")
 
@@ -48,7 +49,7 @@ class Chain:
         if config.train.deepspeed:
             check_deepspeed(settings.shipped(config.train.deepspeed))
             as_if.train.deepspeed = None  # nothing is trained, and DeepSpeed would be set up
-        parent = self.coming.get(_folder(config.model_name_or_path))
+        parent = self.coming.get(stage_folder(config.model_name_or_path))
         if parent:
             if parent.stage not in module.PARENTS:
                 raise UserError(f"model_name_or_path={config.model_name_or_path} will be a {parent.stage}, and {name} "
@@ -59,17 +60,17 @@ class Chain:
             as_if.model.max_pixels = as_if.model.max_pixels or parent.pixels[1]
         for section in ("policy", "judge"):
             named = getattr(getattr(config, section, None), "model_name_or_path", None)
-            if named and _folder(named) in self.coming:
+            if named and stage_folder(named) in self.coming:
                 pending.append(named)
                 getattr(as_if, section).model_name_or_path = (
-                    self.coming[_folder(named)].base if section == "policy" else None)
+                    self.coming[stage_folder(named)].base if section == "policy" else None)
                 as_if.accept_parent = "any"
         made = Coming("stage2" if name == "stage2_verdict" else name, as_if.model_name_or_path,
                       (as_if.model.min_pixels, as_if.model.max_pixels), set())
-        self.coming[_folder(config.output_dir)] = made  # for the others, whatever is wrong with its own rows
+        self.coming[stage_folder(config.output_dir)] = made  # for the others, whatever is wrong with its own rows
         stage, rows, *rest = module.read(as_if)
         if name == "stage2" and (judge := self._judge(config)):
-            rows = unseen_rows(rows, judge.photos, drop=config.data.on_bad_row == "drop")
+            rows = unseen_rows(rows, judge.photos, config.data)
         held_out = rest[0] if name == "judge" else []
         made.photos.update(photo_hashes(row.image for row in (*rows, *held_out)).values())
         return f"{len(rows)} rows can be trained on" + (f"; to come: {', '.join(pending)}" if pending else "")
@@ -79,7 +80,7 @@ class Chain:
         if config.judge.accept_seen_photos:
             return None
         if config.judge.model_name_or_path:
-            return self.coming.get(_folder(config.judge.model_name_or_path))
+            return self.coming.get(stage_folder(config.judge.model_name_or_path))
         return next((each for each in self.coming.values() if each.stage == "judge"), None)
 
 
@@ -124,9 +125,9 @@ def in_order(configs: dict[str, Any]) -> list[str]:
     """The files, each after those whose models it wants; those that want each other stay as they are."""
     left, ordered = dict(configs), []
     while left:
-        made = {_folder(config.output_dir): file for file, config in left.items()}
+        made = {stage_folder(config.output_dir): file for file, config in left.items()}
         free = [file for file, config in left.items() if not {
-            made.get(_folder(name), file) for name in _models(config)} - {file}]
+            made.get(stage_folder(name), file) for name in _models(config)} - {file}]
         for file in free or list(left):
             ordered.append(file)
             del left[file]
@@ -145,10 +146,6 @@ def stage_of(file: str) -> str:
         if Path(file).name.startswith(name):
             return name
     raise UserError(f"{file}: which stage is it for? Let its name begin with {', '.join(STAGES)}")
-
-
-def _folder(path: str) -> str:
-    return str(Path(path).absolute())
 
 
 def main(argv: list[str]) -> None:

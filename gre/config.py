@@ -109,9 +109,9 @@ def keys(config_class: type) -> list[str]:
 
 
 def nearest(key: str, known: Sequence[str]) -> str:
-    """The known key most like `key`. One that ends in it wins (`seed` for `train.seed`, `train.lora_r` for
-    `model.lora.r`), then one that it abbreviates:
-    by initials (`train.lr` for `train.learning_rate`), or by some of its words or their beginnings (`batch_size`)."""
+    """The known key most like `key`. One that ends in it wins (`train.seed` for `seed`, `model.lora.r` for
+    `train.lora_r`), then one that it abbreviates, by initials (`train.learning_rate` for `train.lr`) or by some of its
+    words or their beginnings (`batch_size`)."""
     name = key.split(".")[-1].lower()
     if meant := [other for other in known if other.replace(".", "_").endswith("_" + name) and "." in other]:
         return min(meant, key=len)

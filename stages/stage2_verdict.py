@@ -28,6 +28,12 @@ class Config(rl.RLConfig):
 
     held_out_share: float = option(0.1, "share of photos kept for measuring")
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.handoff == "best":
+            raise ValueError("handoff=best is not for this stage: its verdicts are measured on the last model, and "
+                             "they go into the manifest of what is handed on")
+
 
 def run(config: Config) -> None:
     """Train on the policy's own verdicts, measure them on held-out photos, and hand on `output_dir`."""

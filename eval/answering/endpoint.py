@@ -28,8 +28,9 @@ from gre.llm import completion
 ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # how servers say that the model ended its answer
 CUT_OFF = ("length", "max_tokens", "model_length")
 FILTERED = "content_filter"
-FILTER = re.compile(r"content[_ ]?(filter|policy|management)|moderation|responsible[_ ]?ai|safety|flagged|"
-                    r"data_inspection|sensitive|harmful|inappropriate", re.IGNORECASE)  # in the body of a 400
+FILTER = re.compile(  # in the body of a 400; no word that a wrong setting is told by, such as safety_settings
+    r"content[_ ]?(filter|policy|management)|moderation|responsible[_ ]?ai|safety (system|filter|polic|reason)|flagged|"
+    r"data_inspection|sensitive (content|information|words)|harmful|inappropriate", re.IGNORECASE)
 MAY_FILTER = (400, 403, 422, 451)
 _TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 

@@ -1,14 +1,14 @@
 """Which photos a judge has seen. A photo is its file's content, whatever its name."""
 import json
 import random
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+
+from accelerate import PartialState
 
 from gre.config import UserError
 from gre.data.hashes import photo_hashes
-from gre.data.records import JudgeRow, SeedRow
+from gre.data.records import DataConfig, JudgeRow, SeedRow, left_out, list_dropped
 from gre.manifest import Parent
 from gre.provenance import file_hash, write_atomically
 
@@ -37,22 +37,22 @@ def judged_photos(judge: Parent) -> set[str]:
     return set(json.loads(path.read_text(encoding="utf-8")))
 
 
-def unseen_rows(rows: Sequence[Any], seen: set[str], drop: bool) -> list[Any]:
-    """The rows whose photos are not among `seen`: a judge knows the answer to the others by heart.
+def unseen_rows(rows: Sequence[SeedRow], seen: set[str], data: DataConfig) -> list[SeedRow]:
+    """The rows whose photos are not among `seen`: a judge knows the answer to the others by heart. data: their file.
 
-    Raises UserError naming the first row with a seen photo, or, with `drop`, prints how many there are and which.
+    Raises UserError naming the first row with a seen photo, unless data.on_bad_row is drop: then they are counted and
+    listed as other dropped rows are.
     """
     hashes = photo_hashes(row.image for row in rows)
     known = [row for row in rows if hashes[row.image] in seen]
-    if len(known) == len(rows) or known and not drop:
+    if len(known) == len(rows) or known and data.on_bad_row != "drop":
         raise UserError(f"the judge was trained on the photo of row {known[0].id} ({known[0].image.name}); it has seen "
                         f"those of {len(known)} of {len(rows)} rows: give it rows with other photos (data.path), or "
                         "write data.on_bad_row=drop to leave these out")
-    if known:
-        print(f"dropped {len(known)} of {len(rows)} rows whose photo the judge has seen: "
-              + ", ".join(row.id for row in known), file=sys.stderr, flush=True)
-    left_out = {row.id for row in known}
-    return [row for row in rows if row.id not in left_out]
+    faults = {row.id: "the judge has seen its photo" for row in known}
+    if PartialState().is_main_process:
+        list_dropped(rows, faults, data)
+    return left_out(rows, faults, data)
 
 
 def unseen(rows: Sequence[SeedRow], judged: Sequence[JudgeRow], count: int, seed: int) -> list[SeedRow]:

@@ -100,7 +100,7 @@ def rows_for(judge: manifest.Parent, rows: list[SeedRow], config: RLConfig) -> l
     """The rows whose photos a judge has not seen. Raises UserError unless it may leave the others out."""
     if config.judge.accept_seen_photos:
         return rows
-    return unseen_rows(rows, judged_photos(judge), drop=config.data.on_bad_row == "drop")
+    return unseen_rows(rows, judged_photos(judge), config.data)
 
 
 def check_sampling(measured: dict, rollout: Rollout) -> None:

@@ -16,13 +16,13 @@ from accelerate.utils import gather
 from torch import Tensor
 
 from gre.config import UserError
+from gre.data.hashes import photo_hashes
 from gre.data.images import load_image
 from gre.data.records import DataConfig, JudgeRow, read_judge
 from gre.geo.bootstrap import Interval, paired_bootstrap
 from gre.judge import rows
 from gre.judge.model import judge_text, verdict_prompt
 from gre.models.packing import Prompt
-from gre.provenance import file_hash
 from gre.rewards.answers import Answers
 from gre.rewards.verdict import read_verdict
 from gre.rollout.completion import Rollout
@@ -124,7 +124,8 @@ class HeldOut:
 
     def metrics(self, parent: dict[str, Tensor], trained: dict[str, Tensor]) -> dict:
         """Numbers of both policies and the gain in balanced accuracy, with its 95 % interval over photos."""
-        photos = [file_hash(row.image) for row in self.rows]
+        hashes = photo_hashes(row.image for row in self.rows)
+        photos = [hashes[row.image] for row in self.rows]
         found: dict = {"n": len(self.rows), "photos": len(set(photos))}
         for way in parent:
             found[way] = {"parent": numbers(self._counts(parent[way])), "trained": numbers(self._counts(trained[way])),

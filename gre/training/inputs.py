@@ -64,6 +64,12 @@ class Input(NamedTuple):
     remedy: str
 
 
+def stage_folder(path: str) -> str:
+    """The folder of the stage that a path names, absolute: itself, or the one above its `model/`."""
+    folder = Path(path).absolute()
+    return str(folder.parent if folder.name == "model" else folder)
+
+
 def read_inputs(argv: Sequence[str]) -> Inputs:
     """The inputs of `[CONFIG] [key=value …]`. Other keys are left to the stage's own config. Raises ConfigError."""
     return settings.load(Inputs, argv, partial=("", "data", "train", "judge", "policy", "guards", "validation"))

@@ -173,6 +173,7 @@ class Stage:
         self.save(trainer)
         if best and best != trainer.state.global_step and self.args.process_index == 0:
             folder = manifest.begin(self.folder / "best")
+            save(self.config, folder / "config.yaml")
             self._hand_checkpoint_on(best, folder)
             self._write_manifest(folder, at_best, instructions)
         self.finish(numbers, instructions=instructions)
@@ -193,7 +194,6 @@ class Stage:
 
     def _write_manifest(self, folder: Path, metrics: dict, instructions: Iterable[str],
                         data: Iterable[str | Path] = ()) -> None:
-        save(self.config, folder / "config.yaml")
         manifest.finish(folder, stage=self.name, parent=self.parent, data=[self.config.data.path, *data],
                         instructions=instructions, metrics=metrics, made_of=self._made_of)
 

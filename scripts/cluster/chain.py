@@ -13,23 +13,23 @@ from pathlib import Path
 from gre.config import UserError, names_file, shipped
 from gre.errors import one_message
 from gre.models import hub
-from gre.training.inputs import inputs, read_inputs
+from gre.training.inputs import inputs, read_inputs, stage_folder
 
 
 def check(jobs: Sequence[Sequence[str]]) -> None:
     """jobs: the arguments of each. Raises UserError naming all that is wrong."""
     configs = [(job[0], read_inputs(job)) for job in jobs]
-    made = [_folder(config.output_dir) for _, config in configs]
+    made = [stage_folder(config.output_dir) for _, config in configs]
     wrong = [f"{file}: output_dir={config.output_dir} is that of {configs[made.index(folder)][0]} too: each stage "
              "writes a folder of its own" for place, ((file, config), folder) in enumerate(zip(configs, made))
              if made.index(folder) < place]
     elsewhere = _beside({file for file, _ in configs}) - set(made)
     for place, (file, config) in enumerate(configs):
         for each in inputs(config):
-            if _there(each) or _folder(each.path) in {*made[:place], *elsewhere}:
+            if _there(each) or stage_folder(each.path) in {*made[:place], *elsewhere}:
                 continue
-            if _folder(each.path) in made:
-                maker = configs[made.index(_folder(each.path))][0]
+            if stage_folder(each.path) in made:
+                maker = configs[made.index(stage_folder(each.path))][0]
                 wrong.append(f"{file}: {each.key}={each.path} is made by {maker}, which comes after it: name the "
                              "stages in their order")
             else:
@@ -44,7 +44,7 @@ def _beside(files: set[str]) -> set[str]:
     found = set()
     for path in {path for file in files for path in Path(file).parent.glob("*.yaml")} - set(map(Path, files)):
         try:
-            found.add(_folder(read_inputs([str(path)]).output_dir))
+            found.add(stage_folder(read_inputs([str(path)]).output_dir))
         except UserError:  # not the config of a stage, or not to be read yet
             continue
     return found
@@ -54,11 +54,6 @@ def _there(each) -> bool:
     path = shipped(each.path) if each.key == "train.deepspeed" else Path(each.path)
     return bool(each.path) and (path.exists() or each.key.endswith("model_name_or_path") and hub.is_name(each.path)
                                 and not Path(each.path).parent.exists())
-
-
-def _folder(path: str) -> str:
-    folder = Path(path).absolute()
-    return str(folder.parent if folder.name == "model" else folder)
 
 
 def jobs_of(argv: Sequence[str]) -> list[list[str]]:

@@ -221,6 +221,7 @@ def test_a_photo_that_a_filter_refuses_is_counted_kept_and_shown(serve, bench, t
 
 @pytest.mark.parametrize("reply, keys", [
     ((400, {"error": "max_tokens is too large"}), {}), ((401, AZURE), {}), ((404, AZURE), {}),
+    ((400, {"error": "unknown field safety_settings"}), {}), ((400, {"error": "names are case sensitive"}), {}),
     ((400, {"error": "no reason"}), {"accept_status": [403]})])
 def test_what_is_no_filter_stops_the_run(serve, bench, tmp_path, reply, keys):
     with pytest.raises(UserError, match=f"refuses the request .HTTP {reply[0]}"):

@@ -219,6 +219,8 @@ def test_what_is_refused_before_training(workplace, vlm):
         rows = read_cot(DataConfig("judge/form.json"))
         write_cot("judge/cot.json", [CoTRow("", rows[0].image, "?", "<think>a</think><answer>1, 2</answer>", PARIS)])
         run2("output_dir=run/refused", "data.path=judge/cot.json")
+    with pytest.raises(ConfigError, match="handoff=best is not for this stage: its verdicts are measured on the last"):
+        run2("output_dir=run/refused", "handoff=best", "validation.eval_every=1", "validation.data=judge/judge.json")
     with pytest.raises(ConfigError, match="unknown key 'judge.model_name_or_path'"):  # it has no judge
         run2("output_dir=run/refused", "judge.model_name_or_path=run/judge")
     with pytest.raises(UserError, match="base never says True or False: none of 192 completions"):

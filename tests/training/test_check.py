@@ -84,6 +84,12 @@ def test_a_chain_in_the_wrong_order_and_an_unknown_key(chain, capsys):
     assert "unknown key 'gps.theta'" in said(capsys)[1]
 
 
+def test_a_parent_may_be_named_by_its_model(chain, capsys):
+    Path("stage3.yaml").write_text(Path("stage3.yaml").read_text().replace("run/stage2", "run/stage2/model"))
+    status, out = said(capsys)
+    assert status == 0 and "stage3 (stage3.yaml): 4 rows can be trained on; to come: run/stage2/model" in out
+
+
 def test_places_are_read_too(chain, capsys):
     Path("places.csv").write_text("name,lat,lon\nParis,148.9,2.35\n")
     status, out = said(capsys, "guards.places=places.csv")

@@ -1,6 +1,7 @@
 """Stages 2 and 3 from their configs to their manifests, with a random model: what is read, refused and written."""
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -102,8 +103,9 @@ def test_photos_the_judge_saw_are_refused_or_dropped(workplace, vlm, capsys):
     write_judge(vlm, sha256, saw="renamed.png")
     with pytest.raises(UserError, match=r"photo of row seed:3 \(2.png\); it has seen those of 1 of 4 rows"):
         run2()
-    run2("data.on_bad_row=drop")
-    assert "dropped 1 of 4 rows whose photo the judge has seen: seed:3" in capsys.readouterr().err
+    run2("data.on_bad_row=drop", "data.dropped_list=dropped.txt")
+    assert "dropped 1 bad rows, kept 3\n  row 3: the judge has seen its photo" in capsys.readouterr().err
+    assert Path("dropped.txt").read_text() == "seed/seed.jsonl, row 3: the judge has seen its photo\n"
     assert manifest.read_manifest(workplace / "run/stage2")["metrics"]["rows"] == 3
     (workplace / "run/judge" / PHOTOS).write_text("[]\n")
     with pytest.raises(UserError, match="photos.json of the judge run/judge is not the one of its manifest"):
