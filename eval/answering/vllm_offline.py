@@ -14,8 +14,8 @@ from transformers import AutoConfig
 
 from eval.answering.engines import Answer, Decoding, Said
 from gre.config import UserError
-from gre.models import vlm
-from gre.rollout.vllm.start import settings, start, unnoticed
+from gre.models import adapter, vlm
+from gre.rollout.vllm.start import settings, start, unnoticed, with_adapter
 
 CPU_KV_CACHE_GIB = 1
 
@@ -31,7 +31,10 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
     banned = vlm.banned_tokens(tokenizer, AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
     max_length = longest + budget.max_pixels // side**2 + decoding.max_new_tokens
     memory = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
-    engine = start(folder, **settings(budget, banned, max_length=max_length, dtype=getattr(torch, dtype)), **memory)
+    rank = adapter.rank(folder)
+    engine = start(folder, **settings(budget, banned, max_length=max_length, dtype=getattr(torch, dtype),
+                                      adapter_rank=rank), **memory)
+    beside = with_adapter(folder) if rank else None
     from vllm import SamplingParams
 
     common = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": [vlm.end_token_id(tokenizer)],
@@ -48,7 +51,8 @@ def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: st
         requests = [{"prompt_token_ids": short, "multi_modal_data": {"image": image}}
                     for (short, _), image in zip(ids, images)]
         with unnoticed():
-            outputs = engine.generate(requests, [params(key) for key in keys], use_tqdm=False)
+            outputs = engine.generate(requests, [params(key) for key in keys], use_tqdm=False,
+                                      lora_request=beside)
         for (_, full), output in zip(ids, outputs, strict=True):
             if list(output.prompt_token_ids) != full:
                 raise UserError(f"vLLM reads a prompt of {len(full)} tokens as another one of "

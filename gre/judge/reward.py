@@ -23,11 +23,13 @@ from gre.judge.quality import (
     sample_completions,
     sampling,
 )
+from gre.models import adapter
 from gre.models.vlm import load_processor
 from gre.rewards.answers import Answers, Reward
 from gre.rollout.completion import Rollout
 from gre.rollout.engines import judge_server
 from gre.rollout.vllm.client import Server, together
+from gre.rollout.vllm.start import ADAPTER
 from gre.text.answers import parse_answer
 from gre.training.arguments import weight_dtype
 from gre.training.data import Loader, picture_loader
@@ -119,7 +121,8 @@ def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Paren
     if config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed photos, and a served judge processes photos itself: write "
                         "data.cache_gib=0 or leave judge.url out")
-    server, processor = Server(settings.url, TIMEOUT_S), load_processor(parent.model_dir)
+    server = Server(settings.url, TIMEOUT_S, ADAPTER if adapter.rank(parent.model_dir) else None)
+    processor = load_processor(parent.model_dir)
     dtype = weight_dtype(config.train, config.model)
     wanted = judge_server(parent, processor, config.model.max_length, dtype)
     together(lambda: PartialState().is_main_process and server.check(wanted))

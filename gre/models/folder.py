@@ -10,6 +10,8 @@ from gre.config import UserError
 
 MODEL_TYPE = "qwen2_5_vl"
 INDEX = "model.safetensors.index.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BASE = "base"  # beside a stage's adapter: the weights it was trained beside
 AGAIN = "the download is not whole: fetch it again (hf download NAME --local-dir FOLDER)"
 _LFS = b"version https://git-lfs"  # what `git clone` leaves in place of a large file where git-lfs is not installed
 
@@ -25,9 +27,21 @@ def check(folder: Path) -> None:
     if quantised := config.get("quantization_config"):
         raise UserError(f"{folder} holds quantised weights ({quantised.get('quant_method')}), which are not trained or "
                         "asked here: name the model that they were made from")
-    for path in weight_files(folder):
+    for path in weight_files(weights_folder(folder)):
         _check_weights(path)
+    if holds_adapter(folder):
+        _check_weights(folder / ADAPTER_WEIGHTS)
     _check_reading(folder)
+
+
+def holds_adapter(folder: Path) -> bool:
+    """Whether `folder` is a base and an adapter, as a stage that trains with LoRA hands on."""
+    return (folder / ADAPTER).exists() and (folder / BASE).is_dir()
+
+
+def weights_folder(folder: Path) -> Path:
+    """Where the weights of a model folder lie: there, or in its base/."""
+    return folder / BASE if holds_adapter(folder) else folder
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -57,13 +71,16 @@ def _check_kind(folder: Path) -> None:
     if folder.is_file():
         raise UserError(f"{folder} is a file: name the folder it lies in, {folder.parent}")
     if (folder / "config.json").exists():
-        if (folder / "adapter_config.json").exists():
+        if holds_adapter(folder):
+            if not (folder / ADAPTER_WEIGHTS).is_file():
+                raise UserError(f"{folder} lacks {ADAPTER_WEIGHTS}: {AGAIN}")
+        elif (folder / ADAPTER).exists():
             raise UserError(f"{folder} holds an adapter beside its model (adapter_config.json), and transformers would "
                             "load both: merge the two (peft's merge_and_unload, then save_pretrained), or move the "
                             "adapter's files away")
         return
-    if (folder / "adapter_config.json").exists():
-        base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if (folder / ADAPTER).exists():
+        base = _json(folder / ADAPTER).get("base_model_name_or_path")
         raise UserError(f"{folder} is an adapter without its base model ({base}): merge the two (peft's "
                         "merge_and_unload, then save_pretrained, the processor too) and name that folder")
     raise UserError(f"{folder} holds no model (no config.json): name a stage's folder or a model's")

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, check_least, option
 from gre.data.raw import RowError
-from gre.models import patches, zero
+from gre.models import adapter, patches, zero
+from gre.models import folder as model_folder
 from gre.models.attention import shared_prefix
 from gre.models.lora import LoraConfig
 from gre.models.packing import Prompt
@@ -134,7 +135,7 @@ def own_budget(processor) -> PixelBudget:
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_train: bool = False):
     """The model of a folder with shared-prefix attention installed in its text part; whole on this rank, unless it is
-    to be trained under ZeRO-3, which splits it over all of them.
+    to be trained under ZeRO-3, which splits it over all of them. An adapter in it stands beside the weights, frozen.
 
     Raises UserError when a weight is missing, unexpected or of another shape: a warning would let it train from noise;
     and when positions are rounded: ZeRO-3 builds a model in the training type, its rotary frequencies too, and in
@@ -143,7 +144,8 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
     with nullcontext() if to_train else zero.put_away():
         try:
             model, report = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, use_safetensors=True,
+                model_folder.weights_folder(Path(folder)), dtype=dtype, attn_implementation="sdpa",
+                output_loading_info=True, use_safetensors=True,
                 ignore_mismatched_sizes=True)  # they are refused here, by name
         except ValueError as error:
             raise UserError(f"{folder}: no model can be built as its config.json says ({error})") from error
@@ -155,6 +157,8 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
                         '{"keep_in_fp32_modules": ["inv_freq"]} into its config, as configs/deepspeed/zero3.json does')
     shared_prefix.install(model)
     patches.install(model)
+    if model_folder.holds_adapter(Path(folder)):
+        adapter.attach(model, folder)
     return model
 
 

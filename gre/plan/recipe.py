@@ -6,7 +6,7 @@ from pathlib import Path
 from gre.config import REQUIRED, ConfigError, UserError, load, option, shipped
 from gre.judge.quality import NUM_GENERATIONS, PolicyConfig
 from gre.judge.reward import JudgeConfig
-from gre.models.lora import TEXT_LAYERS
+from gre.models.adapter import TEXT_LAYERS
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
 from gre.models.vlm import MAX_PIXELS, RELEASED_MAX_PIXELS, SIDE_PIXELS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job

@@ -10,6 +10,7 @@ from transformers import AutoConfig
 
 from gre import manifest
 from gre.config import UserError, check_least, option
+from gre.models import adapter
 from gre.models.vlm import banned_tokens, encode_prompt, end_token_id, pixel_budget
 from gre.rollout.completion import Rollout
 from gre.rollout.generate import TransformersRollout
@@ -17,7 +18,7 @@ from gre.rollout.vllm.client import Asked, Server, together
 from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.sampling import sampling_params
 from gre.rollout.vllm.served import ServedRollout
-from gre.rollout.vllm.start import settings
+from gre.rollout.vllm.start import ADAPTER, settings
 from gre.rollout.vllm.transfer import ByBroadcast, ByFolder
 
 ENGINES = ("auto", "transformers", "vllm", "served")
@@ -48,12 +49,13 @@ class RolloutConfig:
             raise ValueError(f"rollout.engine is {self.engine!r}: write {' or '.join(ENGINES)}")
 
 
-def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_length: int,
-                 dtype: torch.dtype) -> Rollout:
+def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype,
+                 lora_r: int = 0) -> Rollout:
     """A rollout that never draws control tokens, nor ids the tokenizer lacks; one a process, since vLLM starts only
     once there. Every process must call it.
 
-    max_length: tokens of prompt and completion. dtype: of vLLM's weights. Raises UserError when vLLM is asked for and
+    max_length: tokens of prompt and completion. dtype: of vLLM's weights. lora_r: rank of the adapter that is trained,
+    beside the parent's own; 0: the weights are. Raises UserError when vLLM is asked for and
     not installed, and for a server that is not the one this run needs.
     """
     engine, tokenizer = choose_engine(config.engine), processor.tokenizer
@@ -68,20 +70,24 @@ def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_
                         "rollout.engine=transformers any")
     if engine == "vllm":
         engine = Engine(parent.model_dir, pixel_budget(processor), banned, max_length=max_length, dtype=dtype,
-                        sequences=config.batch_size, kv_cache_gib=config.kv_cache_gib)
+                        sequences=config.batch_size, kv_cache_gib=config.kv_cache_gib,
+                        adapter_rank=adapter_rank(parent, lora_r))
         return VLLMRollout(engine, end, banned, **common)
-    server = Server(config.url, config.timeout_s)
-    release = together(_meet, server, rollout_server(parent, processor, max_length, dtype), processor, end)
+    server = Server(config.url, config.timeout_s, ADAPTER if lora_r else None)
+    wanted = rollout_server(parent, processor, max_length, dtype, lora_r)
+    release = together(_meet, server, wanted, processor, end)
     transfer = (ByBroadcast(PartialState().device) if config.weights_dir is None
                 else ByFolder(Path(config.weights_dir) / "rollout_weights"))
     _say(f"vLLM {release} served at {config.url}, in {dtype}, sent to it {transfer.way}")
     return ServedRollout(server, release, transfer, dtype, end, banned, **common)
 
 
-def rollout_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
+def rollout_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype,
+                   lora_r: int = 0) -> dict:
     """The settings of a server that samples a policy: what it is started with, and what it is compared with."""
     return {**_served(parent, settings(pixel_budget(processor), banned_by(parent, processor.tokenizer),
-                                       max_length=max_length, dtype=dtype)), "logprobs_mode": "processed_logprobs"}
+                                       max_length=max_length, dtype=dtype, adapter_rank=adapter_rank(parent, lora_r))),
+            "logprobs_mode": "processed_logprobs"}
 
 
 def judge_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype) -> dict:
@@ -91,8 +97,13 @@ def judge_server(parent: manifest.Parent, processor, max_length: int, dtype: tor
     longer: there is room for twice as much.
     """
     nothing = torch.zeros(0, dtype=torch.bool)
-    return {**_served(parent, settings(pixel_budget(processor), nothing, max_length=2 * max_length, dtype=dtype)),
-            "logprobs_mode": "raw_logprobs"}
+    return {**_served(parent, settings(pixel_budget(processor), nothing, max_length=2 * max_length, dtype=dtype,
+                                       adapter_rank=adapter.rank(parent.model_dir))), "logprobs_mode": "raw_logprobs"}
+
+
+def adapter_rank(parent: manifest.Parent, lora_r: int) -> int:
+    """The rank of what a stage that trains an adapter of rank `lora_r` samples with: the parent's is joined with it."""
+    return lora_r and adapter.rank(parent.model_dir) + lora_r
 
 
 def banned_by(parent: manifest.Parent, tokenizer) -> torch.Tensor:
@@ -112,8 +123,9 @@ def choose_engine(engine: str) -> str:
 
 
 def _served(parent: manifest.Parent, common: dict) -> dict:
-    """Settings with the model's hash, which a server repeats when it is asked."""
-    return {**common, "additional_config": {**common["additional_config"], "model_sha256": parent.sha256}}
+    """Settings with the model's hash, and the rank of its adapter, which a server repeats when it is asked."""
+    room = {name: common[name] for name in ("max_lora_rank",) if name in common}
+    return {**common, "additional_config": {**common["additional_config"], "model_sha256": parent.sha256, **room}}
 
 
 def _meet(server: Server, wanted: dict, processor, end_token_id: int) -> str:

@@ -94,7 +94,8 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         gradient_checkpointing=gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if gradient_checkpointing else None,
         use_cpu=on_cpu or not torch.cuda.is_available(), remove_unused_columns=False, logging_nan_inf_filter=False,
-        ddp_timeout=DDP_TIMEOUT_SECONDS, ddp_find_unused_parameters=False, disable_tqdm=False)
+        ddp_timeout=DDP_TIMEOUT_SECONDS, ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False, disable_tqdm=False)  # buffers, frozen adapters among them, never change
     with told_when_late(meeting()):
         try:
             arguments = TrainingArguments(**settings)

@@ -91,7 +91,7 @@ def prepare(stage: Stage, rows: list, validation: list[SeedRow]) -> Setup:
         raise UserError("data.cache_gib keeps processed photos, and vLLM processes photos itself: write "
                         "data.cache_gib=0 or rollout.engine=transformers")
     rollout = make_rollout(config.rollout, stage.parent, stage.processor, config.model.max_length,
-                           torch.bfloat16 if config.train.bf16 else torch.float32)
+                           torch.bfloat16 if config.train.bf16 else torch.float32, config.model.lora.r)
     return Setup(stage, rows, validation, rollout)
 
 

@@ -11,6 +11,7 @@
 Killed at any moment, the same command resumes from the last whole checkpoint; a finished stage is never trained away.
 Every process calls all of it.
 """
+import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,8 @@ from transformers.trainer_callback import ProgressCallback
 from gre import manifest
 from gre.config import REQUIRED, UserError, option, save
 from gre.data.records import DataConfig, SeedRow
-from gre.models import lora, zero
+from gre.models import adapter, lora, zero
+from gre.models import folder as model_folder
 from gre.models.vlm import ModelConfig, freeze_vision, load_model, load_processor
 from gre.provenance import readable_as_others
 from gre.training.arguments import TrainConfig, training_arguments, weight_dtype
@@ -87,6 +89,10 @@ class Stage:
         self.parent = manifest.verify_parent(config.model_name_or_path, parents, config.accept_parent)
         budget = manifest.child_budget(self.parent, config.model.min_pixels, config.model.max_pixels,
                                        config.accept_parent)
+        if model_folder.holds_adapter(self.parent.model_dir) and not config.model.lora.r:
+            raise UserError(f"{self.parent.name} is a base and an adapter, and model.lora.r=0 would train the base "
+                            "beside it: set model.lora.r (the adapters are joined), or merge the two first, which "
+                            f"rounds: python -m gre.export model={config.model_name_or_path} out=FOLDER")
         self.processor = load_processor(self.parent.model_dir, budget.min_pixels, budget.max_pixels)
         self.dtype = weight_dtype(config.train, config.model)
         self._whole_photos = self.folder.absolute().parent / "whole_photos.json"  # the run's stages share it
@@ -182,7 +188,10 @@ class Stage:
         """Write `model/` alone, for a stage that measures it before it is handed on. No pickle is written, so
         Trainer.save_model is not used."""
         with checkpoints.saying_that_the_disk_is_full(self.folder, self.folder / "checkpoints"):
-            save_model(trainer, self.processor, self.folder)
+            if not self.config.model.lora.r:
+                save_model(trainer, self.processor, self.folder)
+            elif self.args.process_index == 0:
+                self._save_adapter(trainer.model, self.folder / "model")
 
     def finish(self, metrics: dict, *, instructions: Iterable[str], data: Iterable[str | Path] = ()) -> None:
         """Check `model/`, write the manifest and remove the checkpoints. instructions: of every row it was trained on.
@@ -198,21 +207,31 @@ class Stage:
                         instructions=instructions, metrics=metrics, made_of=self._made_of)
 
     def _hand_checkpoint_on(self, step: int, folder: Path) -> None:
-        """Write `folder/model` from the checkpoint of a step; an adapter is merged into the parent."""
+        """Write `folder/model` from the checkpoint of a step."""
         if self.args.process_index:
             return
         checkpoint = self.folder / "checkpoints" / f"checkpoint-{step}"
-        if self.config.model.lora.r:
-            model = load_model(self.parent.model_dir, self.dtype)
-            lora.adapt(model, self.config.model.lora, self.config.seed)
-            lora.load(model, checkpoint)
-            lora.merge(model)
-        else:
-            model = load_model(checkpoint, self.dtype)
         with checkpoints.saying_that_the_disk_is_full(folder, self.folder / "checkpoints"):
-            model.save_pretrained(folder / "model")
-            self.processor.save_pretrained(folder / "model")
-        readable_as_others(folder / "model")
+            if self.config.model.lora.r:
+                model = load_model(self.parent.model_dir, self.dtype)
+                lora.adapt(model, self.config.model.lora, self.config.seed)
+                lora.load(model, checkpoint)
+                self._save_adapter(model, folder / "model")
+            else:
+                load_model(checkpoint, self.dtype).save_pretrained(folder / "model")
+                self.processor.save_pretrained(folder / "model")
+                readable_as_others(folder / "model")
+
+    def _save_adapter(self, model, folder: Path) -> None:
+        """Write `model`, whose weights are the parent's, as base and adapter."""
+        base = folder / model_folder.BASE
+        load_model(model_folder.weights_folder(self.parent.model_dir), self.dtype).save_pretrained(base)
+        adapter.write(dict(lora.weights(model)), folder)
+        for place in (folder, base):
+            self.processor.save_pretrained(place)
+        for name in ("config.json", "generation_config.json"):
+            shutil.copyfile(base / name, folder / name)
+        readable_as_others(folder)
 
 
 def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) -> bool:
@@ -239,10 +258,7 @@ def finished(folder: Path, run: dict[str, Any], accepted: Sequence[str] = ()) ->
 
 
 def save_model(trainer: Trainer, processor, output_dir: str | Path) -> None:
-    """Write `output_dir/model`; an adapter is merged into the trainer's model first. Every process must call it: under
-    ZeRO-3 gathering the weights is a collective."""
-    if lora.adapted(trainer.model):
-        lora.merge(trainer.model)
+    """Write `output_dir/model`. Every process must call it: under ZeRO-3 gathering the weights is a collective."""
     if not zero.takes_part_in_saving(trainer):
         return
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)

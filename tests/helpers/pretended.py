@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.pretended_cuda import RANK, Case, measure
-from gre.models.lora import TEXT_LAYERS
+from gre.models.adapter import TEXT_LAYERS
 from gre.models.packing import PackedRow
 from gre.models.shapes import PUBLISHED
 from gre.plan.memory import Batch, Engine, Job

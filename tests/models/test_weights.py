@@ -4,7 +4,8 @@ import copy
 import torch
 from peft import LoraConfig, get_peft_model
 
-from gre.models.weights import full_weights, unwrapped
+from gre.models import lora
+from gre.models.weights import full_weights, trained_weights, unwrapped
 
 
 def test_every_weight_comes_once_under_each_of_its_names(tiny_vlm):
@@ -17,20 +18,16 @@ def test_every_weight_comes_once_under_each_of_its_names(tiny_vlm):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_adapters_are_merged_on_the_way(tiny_vlm):
-    adapted = get_peft_model(copy.deepcopy(tiny_vlm[0]), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:  # zero at the start
-                parameter.normal_(std=0.1)
-    before = copy.deepcopy(adapted.state_dict())
-    sent = dict(full_weights(adapted, torch.float32))
-    assert all(torch.equal(value, before[name]) for name, value in adapted.state_dict().items())  # left as it was
-    merged = copy.deepcopy(adapted).merge_and_unload().state_dict()
-    assert sent.keys() == merged.keys()
-    assert all(torch.allclose(sent[name], merged[name], atol=1e-6) for name in merged)
-    moved = [name for name in merged if not torch.equal(merged[name], tiny_vlm[0].state_dict()[name])]
-    assert any("visual" in name for name in moved) and any("q_proj" in name for name in moved)
+def test_an_adapter_is_sent_alone_in_the_type_it_is_trained_in(tiny_vlm):
+    model = copy.deepcopy(tiny_vlm[0])
+    assert dict(trained_weights(model, torch.bfloat16)).keys() == model.state_dict().keys()
+    lora.adapt(model.bfloat16(), lora.LoraConfig(r=4, alpha=8), seed=0)
+    before = copy.deepcopy(model.state_dict())
+    sent = dict(trained_weights(torch.nn.ModuleDict({"module": model}), torch.bfloat16))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # left as it was
+    assert len(sent) == 2 * 7 * 2 and {tensor.dtype for tensor in sent.values()} == {torch.float32}
+    name = "model.language_model.layers.1.mlp.up_proj"
+    assert torch.equal(sent[f"base_model.model.{name}.lora_A.weight"], before[f"{name}.lora_A.default.weight"])
 
 
 def test_the_model_is_found_under_its_wrappers(tiny_vlm):

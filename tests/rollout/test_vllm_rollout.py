@@ -109,7 +109,7 @@ def without(part):
 @pytest.mark.parametrize("part, named", [("layers.1.self_attn.k_proj.weight", "layers.1.self_attn.qkv_proj"),
                                          ("merger.ln_q", "visual.merger.ln_q"), ("embed_tokens", "embed_tokens")])
 def test_a_weight_that_was_not_sent_is_an_error(world, policy, part, named, monkeypatch):
-    monkeypatch.setattr(rollouts, "full_weights", without(part))
+    monkeypatch.setattr(rollouts, "trained_weights", without(part))
     with pytest.raises(RuntimeError, match=f"not sent all of its weights: .*{named}"):
         greedy(world[2], policy, world[1])
     monkeypatch.undo()
@@ -120,7 +120,7 @@ def test_a_weight_the_engine_does_not_know_is_an_error(world, policy, monkeypatc
     def renamed(model, dtype):
         return ((name.replace("norm1", "norm_one"), tensor) for name, tensor in weights.full_weights(model, dtype))
 
-    monkeypatch.setattr(rollouts, "full_weights", renamed)
+    monkeypatch.setattr(rollouts, "trained_weights", renamed)
     with pytest.raises(RuntimeError, match="does not take the trainer's weights: .*norm_one"):
         greedy(world[2], policy, world[1])
     monkeypatch.undo()
@@ -230,7 +230,7 @@ def test_all_that_sleep_loses_comes_back_with_the_weights(world, policy, monkeyp
     again = greedy(engine, policy, prompts)
     assert words(again) == words(before) and gap(world, policy) < 1e-4
     engine.llm._llm.collective_rpc(poison)
-    monkeypatch.setattr(rollouts, "load", lambda worker, weights: list(weights) and None)
+    monkeypatch.setattr(rollouts, "take", lambda worker, weights: list(weights) and None)
     with pytest.raises(FloatingPointError, match="not finite"):  # the poison works
         greedy(engine, policy, prompts)
 
@@ -256,13 +256,15 @@ class Recorder:
 
     reset_encoder_cache = reset_mm_cache = reset_prefix_cache
 
-    def generate(self, prompts, params, use_tqdm):
+    def generate(self, prompts, params, use_tqdm, lora_request):
         self.calls.append("generate")
         return []
 
 
-def test_where_vllm_sleeps_every_phase_is_woken_sent_and_put_to_sleep_in_one_order(world, monkeypatch):
-    """The first one too: its weights come before the cache takes its memory."""
+@pytest.mark.parametrize(("rank", "level"), [(0, 2), (4, 1)])
+def test_where_vllm_sleeps_every_phase_is_woken_sent_and_put_to_sleep_in_one_order(world, monkeypatch, rank, level):
+    """The first one too: its weights come before the cache takes its memory. Weights beside an adapter are not sent,
+    and therefore kept."""
     from vllm.platforms import current_platform
 
     calls = []
@@ -270,8 +272,9 @@ def test_where_vllm_sleeps_every_phase_is_woken_sent_and_put_to_sleep_in_one_ord
         f"start, sleeping {settings['enable_sleep_mode']}") or Recorder(calls))
     monkeypatch.setattr(type(current_platform), "is_sleep_mode_available", lambda self: True)
     engine = Engine(BASE, world[2].llm.budget, world[2].banned, max_length=512, dtype=torch.float32, sequences=16,
-                    kv_cache_gib=0.25)
+                    kv_cache_gib=0.25, adapter_rank=rank)
     for _ in range(2):
         engine.answer(world[0], [], [], 12)
-    phase = ["wake weights", "load", "reset", "reset", "reset", "wake kv_cache", "generate", "sleep 2"]
-    assert calls == ["start, sleeping True", "sleep 2", *phase, *phase]
+    sleep = f"sleep {level}"
+    phase = ["wake weights", "take", "reset", "reset", "reset", "wake kv_cache", "generate", sleep]
+    assert calls == ["start, sleeping True", sleep, *phase, *phase]

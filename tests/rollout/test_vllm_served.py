@@ -32,6 +32,7 @@ from tests.helpers.sampling import greedy, learn, words
 from tests.helpers.stages import KEYS, pictures, write_stage, write_workplace
 from tests.helpers.two_ranks import torchrun
 
+LORA = ["model.lora.r=3", "model.lora.alpha=6"]
 CHAINS = [["It is red.", "It is blue, and far away.", ""], ["It is red."]]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # three servers start
@@ -76,13 +77,14 @@ def place(wide_vlm, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served_at(place):
-    """{"first", "second", "judge"}: servers that come up together; two of them sample the same policy."""
+    """{"first", "second", "adapter", "judge"}: servers that come up together. The first two sample the same policy,
+    the third one that trains an adapter."""
     policy = ["model_name_or_path=run/stage2", "output_dir=run/stage3", *place]
     started = {}
     try:
-        for name in ("first", "second"):
+        for name, keys in (("first", []), ("second", []), ("adapter", LORA)):
             port = free_port()
-            started[name] = Served("rollouts", port, *policy, f"rollout.url=http://127.0.0.1:{port}")
+            started[name] = Served("rollouts", port, *policy, *keys, f"rollout.url=http://127.0.0.1:{port}")
         port = free_port()
         started["judge"] = Served("judge", port, *judged(place), f"judge.url=http://127.0.0.1:{port}")
         yield started
@@ -197,7 +199,7 @@ def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, transf
         return ((name, tensor) for name, tensor in weights.full_weights(model, dtype)
                 if "layers.1.self_attn.k_proj.weight" not in name)
 
-    monkeypatch.setattr(served, "full_weights", without_a_weight)
+    monkeypatch.setattr(served, "trained_weights", without_a_weight)
     with pytest.raises(UserError, match="not sent all of its weights: .*layers.1.self_attn.qkv_proj"):
         greedy(rollout, model, prompts)
     monkeypatch.undo()
@@ -209,6 +211,17 @@ def test_a_server_with_other_weights_than_it_was_sent_is_an_error(policy, transf
     with pytest.raises(UserError, match="refuses .*HTTP 400"):  # a prompt that is too long for the engine
         long = encode_prompt(load_processor("base"), "where? " * 200, Image.new("RGB", (56, 56)))
         greedy(rollout, model, [long])
+
+
+@pytest.mark.parametrize("way", [["rollout.weights_dir=."], ["rollout.weights_dir=null"]], ids=["folder", "broadcast"])
+def test_an_adapter_is_sent_alone_and_sampled_with(place, served_at, monkeypatch, way):
+    server = served_at["adapter"]
+    monkeypatch.setattr(answers, "distance_km", lambda text, truth: 100.0 * (len(text) % 3))
+    keys = [*place, *LORA, *way, "train.learning_rate=1e-2", "train.save_steps=0"]
+    logs = run3(keys, server, f"run/adapter_{way[0][-1]}")[:3]
+    assert logs[2]["kl"] > 1e-4 and all(0 <= log["sampling_gap"] < 1e-5 for log in logs)
+    with pytest.raises(UserError, match="another server than this run needs: .*additional_config"):
+        run3([key for key in keys if "lora" not in key], server, "run/plain")
 
 
 def test_two_processes_under_zero_3_ask_one_server_and_stop_together(server, tmp_path):

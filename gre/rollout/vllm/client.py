@@ -32,14 +32,15 @@ class Asked(NamedTuple):
 
 
 class Server:
-    """url: http://HOST:PORT. timeout_s: seconds an answer may take. Every method raises UserError when the server
+    """url: http://HOST:PORT. timeout_s: seconds an answer may take. model: the name of the adapter that answers beside
+    the weights; None: there is none. Every method raises UserError when the server
     refuses, and when it does not answer after some tries."""
 
-    def __init__(self, url: str, timeout_s: float):
+    def __init__(self, url: str, timeout_s: float, model: str | None = None):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.port or parts.path.strip("/") or parts.query:
             raise UserError(f"{url!r} is not the address of a server of ours, which looks like http://127.0.0.1:8000")
-        self.url, self.timeout_s = url.rstrip("/"), timeout_s
+        self.url, self.timeout_s, self.model = url.rstrip("/"), timeout_s, model
         self.connection = http.Connection(
             url, if_refused="It must be a server that scripts/serve.sh has started with this run's config and keys",
             if_away="Start the server again and run the same command: it resumes from the last checkpoint")
@@ -96,7 +97,8 @@ class Server:
 
     def _answer(self, asked: Asked, token_ids: list[int], picture: str, version: str | None) -> list[dict]:
         body = {"token_ids": token_ids, "content_parts": [{"type": "image_url", "url": picture}],
-                "sampling_params": asked.params, "return_token_ids": True}
+                "sampling_params": asked.params, "return_token_ids": True,
+                **({"model": self.model} if self.model else {})}
         answer = self._post("/inference/v1/generate", body, asked.where)
         check_expanded(asked.prompt, answer["prompt_token_ids"])
         for choice in answer["choices"]:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from gre.models.packing import Prompt, check_expanded, unexpanded
 from gre.models.vlm import PixelBudget
-from gre.models.weights import full_weights
+from gre.models.weights import trained_weights
 from gre.rollout.completion import Completion
 from gre.rollout.vllm.sampling import sampling_params
-from gre.rollout.vllm.start import import_vllm, settings, start, unnoticed
-from gre.rollout.vllm.worker import load
+from gre.rollout.vllm.start import import_vllm, settings, start, unnoticed, with_adapter
+from gre.rollout.vllm.worker import take
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,15 @@ class Engine:
 
     folder: the model's; before it answers, the engine is sent the weights of the model that is trained. budget: the
     stage's. max_length: tokens of the longest prompt and its completion. dtype: of weights and arithmetic. sequences:
-    completions at a time. kv_cache_gib: memory of keys and values.
+    completions at a time. kv_cache_gib: memory of keys and values. adapter_rank: of all adapters the model carries; it
+    is then sent these alone, and the weights beside them stay the folder's. 0: none.
     """
 
     def __init__(self, folder: Path, budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype,
-                 sequences: int, kv_cache_gib: float):
+                 sequences: int, kv_cache_gib: float, adapter_rank: int = 0):
         self.folder, self.budget, self.banned, self.max_length = folder, budget, banned, max_length
         self.dtype, self.sequences, self.kv_cache_gib = dtype, sequences, kv_cache_gib
+        self.adapter_rank = adapter_rank
         self._llm = None
         self._sleeps = False
 
@@ -94,14 +96,15 @@ class Engine:
             if self._sleeps:
                 _free_memory()
                 self._llm.wake_up(tags=["weights"])
-            self._send(full_weights(model, self.dtype))
+            self._send(trained_weights(model, self.dtype))
             if self._sleeps:
                 self._llm.wake_up(tags=["kv_cache"])
             outputs = self._llm.generate([{"prompt_token_ids": unexpanded(prompt),
                                            "multi_modal_data": {"image": prompt.image}} for prompt in prompts],
-                                         params, use_tqdm=False)
+                                         params, use_tqdm=False,
+                                         lora_request=with_adapter(None) if self.adapter_rank else None)
             if self._sleeps:
-                self._llm.sleep(level=2)  # weights and cache are dropped; the next phase sends new ones
+                self._sleep()
         for prompt, output in zip(prompts, outputs, strict=True):
             check_expanded(prompt, list(output.prompt_token_ids))
         return [output.outputs for output in outputs]
@@ -115,7 +118,8 @@ class Engine:
         # The folder's weights are read, though others are sent at once: with dummy ones vLLM puts noise where it keeps
         # the mean and the spread of pixels.
         self._llm = start(
-            self.folder, **settings(self.budget, self.banned, max_length=self.max_length, dtype=self.dtype),
+            self.folder, **settings(self.budget, self.banned, max_length=self.max_length, dtype=self.dtype,
+                                    adapter_rank=self.adapter_rank),
             max_num_seqs=self.sequences, kv_cache_memory_bytes=int(self.kv_cache_gib * 2**30),
             gpu_memory_utilization=0.01,  # only has to be free; the line above decides
             logprobs_mode="processed_logprobs", enable_sleep_mode=self._sleeps,
@@ -125,11 +129,16 @@ class Engine:
                   f"{self.dtype}, {self.kv_cache_gib:g} GiB of KV cache" + ", asleep between phases" * self._sleeps,
                   flush=True)
         if self._sleeps:  # the first weights come as all others do: while the cache's memory is free
-            self._llm.sleep(level=2)
+            self._sleep()
+
+    def _sleep(self) -> None:
+        """Drop weights and cache: the next phase sends new ones. Beside an adapter the weights are the same for ever,
+        and wait in the host's memory."""
+        self._llm.sleep(level=1 if self.adapter_rank else 2)
 
     def _send(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Let the engine have these weights and forget all it computed with others."""
-        self._llm.collective_rpc(load, args=(weights,))
+        self._llm.collective_rpc(take, args=(weights,))
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept keys and values of the old weights: requests are still running in it")
         self._llm.llm_engine.reset_encoder_cache()  # photos seen by the old vision tower

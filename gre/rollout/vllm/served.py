@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from gre.models.packing import Prompt
-from gre.models.weights import full_weights
+from gre.models.weights import trained_weights
 from gre.rollout.completion import Completion
 from gre.rollout.vllm.client import Asked, Server, together
 from gre.rollout.vllm.sampling import sampling_params
@@ -68,7 +68,7 @@ class ServedRollout:
         return version
 
     def _renew(self, model: nn.Module, version: str) -> None:
-        weights = full_weights(model, self.dtype)
+        weights = trained_weights(model, self.dtype)
         try:
             if PartialState().is_main_process:
                 self.transfer.send(self.server, weights)

@@ -13,20 +13,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gre.config import UserError
+from gre.models import folder as model_folder
 from gre.models.vlm import PixelBudget
 
 BLOCK_TOKENS = 32  # of the KV cache; a prompt is shared up to its last whole block, and vLLM's 128 on a CPU are many
 LEAST_BATCHED_TOKENS = 8192  # an engine step; a prompt is never cut in pieces, which on a CPU breaks seeded requests
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
+ADAPTER = "adapter"  # the name of the one an engine has
 UNREADABLE = "llvmlite.binding.ffi"  # numba loads it, and with it whatever measures distances by haversine
 
 
-def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype) -> dict:
+def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype,
+             adapter_rank: int = 0) -> dict:
     """vLLM's settings for prompts of one photo, as its LLM takes them.
 
     budget: the stage's, whatever the folder says. banned (V,): True for tokens that are never drawn. max_length: tokens
-    of the longest prompt and its completion. dtype: of weights and arithmetic.
+    of the longest prompt and its completion. dtype: of weights and arithmetic. adapter_rank: of the adapter that stands
+    beside the weights; 0: none. Raises UserError for a rank above what vLLM has room for.
     """
+    if adapter_rank > ADAPTER_RANKS[-1]:
+        raise UserError(f"vLLM takes adapters of rank {ADAPTER_RANKS[-1]} at most, and this one, joined with those of "
+                        f"the stages before, has {adapter_rank}: merge the parent first (python -m gre.export --help), "
+                        "or write rollout.engine=transformers")
+    adapter = {"enable_lora": True, "max_loras": 1,
+               "max_lora_rank": min(rank for rank in ADAPTER_RANKS if rank >= adapter_rank)} if adapter_rank else {}
     return {
+        **adapter,
         "dtype": str(dtype).removeprefix("torch."), "max_model_len": max_length,
         "max_num_batched_tokens": max(max_length, LEAST_BATCHED_TOKENS), "enable_chunked_prefill": False,
         "block_size": BLOCK_TOKENS, "enforce_eager": not torch.cuda.is_available(),
@@ -55,7 +68,15 @@ def start(folder: Path, **arguments):
     with unnoticed():
         vllm = import_vllm()
         with without(UNREADABLE):
-            return vllm.LLM(str(folder), **arguments)
+            return vllm.LLM(str(model_folder.weights_folder(folder)), **arguments)
+
+
+def with_adapter(folder: Path | None):
+    """What a request says to be answered by the weights and the adapter beside them. folder: the adapter's, where vLLM
+    loads it itself; None: it was sent."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(ADAPTER, 1, str(folder or "sent"), load_inplace=False)
 
 
 def leave() -> None:

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from gre.models import adapter
 from gre.rollout.vllm.channel import RECEIVER, Channel
 
 NAMED = 4  # weights named in a message
@@ -36,7 +38,7 @@ class Served:
         files = sorted(Path(folder).glob("*.safetensors"))
         if not files:
             raise FileNotFoundError(f"the server sees no weights in {folder}")
-        load(self, tensors(files))
+        take(self, tensors(files))
 
     def gre_listen(self, timeout_s: float) -> int:
         """Open the store of a channel that the trainer is going to join; its port. One that was open is closed."""
@@ -54,7 +56,7 @@ class Served:
         if self.gre_channel is None:
             self.gre_channel = Channel(self.gre_store, RECEIVER, self.device, timeout_s)
         with closing(self.gre_channel.receive()) as weights:
-            load(self, weights)
+            take(self, weights)
 
 
 def tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
@@ -63,6 +65,33 @@ def tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():
                 yield name, opened.get_tensor(name)
+
+
+def take(worker, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Load what the trainer sends: all weights, or, where an adapter stands beside them, the adapter."""
+    (load_adapter if worker.vllm_config.lora_config else load)(worker, weights)
+
+
+def load_adapter(worker, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Put a new adapter in the old one's place. Raises RuntimeError unless every layer that takes one is given it."""
+    from vllm.lora.request import LoRARequest
+
+    from gre.rollout.vllm.start import ADAPTER
+
+    with TemporaryDirectory() as folder:
+        adapter.write(dict(weights), Path(folder))
+        worker.add_lora(LoRARequest(ADAPTER, 1, folder, load_inplace=True))
+    manager = worker.model_runner.lora_manager._adapter_manager
+    given = manager.get_adapter(1).loras
+    empty = [name for name in manager.modules if ".layers." in name and not _whole(given.get(name))]
+    if empty:
+        raise RuntimeError(f"vLLM was not sent an adapter for all of its layers: {', '.join(empty[:NAMED])}")
+
+
+def _whole(factors) -> bool:
+    """Whether the factors of a layer are there, of all it is joined from (q, k and v, for instance)."""
+    parts = [] if factors is None else factors.lora_a if isinstance(factors.lora_a, list) else [factors.lora_a]
+    return bool(parts) and all(part is not None for part in parts)
 
 
 @torch.no_grad()
