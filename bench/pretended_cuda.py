@@ -19,6 +19,7 @@ if __name__ == "__main__":
 import argparse
 import gc
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from torch import nn
 
 from bench.plan_memory import BASE, random_model
 from gre.judge.model import Judge
-from gre.models import lora, patches
+from gre.models import adapter, lora, patches
 from gre.models.attention import varlen
 from gre.models.packing import Group, Prompt
 from gre.models.shapes import PATCH_VALUES, PATCHES_PER_TOKEN, Shape
@@ -138,9 +139,18 @@ def _pass(trainer: PackedTrainer, micro_batches: int = 1) -> None:
         trainer.training_step(trainer.model_wrapped, batch, count)
 
 
+def _put_beside(model) -> None:
+    """An adapter of an earlier stage."""
+    for name, layer in list(model.named_modules()):
+        if re.fullmatch(adapter.LAYERS, name):
+            adapter.put_beside(layer, torch.zeros(RANK, layer.in_features), torch.zeros(layer.out_features, RANK))
+
+
 def _trainer(case: Case, folder: Path) -> PackedTrainer:
     planned, batch = case.job, case.job.batch
     model = _model(planned.shape, planned.engine.low)
+    if planned.engine.frozen_adapter:
+        _put_beside(model)
     if planned.engine.adapter:
         lora.adapt(model, lora.LoraConfig(r=RANK), seed=0)
     elif planned.frozen_vision:

@@ -62,7 +62,8 @@ class Engine:
     """How weights are held: by Trainer alone (zero None) or by DeepSpeed's ZeRO stage `zero` over `ranks` GPUs.
 
     live, bucket, sub_group: DeepSpeed's stage3_max_live_parameters, reduce_bucket_size and sub_group_size, in weights.
-    adapter: weights of a LoRA adapter, which then are all that is trained; 0 for none.
+    adapter: weights of a LoRA adapter, which then are all that is trained; 0 for none. frozen_adapter: those that
+    earlier stages have trained.
     """
 
     ranks: int = 1
@@ -74,6 +75,7 @@ class Engine:
     bucket: int = 5 * 10**8
     sub_group: int = 10**9
     adapter: int = 0
+    frozen_adapter: int = 0
 
     @property
     def low(self) -> bool:
@@ -109,9 +111,10 @@ class Job:
 
     batch: of a forward pass. micro_batch: where train.tokens_per_pass cuts it into several, all of it; else None.
     sampled: completions generated at a time. reference, judge: bytes a weight of a second model, None and 0 for none;
-    a reference of 0 bytes is the policy without its adapter. measured: the policy's completions sampled at a time when
-    a finished judge is measured, with two models. on_gpu: whether to add what CUDA takes for itself. served: bytes of a
-    vLLM that generates instead, on a GPU, asleep but for the rollout; 0 for none.
+    a reference of 0 bytes is the policy without its adapter. judge_adapter: weights of the one beside the judge.
+    measured: the policy's completions sampled at a time when a finished judge is measured, with two models. on_gpu:
+    whether to add what CUDA takes for itself. served: bytes of a vLLM that generates instead, on a GPU, asleep but for
+    the rollout; 0 for none.
     """
 
     shape: Shape
@@ -125,6 +128,7 @@ class Job:
     reference: int | None = None
     judge: int = 0
     judge_shape: Shape | None = None
+    judge_adapter: int = 0
     measured: Batch | None = None
     on_gpu: bool = True
     served: float = 0.0
@@ -141,7 +145,7 @@ def parts(job: Job) -> dict[str, float]:
     trained, served = _trained(job), job.served and job.on_gpu  # vLLM is sent the weights one at a time
     found = {
         "weights": shape.parameters * engine.weight_bytes * (0 if engine.offload_weights else engine.share(3))
-        + engine.adapter * (4 if engine.zero is None else engine.weight_bytes),
+        + (engine.adapter + engine.frozen_adapter) * (4 if engine.zero is None else engine.weight_bytes),
         "gathered weights": _gathered(job),
         "weights gathered to sample": (shape.parameters * engine.weight_bytes
                                        if job.sampled and engine.zero == 3 and not served else 0),
@@ -152,7 +156,7 @@ def parts(job: Job) -> dict[str, float]:
         "logits": _logits(job),
         "rollout engine": job.served if served else _rollout(shape, job.sampled, job.batch, engine.activation_bytes),
         "reference": shape.parameters * (job.reference or 0),
-        "judge": (job.judge_shape or shape).parameters * job.judge,
+        "judge": (job.judge_shape or shape).parameters * job.judge + 4 * job.judge_adapter,
         "measuring": _measuring(job),
     }
     return {name: size for name, size in found.items() if size}

@@ -6,7 +6,7 @@ from pathlib import Path
 from gre.config import REQUIRED, ConfigError, UserError, load, option, shipped
 from gre.judge.quality import NUM_GENERATIONS, PolicyConfig
 from gre.judge.reward import JudgeConfig
-from gre.models.adapter import TEXT_LAYERS
+from gre.models.adapter import TEXT_LAYERS, rank
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
 from gre.models.vlm import MAX_PIXELS, RELEASED_MAX_PIXELS, SIDE_PIXELS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job
@@ -34,10 +34,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Parent:
-    """A model to start from. max_pixels: None where nothing says it."""
+    """A model to start from. max_pixels: None where nothing says it. adapter_rank: of the adapter beside it."""
 
     shape: Shape
     max_pixels: int | None
+    adapter_rank: int = 0
+
+    @property
+    def adapter_weights(self) -> int:
+        """Weights of that adapter."""
+        return self.shape.adapter_parameters(self.adapter_rank, TEXT_LAYERS)
 
 
 def read_recipe(argv: list[str]) -> Recipe:
@@ -49,8 +55,8 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     """The largest moment of `stage` on each of `gpus` GPUs. Raises UserError when its model or engine is unknown."""
     parent, train = find_parent(recipe.model_name_or_path, file), recipe.train
     lora = recipe.model.lora
-    adapter = parent.shape.adapter_parameters(lora.r, TEXT_LAYERS) if lora.r else 0
-    engine = replace(read_engine(train, gpus, parent.shape), adapter=adapter)
+    adapter = parent.shape.adapter_parameters(lora.r, TEXT_LAYERS)
+    engine = replace(read_engine(train, gpus, parent.shape), adapter=adapter, frozen_adapter=parent.adapter_weights)
     if adapter and engine.zero == 3:
         raise UserError(f"an adapter is not trained under ZeRO-3, which {train.deepspeed} asks for: name zero2.json")
     common = {"shape": parent.shape, "engine": engine, "accumulation": train.gradient_accumulation_steps,
@@ -65,7 +71,7 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
         return Job(**_cut(batch, train.tokens_per_pass),
                    measured=_measured(recipe, visual) if stage == "judge" else None, **common)
     group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
-    judged_here = stage == "stage2" and not recipe.judge.url
+    judge = _judge(recipe, file) if stage == "stage2" and not recipe.judge.url else None
     visual = _fitting(visual, whole, length)
     prompt = whole - length if stage == "stage2_verdict" else visual + TEXT_TOKENS  # a chain to judge is long
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
@@ -73,8 +79,8 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     return Job(**_cut(batch, train.tokens_per_pass), sampled=at_a_time * group,
                served=_served(recipe, parent.shape),
                reference=(0 if adapter else engine.weight_bytes) if recipe.grpo.beta else None,
-               judge=engine.weight_bytes if judged_here else 0,
-               judge_shape=_judge_shape(recipe, file) if judged_here else None, **common)
+               judge=engine.weight_bytes if judge else 0, judge_shape=judge.shape if judge else None,
+               judge_adapter=judge.adapter_weights if judge else 0, **common)
 
 
 def _cut(batch: Batch, tokens_per_pass: int) -> dict[str, Batch]:
@@ -111,14 +117,15 @@ def find_parent(name: str, file: Path) -> Parent:
     folder = Path(name)
     for config in (folder / "model" / "config.json", folder / "config.json"):
         if config.is_file():
-            return Parent(read_shape(config), _max_pixels(config.parent))
+            return Parent(read_shape(config), _max_pixels(config.parent), rank(config.parent))
     if name in PUBLISHED:
         return Parent(PUBLISHED[name], None)
     for other in sorted(file.parent.glob("*.yaml")):
         if other.name != file.name and _output_dir(other) == name:
             recipe = read_recipe([str(other)])
             parent = find_parent(recipe.model_name_or_path, other)
-            return Parent(parent.shape, recipe.model.max_pixels or parent.max_pixels)
+            return Parent(parent.shape, recipe.model.max_pixels or parent.max_pixels,
+                          parent.adapter_rank + recipe.model.lora.r)
     raise UserError(f"the shape of {name} is not known: it is no model folder here and no config beside {file} makes "
                     f"it. Write model_name_or_path= with one of {', '.join(PUBLISHED)}, or a folder with a config.json")
 
@@ -150,14 +157,16 @@ def read_engine(train: TrainConfig, gpus: int, shape: Shape) -> Engine:
                   sub_group=int(zero.get("sub_group_size", own.sub_group)))
 
 
-def _judge_shape(recipe: Recipe, file: Path) -> Shape:
+def _judge(recipe: Recipe, file: Path) -> Parent:
     """The named judge's, or that of the judge.yaml beside the file, by which stage2.sh trains one."""
     beside = file.with_name("judge.yaml")
     if recipe.judge.model_name_or_path is None and beside.is_file():
-        return find_parent(read_inputs([str(beside)]).model_name_or_path, beside).shape
+        own = read_recipe([str(beside)])
+        parent = find_parent(own.model_name_or_path, beside)
+        return replace(parent, adapter_rank=parent.adapter_rank + own.model.lora.r)
     if recipe.judge.model_name_or_path is None:
         raise UserError(f"no judge is given and there is no {beside}: write judge.model_name_or_path=FOLDER")
-    return find_parent(recipe.judge.model_name_or_path, file).shape
+    return find_parent(recipe.judge.model_name_or_path, file)
 
 
 def _measured(recipe: Recipe, visual: int) -> Batch | None:

@@ -35,6 +35,7 @@ READS = {
     "stage 3, two updates": GRPO + PASS + ASKED + PASS + ASKED + PASS,
     "stage 3, frozen tower": GRPO + TEXT + ASKED + TEXT,
     "stage 3, adapter": GRPO + TEXT + ASKED + TEXT,
+    "stage 3, a second adapter": GRPO + TEXT + ASKED + TEXT,
     "verdict": GRPO + PASS + ASKED + PASS,
 }
 

@@ -37,6 +37,9 @@ CASES = {
     "stage 3, frozen tower": Case(replace(STAGE3, frozen_vision=True)),
     "stage 3, adapter": Case(replace(STAGE3, shape=replace(THREE, vocab=96_000), engine=ADAPTER, reference=0,
                                      frozen_vision=True)),
+    "stage 3, a second adapter": Case(replace(
+        STAGE3, shape=replace(THREE, vocab=96_000), reference=0, frozen_vision=True,
+        engine=replace(ADAPTER, frozen_adapter=ADAPTER.adapter))),
     "verdict": Case(replace(STAGE3, batch=replace(GROUP, prompt=1000, length=4, scored=4))),
 }
 

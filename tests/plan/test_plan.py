@@ -156,6 +156,8 @@ def test_an_adapter_by_hand():
     job = Job(SMALL, Engine(bf16=True, adapter=adapter), BATCH, frozen_vision=True, reference=0, on_gpu=False)
     found, n = parts(job), SMALL.parameters
     assert found["weights"] == 2 * n + 4 * adapter and "reference" not in found  # frozen ones in bfloat16
+    joined = parts(replace(job, engine=replace(job.engine, frozen_adapter=7)))
+    assert joined == {**found, "weights": found["weights"] + 4 * 7}
     assert (found["gradients"], found["master weights and optimizer"]) == (4 * adapter, 8 * adapter)
     split = parts(replace(job, engine=replace(job.engine, zero=2, ranks=4, bucket=0)))
     assert split["weights"] == 2 * (n + adapter) and split["master weights and optimizer"] == 12 * adapter / 4
