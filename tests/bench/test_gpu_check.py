@@ -1,6 +1,7 @@
 """scripts/gpu_check.sh, its pieces on the CPU at a tiny shape; and that torch and transformers are enough for it."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_an_interrupted_check_goes_on_where_it_was(checked, tmp_path, monkeypatc
 
 def test_the_patches_product_is_right_beside_a_convolution_that_fails(monkeypatch):
     row, = gpu_check.patch_rows("cpu", (32,), width=16)
-    assert row.result == "ok" and "matrix product" in row.seen and "convolution 0." in row.seen
+    assert row.result == "ok" and "matrix product" in row.seen and re.search(r"convolution [\d.]+ ms", row.seen)
 
     def fails(layer, patches, device):
         if type(layer) is torch.nn.Conv3d:

@@ -31,10 +31,10 @@ def main() -> None:
     answers.distance_km = lambda text, truth: 100.0 * (len(text) % 3)  # a random policy's answers are unreadable
     found = {"whole": run("run/stage3")}
 
-    def killed_in_the_second(folder, step, made_of):
+    def killed_in_the_second(folder, step, *rest):
         if step == 2:
             raise Killed
-        complete(folder, step, made_of)
+        complete(folder, step, *rest)
 
     checkpoints.complete = killed_in_the_second
     try:

@@ -72,6 +72,21 @@ def test_no_other_failure_is_taken_for_a_full_disk(tmp_path, error, full):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_processes_share_the_hashes_of_a_checkpoint(tmp_path):
+    """Those of four come together to all; what none of them saw is hashed at the end."""
+    for name in "abcdefg":
+        (tmp_path / name).write_text(name)
+    shares = [checkpoints.share_of_hashes(tmp_path, rank, 4) for rank in range(4)]
+    assert [sorted(share) for share in shares] == [["a", "e"], ["b", "f"], ["c", "g"], ["d"]]
+    assert shares[3] == {"d": "18ac3e7343f016890c510e93f935261169d9e3f565436429830faf0934f4f8e4"}  # of "d"
+    (tmp_path / "late").write_text("x")
+    checkpoints.complete(tmp_path, 2, {}, {name: digest for share in shares for name, digest in share.items()})
+    assert checkpoints.faults(tmp_path) == []
+    (tmp_path / "complete.json").unlink()
+    checkpoints.complete(tmp_path, 2, {}, {"d": "0" * 64})  # what a process says is what is written down
+    assert checkpoints.faults(tmp_path) == ["d"]
+
+
 def test_files_that_nfs_keeps_for_a_reader_are_no_part_of_a_checkpoint(tmp_path):
     for name in ("weights", ".nfs000000000001"):
         (tmp_path / name).write_text("x")

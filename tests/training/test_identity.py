@@ -57,10 +57,10 @@ def killed_at(monkeypatch, step, run):
     """The run, killed while the checkpoint of this step is completed."""
     complete = checkpoints.complete
 
-    def killing(folder, at, made_of):
+    def killing(folder, at, *rest):
         if at == step:
             raise Killed
-        complete(folder, at, made_of)
+        complete(folder, at, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoints, "complete", killing)
@@ -148,7 +148,7 @@ def test_another_number_of_processes_when_it_is_asked_for(cot):
     keys = ["output_dir=cut", "model_name_or_path=base", "data.path=cot/cot.json", "train.learning_rate=1e-3", *STEPS,
             "train.per_device_batch_size=1"]
     code = ("import sys; from gre.training.trainer import checkpoints as c; from gre.config import load; from stages "
-            "import stage1 as s\nfull = c.complete\ndef complete(folder, step, run):\n    full(folder, step, run)\n"
+            "import stage1 as s\nfull = c.complete\ndef complete(folder, step, *rest):\n    full(folder, step, *rest)\n"
             "    if step == 2: raise SystemExit(7)\nc.complete = complete\ns.run(load(s.Config, sys.argv[1:]))\n")
     Path("killed.py").write_text(code)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -52,8 +52,8 @@ def test_killed_in_a_save_and_in_the_hand_over(data, monkeypatch, capsys, stage)
     run(stage, "whole/x", "train.save_steps=0")
     complete = checkpoints.complete
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoints, "complete", lambda folder, step, made_of: (
-            killed() if step == 4 else complete(folder, step, made_of)))
+        patch.setattr(checkpoints, "complete", lambda folder, step, *rest: (
+            killed() if step == 4 else complete(folder, step, *rest)))
         run(stage, "killed/x")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(*((judge, "measure") if stage == "judge" else (training_stage, "save_model")), killed)

@@ -6,11 +6,13 @@ nothing: they depend on (seed, step, group, completion) alone.
 """
 import json
 import time
+from collections import ChainMap
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 
@@ -146,11 +148,13 @@ class ResumableTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self._write_state(folder / self._state_name())
         self.args.save_total_limit = keep
-        self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle, which nobody reads
+        self.accelerator.wait_for_everyone()
+        hashes = gather_object([checkpoints.share_of_hashes(folder, self.args.process_index, self.args.world_size)])
+        if self.is_world_process_zero():
             with checkpoints.saying_that_the_disk_is_full(folder, folder.parent):
-                checkpoints.complete(folder, self.state.global_step, self.run)
+                checkpoints.complete(folder, self.state.global_step, self.run, ChainMap(*hashes))
             checkpoints.prune(folder.parent, keep, self.best_step)
         self.saved_step = self.state.global_step
 
