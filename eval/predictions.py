@@ -27,7 +27,7 @@ class Prediction:
     """What a model said about one photo, and where the photo was taken (degrees)."""
 
     id: str
-    place: str
+    place: str | None
     image: str
     gt_lat: float
     gt_lon: float

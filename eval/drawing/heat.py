@@ -47,7 +47,7 @@ def by_country(rows: Sequence[Prediction], min_population: int = CUT) -> list[He
 def explained() -> str:
     """What the maps and tables show, with the gazetteer's version and cut."""
     return ("<p>A disc a country: its area is the number of photos, its colour the median error. A photo's country "
-            f"is that of the nearest city of {escape(str(gazetteer(CUT)))}.</p>")
+            f"is that of the nearest city of {escape(str(gazetteer(CUT)))}.</p>" + worldmap.legend())
 
 
 def figure(name: str, heats: Sequence[Heat]) -> str:
@@ -66,6 +66,6 @@ def table(heats: Sequence[Heat]) -> str:
     """The countries with the most photos, and how many there are where these are not all."""
     more = (f"<p class='soft'>{LISTED} of {len(heats)} countries, those with the most photos.</p>"
             if len(heats) > LISTED else "")
-    return more + tables.table(("country", "pictures", "median km", "GeoScore"), [
+    return more + tables.table(("country", "photos", "median km", "GeoScore"), [
         (escape(heat.country), f"{heat.n:,}", f"{heat.median_km:,.0f}", f"{heat.geoscore:,.0f}")
         for heat in heats[:LISTED]])

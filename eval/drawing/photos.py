@@ -29,7 +29,7 @@ def side_by_side(answers: Mapping[str, Sequence[Prediction]], pictures: Path, in
             f"{cues.marked(rows[index].text, known.get(name, {}).get(row.id))}</blockquote></div>"
             for name, rows in answers.items())
         cards.append(f"<article class='sample'><div><img alt='test photo' src='{data_uri(pictures / row.image)}'>"
-                     f"<p class='soft'>{escape(row.place)}<br>{row.gt_lat:.2f}, {row.gt_lon:.2f}</p></div>"
+                     f"<p class='soft'>{escape(row.place or '')}<br>{row.gt_lat:.2f}, {row.gt_lon:.2f}</p></div>"
                      f"<div class='said'>{said}</div></article>")
     return "".join(cards)
 

@@ -2,9 +2,11 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from eval.scoring.printed import percent
 from gre.geo.accuracy import THRESHOLDS_KM
 
-HEAD = ("", "GeoScore", "median km", *(f"≤ {km} km" for km in THRESHOLDS_KM), "reward", "unparsed", "n")
+HEAD = ("", "GeoScore", "median km", *(f"≤ {km} km" for km in THRESHOLDS_KM), "reward", "unparsed", "cut off", "n")
+FITS = 4  # columns that a phone's screen has room for
 GAINS = (("stage1_over_constant", "geoscore", "stage 1 over the constant"),
          ("stage2_over_stage1", "judge_reward", "stage 2 over stage 1, judge's P(True)"),
          ("stage2_over_stage1", "geoscore", "stage 2 over stage 1"),
@@ -13,25 +15,29 @@ GAINS = (("stage1_over_constant", "geoscore", "stage 1 over the constant"),
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "") -> str:
-    """A table whose first column names the rows. Cells are HTML already. style: `prose` wraps its cells and, on a
-    narrow screen, sets each row as a card whose cells carry their heading."""
+    """A table whose first column names the rows. Cells are HTML already. style: `prose` wraps its cells, of which the
+    last two are text. On a narrow screen the rows of such a table, and of one with more than FITS columns, are cards
+    whose cells carry their heading."""
+    cards = style == "prose" or len(head) > FITS
     header = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr class='{style}'><th scope='row'>{first}</th>" + "".join(
-        f"<td data-label='{escape(label)}'>{cell}</td>" if style == "prose" else f"<td>{cell}</td>"
+        f"<td data-label='{escape(label)}'>{cell}</td>" if cards else f"<td>{cell}</td>"
         for label, cell in zip(head[1:], rest, strict=True)) + "</tr>" for first, *rest in rows)
-    return (f"<div class='wide'><table class='{style}'><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
-            "</div>")
+    return (f"<div class='wide'><table class='{style}{' cards' * cards}'><thead><tr>{header}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div>")
 
 
 def checkpoints(results: Mapping, scores: Mapping, names: Sequence[str], style: str = "") -> str:
     """One row per checkpoint or control of results.json, with the interval of its GeoScore."""
     blocks = {**results["checkpoints"], **results["controls"]}
-    return table(HEAD, [_row(name, blocks[name], scores["geoscore"][name]) for name in names], style)
+    return table(HEAD, [_row(name, blocks[name], scores["geoscore"][name], scores["cut_off"][name]) for name in names],
+                 style)
 
 
 def new_places(scores: Mapping) -> str:
     """The checkpoints on places no training row shows."""
-    return table(HEAD, [_row(name, block, scores["test_new_places_geoscore"][name])
+    geoscore, cut_off = scores["test_new_places_geoscore"], scores["test_new_places_cut_off"]
+    return table(HEAD, [_row(name, block, geoscore[name], cut_off[name])
                         for name, block in scores["test_new_places"].items()])
 
 
@@ -120,8 +126,8 @@ def _difference(value: float, measure: str) -> str:
     return f"{value:+,.0f}" if measure == "geoscore" else f"{value:+.3f}"
 
 
-def _row(name: str, block: Mapping, geoscore: Mapping[str, float]) -> list[str]:
+def _row(name: str, block: Mapping, geoscore: Mapping[str, float], cut_off: int) -> list[str]:
     between = f"<small>{geoscore['low']:,.0f} to {geoscore['high']:,.0f}</small>"
     return [escape(name), f"{block['mean_geoscore']:,.0f}{between}",
-            f"{block['median_km']:,.0f}", *(f"{block['within_km'][str(km)]:.1%}" for km in THRESHOLDS_KM),
-            f"{block['mean_reward']:.3f}", f"{block['unparsed']:,}", f"{block['n']:,}"]
+            f"{block['median_km']:,.0f}", *(f"{percent(block['within_km'][str(km)])}%" for km in THRESHOLDS_KM),
+            f"{block['mean_reward']:.3f}", f"{block['unparsed']:,}", f"{cut_off:,}", f"{block['n']:,}"]

@@ -29,6 +29,14 @@ def land() -> str:
             f'<path class="graticule" d="{meridians}{parallels}"/></symbol></svg>')
 
 
+def legend() -> str:
+    """What the colours say."""
+    names = ("within 200 km", "within 2500 km", "farther", "no answer")
+    styles = [style for _, style in BANDS_KM] + ["none"]
+    return "<p class='legend key'>" + "".join(
+        f"<span><i class='{style}'></i>{name}</span>" for style, name in zip(styles, names)) + "</p>"
+
+
 def outlines() -> list[np.ndarray]:
     """Closed rings of land and, even-odd, of holes in it: each (points, 2), degrees east and north.
 

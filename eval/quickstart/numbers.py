@@ -19,6 +19,11 @@ def summary(rows: Sequence[Prediction], thetas_km: Sequence[float]) -> dict:
             "unparsed": numbers["unparsed"]}
 
 
+def cut_off(rows: Sequence[Prediction]) -> int:
+    """How many of the answers that cannot be read ended at the limit of tokens."""
+    return sum(row.error_km is None and not row.finished for row in rows)
+
+
 def greedy_reward(row: Prediction, thetas_km: Sequence[float]) -> float:
     """Stage 3's reward of an answer, 0 to 2: format + gps, one fixed function for all checkpoints."""
     return format_reward(row.text, row.finished) + gps_reward(row.error_km, thetas_km)

@@ -97,7 +97,7 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
         "<h2>The judge</h2>", tables.judge(results, scores), tables.verdicts(scores),
         "<h2>Training curves</h2>", TEXTS["curves"], _grid(curves),
         "<h2>What was said in training</h2>", TEXTS["said"], said,
-        "<h2>Errors on the map</h2>", TEXTS["map"], _legend(), worldmap.land(),
+        "<h2>Errors on the map</h2>", TEXTS["map"], worldmap.legend(), worldmap.land(),
         _grid(*(worldmap.errors(label, rows) for label, rows in answers.items())),
         "<h2>By country</h2>", heat.explained(),
         _grid(*(heat.figure(label, heat.by_country(rows)) for label, rows in answers.items())),
@@ -189,13 +189,6 @@ def _picked(total: int, count: int, seed: int) -> list[int]:
 
 def _grid(*parts: str) -> str:
     return "<div class='grid2'>" + "".join(parts) + "</div>"
-
-
-def _legend() -> str:
-    names = ("within 200 km", "within 2500 km", "farther", "no answer")
-    styles = [style for _, style in worldmap.BANDS_KM] + ["none"]
-    return "<p class='legend key'>" + "".join(
-        f"<span><i class='{style}'></i>{name}</span>" for style, name in zip(styles, names)) + "</p>"
 
 
 if __name__ == "__main__":

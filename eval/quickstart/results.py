@@ -87,9 +87,11 @@ def assemble(folder: Path, data: Path, seed: int, seconds: dict[str, float]) -> 
     scores = {
         "constant": {"lat": point.lat_deg, "lon": point.lon_deg}, "thetas_km": thetas_km,
         "geoscore": {name: numbers.geoscore_interval(files[name], seed) for name in (*CHECKPOINTS, *CONTROLS)},
+        "cut_off": {name: numbers.cut_off(files[name]) for name in (*CHECKPOINTS, *CONTROLS)},
         "judge_reward": judged and {name: sum(judged[name]) / len(test_ids) for name in CHECKPOINTS},
         **({VERDICT: metric(folder, "stage2", "metrics", VERDICT)} if mode(folder) == VERDICT else {}),
         NEW_PLACES: {name: numbers.summary(new[name], thetas_km) for name in CHECKPOINTS},
+        f"{NEW_PLACES}_cut_off": {name: numbers.cut_off(new[name]) for name in CHECKPOINTS},
         f"{NEW_PLACES}_geoscore": {name: numbers.geoscore_interval(new[name], seed) for name in CHECKPOINTS},
         f"{NEW_PLACES}_gain": numbers.geoscore_gain(new["stage3"], new["stage1"], ("stage3", "stage1"), seed)}
     return results, scores

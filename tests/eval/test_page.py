@@ -3,7 +3,6 @@ import csv
 import json
 import math
 import shutil
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from eval.drawing import charts, heat, photos
 from eval.predictions import Prediction
 from gre.config import UserError
 from gre.provenance import file_hash
+from tests.helpers.browser import BROWSER, seen
 
 EVIL = "<think><script>alert(1)</script>A red <b>tower</b> by the coast. " + "x" * 300
 EVIL += "</think><answer>48.86, 2.35</answer>"
 PLACES = [(48.86, 2.35), (43.70, 7.27), (-12.05, -77.04), (35.68, 139.69)]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def answers(kind: str) -> list[Prediction]:
@@ -246,6 +245,15 @@ def test_the_page_is_made_from_any_folder(scored, tmp_path_factory, monkeypatch)
     compare.run(compare.Config([str(moved / "deep/er/good.json")], page=str(moved / "page.html"), images=str(moved)))
 
 
+def test_a_place_may_be_null(scored):
+    """As own programs write it where none is known."""
+    lines = [json.loads(line) | {"place": None} for line in Path("good.jsonl").read_text().splitlines()]
+    Path("good.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    score.run(score.Config("good.jsonl", out="good_scores.json", draws=50))
+    compare.run(compare.Config(["good_scores.json"], page="out.html", images=".", photos=1))
+    assert "<p class='soft'><br>48.86, 2.35</p>" in Path("out.html").read_text()
+
+
 def test_predictions_altered_since_are_not_shown(scored):
     with open("good.jsonl", "a") as file:
         file.write("\n")
@@ -257,25 +265,9 @@ def test_predictions_altered_since_are_not_shown(scored):
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on this machine")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page_without_a_sideways_scroll(scored, width):
-    """The page's real layout: nothing but tables, which scroll in their own box, is wider than the window."""
-    html = made(scored)
-    probe = ("<script>addEventListener('load', () => { const wide = [...document.querySelectorAll('body *')].filter("
-             "e => !e.closest('.wide') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 1);"
-             "document.body.dataset.seen = [innerWidth, document.documentElement.scrollWidth, wide.length,"
-             "document.images.length, [...document.images].filter(i => i.naturalWidth > 0).length,"
-             "[...document.querySelectorAll('blockquote mark')].filter(e => e.getBoundingClientRect().width > 5 && "
-             "getComputedStyle(e).backgroundColor != getComputedStyle(e.parentElement).backgroundColor).length"
-             "].join(' '); })"
-             "</script>")
-    frame = scored / "frame.html"  # a headless window cannot be as narrow as a phone: a frame can
-    (scored / "probed.html").write_text(html.replace("</body>", probe + "</body>"))
-    frame.write_text(f"<iframe id=f src=probed.html width={width} height=800 style='border:0'></iframe><script>"
-                     "addEventListener('load', () => setTimeout(() => { document.body.dataset.seen = "
-                     "f.contentDocument.body.dataset.seen; }, 200))</script>")
-    shown = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-         f"--user-data-dir={scored / 'profile'}", "--virtual-time-budget=5000", "--window-size=1400,900", "--dump-dom",
-         frame.as_uri()], capture_output=True, text=True, timeout=120)
-    seen = shown.stdout.split('data-seen="')[1].split('"')[0].split()
-    assert seen[0] == str(width) and int(seen[1]) <= width
-    assert seen[2:] == ["0", "2", "2", "10"]  # marks: of two photos, 1 in what `good` said, 4 in what `paris` did
+    """The real layout: nothing lies beyond the edge, in a box that scrolls or without, and no label on another."""
+    shown = seen(made(scored), scored, width)
+    assert shown["width"] == width >= shown["needs"] and not shown["outside"]
+    assert not shown["scrolled"] and not shown["overlapping"]
+    assert shown["pictures"] == shown["loaded"] == 2
+    assert shown["marks"] == 10  # of two photos, 1 in what `good` said, 4 in what `paris` did

@@ -242,8 +242,11 @@ def test_every_number_is_written_as_csv_and_latex_and_every_distance(tmp_path):
 
 def test_what_was_cut_off_is_counted(tmp_path, capsys):
     rows = [line(1), line(2, lat=None, text="<think>so", finished=False), line(3, finished=False), line(4, lat=None)]
-    made = run(write(tmp_path / "p.jsonl", rows))
+    made = run(write(tmp_path / "p.jsonl", rows), tables=str(tmp_path))
     assert made["cut_off"] == {"predictions": 1}  # row 3 was cut off after its answer
+    counted = {row["measure"]: row["value"] for row in csv.DictReader((tmp_path / "scores.csv").open())}
+    assert (counted["unparsed"], counted["cut_off"], counted["refused"], counted["filtered"]) == ("2", "1", "0", "0")
+    assert "& 2 (0 refused; 1 cut off) \\\\\n" in (tmp_path / "all.tex").read_text()
     assert "unparsed 2 (0 refused; 1 cut off), counted as wrong" in capsys.readouterr().out
 
 
