@@ -2,9 +2,10 @@
 
 The chains of a prediction file against GREval-Bench's annotated ones, in three parts: recall of the geographic
 indicators (background), RefCLIPScore of what is seen (caption), BERTScore of the conclusions (inference); their mean is
-the quality. Beside them: precision, length, and an LLM judge's precision, recall and F1 of steps. An LLM behind any
-OpenAI-compatible endpoint sorts the steps; what the benchmark file lacks (`indicators`, `steps`, `scene`) it derives
-from `gt_cot`. All its replies are kept in `cache`: with the same cache the score is reproduced without an endpoint.
+GRE's form, the quality. Ours, grounded, knows precision, whether the conclusion is true, and a judge's F1 of steps. An
+LLM behind any OpenAI-compatible endpoint sorts the steps; what the benchmark file lacks (`indicators`, `steps`,
+`scene`) it derives from `gt_cot`. All its replies are kept in `cache`: with the same cache the score is reproduced
+without an endpoint.
 
 Beside out, OUT.rows.jsonl holds every photo with its annotation, steps and numbers. docs/chain_quality.md has the
 definitions; the number is not comparable with the one GRE's paper gives.
@@ -25,7 +26,7 @@ from eval.chain.bert import Bert
 from eval.chain.scoring import Annotated, Scored
 from eval.scoring import columns
 from eval.scoring.measures import DRAWS, WITHHELD
-from eval.scoring.printed import CHAIN_SHOWN, chain_shown
+from eval.scoring.printed import CHAIN_SHOWN, chain_headline, chain_shown, rescaled
 from gre import provenance
 from gre.config import REQUIRED, main, option
 from gre.geo.bootstrap import Clusters, paired_bootstrap
@@ -44,7 +45,8 @@ class Config:
     clip: str = option(REQUIRED, "folder of a CLIP model, such as clip-vit-large-patch14")
     bert: str = option(REQUIRED, "folder of the encoder of BERTScore, such as roberta-large")
     bert_layer: int = option(REQUIRED, "its layer to compare; bert-score takes 17 of roberta-large")
-    bert_baseline: str = option("", "file of bert-score's rescale_baseline to rescale with; empty: raw scores")
+    bert_baseline: str = option("", "baseline that scores are rescaled with: a name of bert-score's own, such as "
+                                "roberta-large, or a file; empty: bert-score's own of the folder's name; none: raw")
     llm: LLMConfig = option(LLMConfig(), "the LLM that reads chains")
     cache: str = option(REQUIRED, "file of the LLM's replies; one for all models that are compared")
     out: str = option(REQUIRED, "JSON file for the numbers and where they come from")
@@ -88,7 +90,7 @@ def run(config: Config) -> dict:
                                      ("cache", config.cache)) if Path(path).exists()},
         "models": {"clip": {"name": Path(config.clip).name, "sha256": model_hash(Path(config.clip))},
                    "bert": {"name": bert.name, "sha256": model_hash(Path(config.bert)), "layer": config.bert_layer,
-                            "rescaled_with": Path(config.bert_baseline).name if config.bert_baseline else None},
+                            "rescaled_with": bert.baseline.name if bert.baseline else None},
                    "llm": {"name": config.llm.model, "decoding": client.decoding}},
         "protocol": {"steps": "a sentence each", "weights": "equal, ours", "missing_kind": 0, "taxonomy": INDICATORS,
                      "derived_from_gt_cot": derived, "draws": config.draws, "seed": config.seed},
@@ -131,7 +133,9 @@ def show(scores: dict, name: str) -> None:
     """Print the numbers."""
     print(f"{name}: n {scores['n']}, {scores['clusters']} clusters, {scores['empty_chains']} empty chains (0), "
           f"{scores['cut_off_steps']} steps longer than an encoder reads")
-    print("intervals: 95 %, clusters resampled; weights of the three parts: equal, our choice")
+    print(f"  {chain_headline(scores)}")
+    print(f"intervals: 95 %, clusters resampled; weights of the parts: equal, our choice; BERTScore "
+          f"{rescaled(scores['models']['bert'])}")
     for measure, title in CHAIN_SHOWN.items():
         if estimate := scores["all"].get(measure):
             print(f"  {title:36} {chain_shown(estimate)} n {estimate['n']}")

@@ -12,9 +12,11 @@ def indicator_recall(named: Sequence[frozenset[int]]) -> float:
     return sum(map(bool, named)) / len(named)
 
 
-def statement_precision(named: Sequence[frozenset[int]], statements: int) -> float:
-    """Share of the statements that name an annotated indicator; 0 without statements."""
-    return len(frozenset().union(*named)) / statements if statements else 0.0
+def statement_precision(named: Sequence[frozenset[int]], statements: Sequence[str]) -> float:
+    """Share of the statements that name an annotated indicator, each text counted once: said again, it adds nothing.
+    0 without statements. named: the indices of the statements that name each indicator."""
+    naming = {statements[index] for index in frozenset().union(*named)}
+    return len(naming) / len(statements) if statements else 0.0
 
 
 def ref_clip_scores(captions: Tensor, picture: Tensor, references: Tensor) -> Tensor:

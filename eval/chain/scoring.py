@@ -42,7 +42,7 @@ class Quality:
     """The numbers of one chain; what cannot be scored for lack of an annotation is None."""
 
     quality: float  # GRE's form: mean of background, caption and inference
-    grounded: float  # ours: mean of background F1, caption, inference and conclusion
+    grounded: float  # ours: mean of background F1, caption, inference, conclusion and the judge's F1
     conclusion: float  # GeoScore of the answer, as a share of its maximum; 0 without a chain
     background: float | None  # recall of the annotated indicators
     caption: float | None  # mean RefCLIPScore
@@ -127,15 +127,16 @@ def score(rows: Sequence[Annotated], chains: Sequence[str], errors_km: Sequence[
         stated, precision, recall = named[index], *verdicts[index]
         statements = _of(steps, BACKGROUND)
         background = measures.indicator_recall(stated) if row.indicators else None
-        background_precision = measures.statement_precision(stated, len(statements)) if row.indicators else None
+        background_precision = measures.statement_precision(stated, statements) if row.indicators else None
         conclusion = geoscore(errors_km[index]) / GEOSCORE_MAX if steps else 0.0
         both = None if background is None else measures.f1(background_precision, background)
+        judge_f1 = measures.f1(precision, recall)
         numbers = Quality(
             quality=_mean(background, captions[index], inferences[index]),
-            grounded=_mean(both, captions[index], inferences[index], conclusion), conclusion=conclusion,
+            grounded=_mean(both, captions[index], inferences[index], conclusion, judge_f1), conclusion=conclusion,
             background=background, caption=captions[index], inference=inferences[index],
             background_precision=background_precision,
-            judge_precision=precision, judge_recall=recall, judge_f1=measures.f1(precision, recall),
+            judge_precision=precision, judge_recall=recall, judge_f1=judge_f1,
             step_count=len(steps), word_count=len(chain.split()))
         cut_off = sum(map(clip.too_long, _of(steps, CAPTION))) + bert.too_long(" ".join(_of(steps, INFERENCE)))
         found = [indicator for indicator, by in zip(row.indicators, stated) if by]

@@ -75,7 +75,8 @@ def chains(scores: Sequence[Mapping]) -> list[str]:
         f"{chain['empty_chains']} of {chain['n']} chains empty (0)" for name, chain in found.items())
     others = "; ".join(f"{escape(row['system'])} {row['cot_score']:g}"
                        for row in next(iter(found.values()))["published_not_comparable"])
-    return ["<h2>Quality of the chains</h2>", tables.table(("", *found), rows),
+    headlines = [f"<p>{escape(name)}: {escape(printed.chain_headline(chain))}.</p>" for name, chain in found.items()]
+    return ["<h2>Quality of the chains</h2>", *headlines, tables.table(("", *found), rows),
             f"<p class='soft'>95 % intervals over clusters. {made}. Published and not comparable: {others}.</p>"]
 
 

@@ -8,7 +8,7 @@ from gre.text import instructions
 
 SHOWN = {**{f"within_{km}_km": f"within {km} km" for km in accuracy.THRESHOLDS_KM}, "geoscore": "GeoScore",
          "median_km": "median km", "mean_km": "mean km"}
-CHAIN_SHOWN = {"quality": "quality (mean of the three)", "grounded": "grounded, ours (mean of four)",
+CHAIN_SHOWN = {"grounded": "grounded, ours (mean of five)", "quality": "quality, GRE's form (mean of three)",
                "background": "  background: recall of indicators",
                "background_precision": "  background: precision of statements",
                "caption": "  caption: RefCLIPScore", "inference": "  inference: BERTScore F1",
@@ -76,6 +76,7 @@ def show_chain(scores: Mapping) -> None:
     """Print the quality of the chains, or that it was left out where the benchmark has annotated ones."""
     if scores["chain"]:
         chain = scores["chain"]
+        print(f"  chains: {chain_headline(chain)}")
         for measure, title in CHAIN_SHOWN.items():
             if estimate := chain["all"].get(measure):
                 print(f"  chain {title.strip()}: {chain_shown(estimate)}, n {estimate['n']}")
@@ -141,11 +142,25 @@ def chain_shown(estimate: Mapping) -> str:
     return f"{estimate['mean']:.3f} [{between(estimate, '{:.3f}'.format)}]"
 
 
+def chain_headline(chain: Mapping) -> str:
+    """The chains in a line: our score and GRE's form, and what the latter does not know, precision and conclusion."""
+    found = chain["all"]
+    parts = [f"{title} {chain_shown(found[measure])}" for measure, title in (
+        ("grounded", "grounded"), ("quality", "GRE's form"), ("background", "background recall"),
+        ("background_precision", "precision"), ("conclusion", "conclusion")) if measure in found]
+    return "; ".join(parts)
+
+
 def chain_made_with(chain: Mapping) -> str:
     """The models that chains were scored with."""
     models = chain["models"]
-    return (f"LLM {models['llm']['name']}, CLIP {models['clip']['name']}, BERT {models['bert']['name']}; "
-            f"weights of the three parts: {chain['protocol']['weights']}")
+    return (f"LLM {models['llm']['name']}, CLIP {models['clip']['name']}, BERT {models['bert']['name']} "
+            f"{rescaled(models['bert'])}; weights of the parts: {chain['protocol']['weights']}")
+
+
+def rescaled(bert: Mapping) -> str:
+    """What BERTScore was rescaled with."""
+    return f"rescaled with {bert['rescaled_with']}" if bert.get("rescaled_with") else "raw"
 
 
 def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:

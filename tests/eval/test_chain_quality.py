@@ -6,6 +6,7 @@ from what is true of the tiny planet.
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,53 +15,28 @@ from eval import compare, predictions, score
 from eval.benchmarks.reader import GREVAL
 from eval.chain import __main__ as command
 from eval.chain import measures, scoring
-from eval.chain.bert import Bert
+from eval.chain.bert import Bert, baseline_file
 from eval.predictions import Prediction
 from gre.config import UserError, load
-from gre.data.records import BenchRow, write_bench
 from gre.geo.point import LatLon
 from gre.llm import LLMConfig
 from gre.models.clip import Clip
-from gre.text.chains import INDICATOR_KINDS
 from gre.tiny.encoders import OTHERWISE, SAID, values
 from gre.tiny.picture import draw, random_scene, scene_of
-from gre.tiny.places import TREES, flags, places
+from gre.tiny.places import TREES, places
 from gre.tiny.teacher import reasoning
+from tests.helpers.chains import TAXONOMY, paraphrase, photos, write
 from tests.helpers.llm_endpoint import Endpoint
 from tests.helpers.planet_reader import reader
-
-TAXONOMY = " ".join(f"There may be some {kind} here." for kind in INDICATOR_KINDS)
-
-
-def paraphrase(scene, place) -> str:
-    """The teacher's chain in other words and another order."""
-    return (f"The building over there is a {' '.join(scene.landmark)}. I can see {TREES[scene.climate]}, "
-            f"{scene.climate} here. A banner shows {' '.join(flags()[scene.country])}, {scene.country}. By the "
-            f"shadows there is sun in the {'north' if scene.southern else 'south'}. There is {scene.vehicle} in the "
-            f"picture. All this tells me that we must be in {place.name}.")
 
 
 @pytest.fixture(scope="module")
 def planet(tmp_path_factory):
     """(folder with a benchmark of eight pictures, chains by name). No two neighbours share a cue but the sun."""
-    folder, rng = tmp_path_factory.mktemp("bench"), random.Random(1)
-    (folder / "imgs").mkdir()
-    chosen, shown = [], []
-    for climate in [*TREES, *TREES]:
-        while True:
-            place = rng.choice([place for place in places() if place.climate == climate and place not in chosen])
-            scene = scene_of(place, rng, 0.0)
-            cues = {scene.country, scene.landmark, scene.vehicle}
-            if not shown or not cues & {shown[-1].country, shown[-1].landmark, shown[-1].vehicle}:
-                break
-        chosen.append(place)
-        shown.append(scene)
-    rows = []
-    for number, (place, scene) in enumerate(zip(chosen, shown)):
-        image = folder / "imgs" / f"{number}.png"
-        draw(scene, rng).save(image)
-        rows.append(BenchRow(f"s{number}", image, reasoning(scene, place), place.centre))
-    write_bench(folder / "GREval-Bench.json", rows)
+    folder = tmp_path_factory.mktemp("bench")
+    chosen, shown = photos()
+    write(folder, {}, chosen, shown)
+    rows = [row.row for row in scoring.read(str(folder / "GREval-Bench.json"), "")]
     annotated = [row.chain for row in rows]
     every = " ".join(f"Here is {name}." for names in values().values() for name in names)
     chains = {"annotated": annotated, "paraphrase": list(map(paraphrase, shown, chosen)),
@@ -81,7 +57,7 @@ def planet(tmp_path_factory):
 def config(folder, name: str, encoders, url: str = "", **keys) -> command.Config:
     return command.Config(**{
         "predictions": str(folder / f"{name}.jsonl"), "data": str(folder / "GREval-Bench.json"),
-        "clip": str(encoders / "clip"), "bert": str(encoders / "bert"), "bert_layer": 2,
+        "clip": str(encoders / "clip"), "bert": str(encoders / "bert"), "bert_layer": 2, "bert_baseline": "none",
         "llm": LLMConfig(url=url, model="planet"), "cache": str(folder / "llm.jsonl"),
         "out": str(folder / f"{name}.chain.json"), "draws": 200, **keys})
 
@@ -122,8 +98,8 @@ def test_the_right_cues_with_the_wrong_country_lose_to_a_correct_paraphrase(plan
     assert mean(scores, "right", "grounded") > mean(scores, "wrong", "grounded")
     parts = [2 * wrong[0]["background"] * wrong[0]["background_precision"] / (
         wrong[0]["background"] + wrong[0]["background_precision"]), *(wrong[0][name] for name in (
-            "caption", "inference", "conclusion"))]
-    assert wrong[0]["grounded"] == pytest.approx(sum(parts) / 4)
+            "caption", "inference", "conclusion", "judge_f1"))]
+    assert wrong[0]["grounded"] == pytest.approx(sum(parts) / 5)
     assert mean(scores, "padded", "grounded") < mean(scores, "annotated", "grounded")  # precision counts here
     assert mean(scores, "empty", "grounded") == 0
 
@@ -224,7 +200,8 @@ def test_ref_clip_score_by_hand():
 def test_recall_precision_and_f1_by_hand():
     named = [frozenset({0, 2}), frozenset(), frozenset({2})]
     assert measures.indicator_recall(named) == pytest.approx(2 / 3)
-    assert measures.statement_precision(named, 4) == 0.5 and measures.statement_precision([frozenset()], 0) == 0
+    assert measures.statement_precision(named, "abcd") == 0.5 and measures.statement_precision([frozenset()], "") == 0
+    assert measures.statement_precision(named, ["a", "b", "a", "b"]) == 0.25  # the third says the first again
     assert measures.f1(0.5, 0.25) == pytest.approx(1 / 3) and measures.f1(0, 0) == 0
 
 
@@ -240,7 +217,7 @@ def test_bert_score_is_what_its_paper_says(tiny_encoders):
         return torch.nn.functional.normalize(hidden, dim=-1)
 
     pairs = [("So Tokyo, Japan.", "So Kyoto, Japan."), ("A red tower.", "I can see bus here, and a red tower.")]
-    for (said, wanted), value in zip(pairs, Bert(folder, 1, "").f1(*zip(*pairs))):
+    for (said, wanted), value in zip(pairs, Bert(folder, 1, "none").f1(*zip(*pairs))):
         cosines = vectors(said) @ vectors(wanted).T  # [CLS] and [SEP] may be the best match of a word and do not count
         precision, recall = (best.values[1:-1].mean().item() for best in (cosines.max(1), cosines.max(0)))
         assert value == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-5)
@@ -274,9 +251,26 @@ def test_rescaling_uses_the_layers_line_and_never_goes_below_zero(tiny_encoders,
     baseline.write_text("LAYER,P,R,F\n0,0,0,0\n1,0.5,0.5,0.5\n2,0.9,0.9,0.9\n")
     pair = (["So Tokyo, Japan."], ["So Kyoto, Japan."])
     folder = str(tiny_encoders / "bert")
-    (raw,), (rescaled,) = Bert(folder, 1, "").f1(*pair), Bert(folder, 1, str(baseline)).f1(*pair)
+    (raw,), (rescaled,) = Bert(folder, 1, "none").f1(*pair), Bert(folder, 1, str(baseline)).f1(*pair)
     assert rescaled == pytest.approx((raw - 0.5) / 0.5, abs=1e-5)
     assert "custom-rescaled" in Bert(folder, 2, str(baseline)).name
+
+
+def test_scores_are_rescaled_by_default_with_the_encoders_own_baseline(tiny_encoders, tmp_path):
+    import bert_score
+
+    shipped = Path(bert_score.__file__).parent / "rescale_baseline" / "en"
+    assert baseline_file("", "/models/roberta-large") == shipped / "roberta-large.tsv" == baseline_file(
+        "roberta-large", "/models/snapshots/1a2b")
+    assert baseline_file("microsoft/deberta-base", "x") == shipped / "microsoft" / "deberta-base.tsv"
+    assert baseline_file("none", "/models/roberta-large") is None
+    with pytest.raises(UserError, match="none of bert-score's own baselines is called bert. Name that of the encoder "
+                                        "\\(albert-base-v1, .*roberta-large, .*or write bert_baseline=none for raw"):
+        Bert(str(tiny_encoders / "bert"), 2, "")
+    short = tmp_path / "short.tsv"
+    short.write_text("LAYER,P,R,F\n0,0,0,0\n1,0.5,0.5,0.5\n")
+    with pytest.raises(UserError, match="short.tsv: its layers are 0 to 1, and bert_layer is 2"):
+        Bert(str(tiny_encoders / "bert"), 2, str(short))
 
 
 def test_models_that_are_none_are_refused(tiny_encoders, tmp_path):
@@ -285,13 +279,13 @@ def test_models_that_are_none_are_refused(tiny_encoders, tmp_path):
     with pytest.raises(UserError, match="cannot be read as a CLIP model|does not hold the weights"):
         Clip(tiny_encoders / "bert")
     with pytest.raises(UserError, match="no model folder .*bert_layer=17"):
-        Bert(str(tmp_path), 1, "")
+        Bert(str(tmp_path), 1, "none")
     with pytest.raises(UserError, match="bert_layer=3: .* has layers 1 to 2"):
-        Bert(str(tiny_encoders / "bert"), 3, "")
+        Bert(str(tiny_encoders / "bert"), 3, "none")
     with pytest.raises(UserError, match="takes a path with t5 in it for a T5"):
         link = tmp_path / "my-t5-bert"
         link.symlink_to(tiny_encoders / "bert")
-        Bert(str(link), 1, "")
+        Bert(str(link), 1, "none")
 
 
 def test_an_annotation_with_nothing_to_score_is_refused(planet):

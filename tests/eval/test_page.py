@@ -201,7 +201,9 @@ def test_the_quality_of_chains_stands_in_the_scores_and_on_the_page(scored, caps
     made_scores = score.run(score.Config("good.jsonl", out="good_scores.json", draws=50, chain="good.chain.json"))
     assert made_scores["chain"]["sha256"] == file_hash("good.chain.json")
     assert json.loads(Path("good_scores.json").read_text())["chain"]["models"]["llm"]["name"] == "<L>"
-    assert "chain quality (mean of the three): 0.500 [0.250 to 0.750], n 4" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "chain quality, GRE's form (mean of three): 0.500 [0.250 to 0.750], n 4" in printed
+    assert "BERT B raw; weights" in printed
     html = made(scored)
     assert "<td>0.500 [0.250 to 0.750] n 4</td>" in html and "LLM &lt;L&gt;, CLIP C, BERT B" in html
     assert "commit 0123456789ab, 1 of 4 chains empty (0)" in html and "not comparable: GRE-7B 59.5" in html
