@@ -19,8 +19,10 @@ class Published:
     mean_km: float | None
     cot_score: float | None  # chain quality as its paper defines it
     protocol: str  # in words
+    paper: str  # the system's own
     reported_by: str  # short name of the source
     source: str  # where to look it up
+    table: str  # which one there
     comparable: bool
     note: str
 

@@ -99,4 +99,4 @@ def _theirs(row: published.Published) -> list[str]:
     marks = [mark for mark in (row.note, "" if row.comparable else "not comparable") if mark]
     return [row.system + (f" ({'; '.join(marks)})" if marks else ""),
             *(NOT_GIVEN if share is None else _percent(share) for share in row.within_percent), NOT_GIVEN, row.protocol,
-            f"reported by {row.reported_by}: {row.source}"]
+            f"{row.paper}; reported by {row.reported_by}, table {row.table}: {row.source}"]

@@ -148,6 +148,23 @@ def test_yfcc4k_without_a_header(tmp_path, line_number):
         ("9000", LatLon(35.6, 139.7), {"author": "0@N02"}), ("9001", LatLon(35.6, 139.7), {"author": "1@N02"})]
 
 
+def test_yfcc26k_is_read_as_geoestimation_published_it(tmp_path):
+    """Photos lie in folders by the first digits of their ids; the table has the columns of im2gps3k_places365.csv."""
+    photos = [f"{number:02x}/{number:02x}a7{number:02x}.jpg" for number in range(3)]
+    for photo in photos:
+        (tmp_path / "img" / photo).parent.mkdir(parents=True)
+        (tmp_path / "img" / photo).write_bytes(photo.encode())
+    (tmp_path / "yfcc25600_places365.csv").write_text(
+        "IMG_ID,LAT,LON,S3_Label,S16_Label,S365_Label,Prob_indoor,Prob_natural,Prob_urban\n"
+        + "".join(f"{photo},48.{number},2.3,1,2,3,0.1,0.7,0.2\n" for number, photo in enumerate(photos)))
+    where = {"labels": str(tmp_path / "yfcc25600_places365.csv"), "images": str(tmp_path / "img")}
+    rows = reader.read(BenchmarkConfig("YFCC26k", rows=3, **where), "Where?")
+    assert [row.truth for row in rows] == [LatLon(48.0, 2.3), LatLon(48.1, 2.3), LatLon(48.2, 2.3)]
+    assert rows[1].image == tmp_path / "img" / photos[1] and rows[1].labels == {"scene": "natural", "indoor": "outdoor"}
+    with pytest.raises(UserError, match="3 rows, and YFCC26k has 25,600 .yfcc25600_places365.csv as published"):
+        reader.read(BenchmarkConfig("YFCC26k", **where), "Where?")
+
+
 def test_greval_bench_is_read_from_upstreams_tree(tmp_path, monkeypatch):
     folder = tmp_path / "benchmark" / "bench_data"
     (folder / "imgs").mkdir(parents=True)

@@ -29,6 +29,8 @@ def run(stand_in: Path, script: str, *arguments: str) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("script, benchmark", [
     ("scripts/eval/eval_img2gps3k.sh", "Im2GPS3k"), ("scripts/eval/eval_gws15k.sh", "GWS15k"),
+    ("scripts/eval/eval_im2gps.sh", "Im2GPS"), ("scripts/eval/eval_yfcc4k.sh", "YFCC4k"),
+    ("scripts/eval/eval_yfcc26k.sh", "YFCC26k"),
     ("scripts/eval/eval_google_streetview.sh", "Google_StreetView"),
     ("scripts/eval/eval_google_streeview.sh", "Google_StreetView"),  # as GRE's eval.md spells it
     ("scripts/eval/eval_csv.sh", "csv"), ("scripts/eval_bench/eval_greval-bench.sh", "GREval-Bench")])

@@ -63,7 +63,7 @@ def test_ours_stands_beside_what_others_reported(scored, capsys):
             "wrong: 1 (0 refused; 0 cut off) | `python -m eval.score") in lines[2]
     gre = next(line for line in lines if line.startswith("| GRE-7B |"))
     assert gre.startswith("| GRE-7B | 11.3 | 35.3 | 51.7 | 69.3 | 85.7 | – | the model answers with coordinates")
-    assert gre.endswith("| reported by GRE: arXiv 2505.18700 |")
+    assert gre.endswith("| arXiv 2505.18700; reported by GRE, table main results: its paper |")
     assert "retrained by GRE on 5 % of MP-16" in table and "GWS15k" not in table
 
 

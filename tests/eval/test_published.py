@@ -11,6 +11,7 @@ def test_every_row_has_a_source_a_protocol_and_a_number():
     assert len(ROWS) >= 30
     for row in ROWS:
         assert row.benchmark in reader.known() and row.system and row.protocol and row.source
+        assert row.paper.startswith(("arXiv ", "ECCV 2018")) and row.table
         assert any(share is not None for share in row.within_percent) or row.cot_score is not None
 
 
@@ -30,6 +31,11 @@ def test_rows_looked_up_by_hand():
     assert row("Im2GPS3k", "GLOBE-7B", "GeoBridge").within_percent == (None, 37.0, 52.0, 69.9, 84.0)
     assert "Azure Maps" in row("MP16-Reason-Test", "GLOBE-7B", "GLOBE").protocol
     assert row("OSV-5M", "GRE-7B", "GRE").mean_km == 1192
+    assert row("YFCC4k", "PIGEOTTO", "survey").within_percent == (10.4, 23.7, 40.6, 62.2, 77.7)
+    assert row("YFCC4k", "PIGEOTTO", "survey").paper == "arXiv 2307.05845"
+    systems = {found.system for found in published.read("YFCC4k")}
+    assert {"ISNs", "PIGEOTTO", "G3", "Img2Loc", "Geo-ADAPT-8B"} < systems
+    assert row("Im2GPS3k", "GeoAgent-7B", "survey").within_percent == (None, 40.8, 58.6, 76.2, 89.9)
     assert row("Im2GPS3k", "ISNs (M, f*, S3)", "GeoEstimation").within_percent == (10.5, 28.0, 36.6, 49.7, 66.0)
 
 
@@ -48,6 +54,6 @@ def test_the_chain_score_and_the_unknown_set_are_marked_not_comparable():
     ("{benchmark: Im2GPS3k, system: A, protocol: p, reported_by: s, wihtin: 1}", "no published row.*wihtin")])
 def test_a_malformed_row_is_refused(tmp_path, row, message):
     path = tmp_path / "published.yaml"
-    path.write_text(f"protocols: {{p: in words}}\nsources: {{s: a paper}}\nrows:\n- {row}\n")
+    path.write_text(f"protocols: {{p: in words}}\nsources: {{s: a paper}}\nrows:\n- {row[:-1]}, paper: q, table: t}}\n")
     with pytest.raises(UserError, match=message):
         published.read(path=path)
