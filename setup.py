@@ -45,6 +45,7 @@ setup(
         "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6", "geopy>=2.4"],
         "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss
         "report": ["tensorboard"],
+        "wandb": ["wandb>=0.28"],             # report_to=wandb of training and of eval.score; offline, 0.31 was run
         "osv5m": ["reverse_geocoder==1.5.1"],  # OSV-5M's own geocoder; another release names other areas
     },
 )

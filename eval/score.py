@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from eval import predictions
-from eval.scoring import areas, columns, export, measures, named, printed, samples
+from eval.scoring import areas, columns, export, measures, named, printed, reported, samples
 from eval.scoring.columns import Columns
 from eval.scoring.measures import DRAWS
 from gre import provenance
@@ -52,6 +52,7 @@ class Config:
     rows: int | None = option(None, "rows the benchmark has; a file with another number is refused. null: not checked")
     draws: int = option(DRAWS, "bootstrap resamples, and sign flips where not all can be counted")
     seed: int = option(0, "seed of the bootstrap and of the sign flips")
+    report_to: str = option("none", "none, or wandb: also a run of Weights & Biases with the numbers of each file")
 
 
 def plan(config: Config) -> dict[str, list[str]]:
@@ -115,6 +116,8 @@ def run(config: Config) -> dict:
         provenance.write_atomically(Path(config.out), json.dumps(scores, indent=2, allow_nan=False) + "\n")
     if config.tables:
         export.write(Path(config.tables), scores, files)
+    if config.report_to == reported.WANDB:
+        reported.to_wandb(scores)
     printed.show(scores, paths)
     return scores
 
@@ -130,6 +133,10 @@ def check(config: Config) -> None:
         raise UserError("other_answer= says how other= is read, and there is none")
     if "names" in (config.answer, config.other_answer) and config.min_population is None:
         raise UserError("answer=names needs a geocoder: write min_population=15000 or another cut of the gazetteer")
+    if config.report_to not in ("none", reported.WANDB):
+        raise UserError(f"report_to is {config.report_to!r}: write none or {reported.WANDB}")
+    if config.report_to == reported.WANDB and not find_spec("wandb"):
+        raise UserError("report_to=wandb, and wandb is not installed: EXTRAS=wandb bash environment.sh installs it")
     if config.areas not in ("", OSV5M):
         raise UserError(f"areas is {config.areas!r}: write {OSV5M} or leave it empty")
     if config.areas and not find_spec("reverse_geocoder"):

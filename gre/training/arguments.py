@@ -78,7 +78,7 @@ def training_arguments(train: TrainConfig, output_dir: str | Path, seed: int,
         if "WORLD_SIZE" not in os.environ:
             os.environ.update(launcher_environment())
     if train.report_to == "wandb" and find_spec("wandb") is None:
-        raise UserError("train.report_to=wandb, and wandb is not installed: .venv/bin/python -m uv pip install wandb")
+        raise UserError("train.report_to=wandb, and wandb is not installed: EXTRAS=wandb bash environment.sh")
     if train.report_to == "tensorboard":
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(output_dir) / "tensorboard"))
     settings = dict(

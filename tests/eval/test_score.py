@@ -3,8 +3,10 @@ import csv
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from eval import predictions, score
-from eval.scoring import columns, coverage, measures
+from eval.scoring import columns, coverage, measures, reported
 from gre import provenance
 from gre.config import ConfigError, UserError, load
 from gre.geo import bootstrap, shares
@@ -238,6 +240,42 @@ def test_every_number_is_written_as_csv_and_latex_and_every_distance(tmp_path):
     tex = (folder / "slices.tex").read_text()
     assert r"a\_b & difference & 10 & " in tex and tex.count(r"\\") == 1 + 2 * 3
     assert r"exact & country & other & 20 & 100.0 \% [83.2 to 100.0]" in (folder / "names.tex").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("wandb") is None, reason="EXTRAS=wandb bash environment.sh")
+def test_scores_are_a_run_of_wandb_without_a_network(tmp_path):
+    """The command, offline: the run lies on disk as `wandb sync` takes it, with the numbers in its summary."""
+    path = write(tmp_path / "p.jsonl", [line(i, lat=None if i == 3 else 48.0) for i in range(20)])
+    done = subprocess.run(
+        [sys.executable, "-m", "eval.score", path, "draws=50", "report_to=wandb"], capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": "geo",
+                       "WANDB_CACHE_DIR": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path), "HTTPS_PROXY": "nowhere:9"})
+    assert done.returncode == 0, done.stderr
+    (log,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    content = log.read_bytes()
+    for said in (b"predictions/within_25_km/low", b"predictions/unparsed", b"eval.score", b"no geocoder"):
+        assert said in content
+
+
+def test_what_is_sent_to_wandb(tmp_path):
+    rows = [line(i, lat=None if i == 3 else 48.0, scene="a" if i % 2 else "b", finished=i != 3) for i in range(20)]
+    flat = reported.flat(run(write(tmp_path / "p.jsonl", rows)))
+    assert (flat["n"], flat["predictions/within_25_km"], flat["predictions/unparsed"]) == (20, 0.95, 1)
+    assert 0.7 < flat["predictions/within_25_km/low"] < 0.95 < flat["predictions/within_25_km/high"] <= 1
+    assert flat["predictions/scene/a/geoscore"] == 4500 and flat["predictions/scene/b/geoscore"] == 5000
+    assert flat["predictions/cut_off"] == 1
+    one = reported.flat(run(write(tmp_path / "q.jsonl", rows[:2])))
+    assert "predictions/geoscore" in one and "predictions/geoscore/low" not in one  # two rows have no interval
+
+
+def test_reporting_elsewhere_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "p.jsonl", [line(1)])
+    with pytest.raises(UserError, match="report_to is 'swanlab': write none or wandb"):
+        run(path, report_to="swanlab")
+    monkeypatch.setattr(score, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="wandb is not installed: EXTRAS=wandb bash environment.sh installs it"):
+        run(path, report_to="wandb")
 
 
 def test_what_was_cut_off_is_counted(tmp_path, capsys):
