@@ -2,7 +2,8 @@
 
 One set of bootstrap draws serves everything: a slice's number in a draw comes from the rows of the slice that were
 drawn, and a difference is taken within the draw. Where few clusters hold all that varies the draws hardly do: shares
-have the intervals of gre/geo/shares.py, and GeoScore and the mean are never narrower than theirs on rare hits. Fewer
+have the intervals of gre/geo/shares.py, and GeoScore and the mean are never narrower than theirs on rare hits. The mean
+distance, which the farthest answers decide, has a bootstrap-t interval. Fewer
 than WITHHELD effective clusters get no interval; fewer than FEW are marked where they are shown.
 """
 import functools
@@ -21,6 +22,8 @@ DRAWS = 10_000  # bootstrap resamples, and sign flips where not all can be count
 WITHIN = [f"within_{limit}_km" for limit in THRESHOLDS_KM]
 MEANS = [*WITHIN, "geoscore", "mean_km"]  # what is a mean over rows, and so a ratio of sums over clusters
 MEDIAN = "median_km"
+SKEWED = "mean_km"  # its interval is a bootstrap-t
+TAIL = 0.025
 LARGEST = {"geoscore": GEOSCORE_MAX, "mean_km": 20_016.0}  # of a row, a bit over half the globe; of shares it is 1
 WITHHELD, FEW = 5, 15  # effective clusters below which there is no interval, and below which it is marked
 Bounds = tuple[float, float]
@@ -58,6 +61,23 @@ class Part:
             return means
         return np.column_stack([means, bootstrap.medians(drawn, self.order, self.ascending)])
 
+    def studentised(self, times_drawn: np.ndarray) -> np.ndarray:
+        """(draws, 1) of what is SKEWED, or (draws, 0): draws whose percentiles are its bootstrap-t interval.
+
+        The standard error of a ratio of sums over clusters is that of sum - ratio * size, by linearization.
+        """
+        if SKEWED not in self.names:
+            return np.empty((len(times_drawn), 0))
+        at = self.names.index(SKEWED)
+        drawn, sums, sizes = times_drawn[:, self.here], self.sums[:, at], self.sizes.astype(float)
+        total, rows, squares, products, square_rows = (
+            drawn @ np.column_stack([sums, sizes, sums**2, sums * sizes, sizes**2])).T
+        with np.errstate(invalid="ignore"):
+            means = total / rows
+            spreads = np.sqrt(np.maximum(0, squares - 2 * means * products + means**2 * square_rows)) / rows
+        spread = float(np.sqrt(((sums - self.value[at] * sizes) ** 2).sum()) / sizes.sum())
+        return bootstrap.studentised(means, spreads, self.value[at], spread)[:, None]
+
 
 def parts(columns: Columns) -> dict[tuple[str, ...], Part]:
     """Everything of a file that gets a number: () is all rows, ("slice", field, label) a slice, ("name", way, level)
@@ -89,7 +109,8 @@ def estimate(files: Mapping[str, Columns], draws: int, seed: int) -> dict[tuple[
     samples = {(name, key): [] for name in files for key in shared}
     for times_drawn in bootstrap.resamples(first.clusters, draws, seed):
         for name, key in samples:
-            samples[name, key].append(made[name][key].draw(times_drawn))
+            part = made[name][key]
+            samples[name, key].append(np.hstack([part.draw(times_drawn), part.studentised(times_drawn)]))
     result = {}
     for key in shared:
         of = {name: made[name][key] for name in files}
@@ -99,7 +120,8 @@ def estimate(files: Mapping[str, Columns], draws: int, seed: int) -> dict[tuple[
         result[key] |= {name: _estimates(part, part.value, drawn[name], _near_bounds) for name, part in of.items()}
         if len(files) == 2:
             (a, b), (drawn_a, drawn_b) = of.values(), drawn.values()
-            result[key]["difference"] = _estimates(a, np.subtract(a.value, b.value), drawn_a - drawn_b,
+            result[key]["difference"] = _estimates(a, np.subtract(a.value, b.value),
+                                                   (drawn_a - drawn_b)[:, :len(a.names)],
                                                    functools.partial(_difference_near_zero, b))
     return result
 
@@ -123,7 +145,10 @@ def _estimates(part: Part, values: Sequence[float], drawn: np.ndarray,
     for at, name in enumerate(part.names):
         low = high = None
         if part.effective >= WITHHELD:
-            low, high = bootstrap.bounds(drawn[:, at], part.effective)
+            if name == SKEWED and drawn.shape[1] > len(part.names):
+                low, high = np.clip(bootstrap.between(drawn[:, -1], TAIL), 0, LARGEST[SKEWED]).tolist()
+            else:
+                low, high = bootstrap.bounds(drawn[:, at], part.effective)
             if name != MEDIAN:
                 low, high = bounded(part, name, at, (low, high))
         estimates[name] = {"value": float(values[at]), "low": low, "high": high,

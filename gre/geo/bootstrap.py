@@ -130,9 +130,29 @@ def tail(effective: float) -> float:
 
 def bounds(samples: np.ndarray, effective: float) -> tuple[float, float]:
     """The 95 % interval of (draws,) values. A draw that is NaN held none of the rows asked for: it is left out."""
-    outside = tail(effective)
+    return between(samples, tail(effective))
+
+
+def between(samples: np.ndarray, outside: float) -> tuple[float, float]:
+    """What is left when the share `outside` is cut off at either end of (draws,) values, NaN aside."""
     low, high = np.quantile(samples[~np.isnan(samples)], (outside, 1 - outside))
     return float(low), float(high)
+
+
+def studentised(drawn: np.ndarray, spreads: np.ndarray, value: float, spread: float) -> np.ndarray:
+    """Draws whose percentiles are the bootstrap-t interval (Efron and Tibshirani 1993, chapter 12): a draw above the
+    value by so many of its own standard errors lies below it by so many of the value's. For skewed sums, which a few
+    far-off rows decide: a draw that misses them is low and thinks itself sure.
+
+    drawn, spreads: (draws,) means and their standard errors; value, spread: of all rows. NaN for a draw without a
+    spread; where the value has none, the draws as they are. Few clusters need no percentiles farther out here: draws
+    whose clusters happen to be alike take care of that.
+    """
+    if spread <= 1e-12 * abs(value):
+        return drawn
+    with np.errstate(divide="ignore", invalid="ignore"):
+        made = value - (drawn - value) * (spread / spreads)
+    return np.where(spreads > 1e-9 * spread, made, np.nan)
 
 
 def paired_bootstrap(
