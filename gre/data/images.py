@@ -1,13 +1,16 @@
 """The one photo loader: any file PIL opens becomes an upright RGB photo with no metadata.
 
-Of the metadata only the orientation is read; what else is wrong with it spoils no photo. Transparent pixels are laid on
-white. 16-bit greys keep their upper 8 bits; floating-point greys are taken as 0 to 1, or as 0 to 255 when a value
-exceeds 1. Of an animation the first frame is used. Embedded colour profiles are ignored.
+HEIC and HEIF, which phones write, are read by pillow-heif; AVIF, WebP and all else by Pillow. Of the metadata only the
+orientation is read; what else is wrong with it spoils no photo. HEIF and AVIF are turned by boxes of their own, and an
+orientation in their EXIF data counts for nothing, as the standard says. Transparent pixels are laid on white. 16-bit
+channels keep their upper 8 bits; floating-point greys are taken as 0 to 1, or as 0 to 255 when a value exceeds 1. Of an
+animation, and of a file of several pictures (MPO), the first is used. Embedded colour profiles are ignored.
 """
 import io
 import math
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,8 @@ from gre.data.raw import DataError, RowError
 
 MAX_RATIO = 200  # of a photo's sides: Qwen's image processors refuse a longer strip
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, ArithmeticError, LookupError,
-               struct.error, zlib.error, Image.DecompressionBombError)  # what Pillow's decoders raise on damaged files
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, ArithmeticError, LookupError,
+              RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)  # what decoders raise
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -54,7 +57,7 @@ def decode(content: bytes, path: str | Path, max_pixels: int | None = None) -> I
     except MemoryError:
         raise DataError(f"{path}: there is no memory left to decode it: start fewer processes, or make it smaller"
                         ) from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         what = _not_a_photo(content) or f"{type(error).__name__}: {error}"
         raise RowError(f"{path}: cannot be read as a photo ({what}). Replace the file, or leave its row out") from error
     if max_pixels is not None and picture.width * picture.height > max_pixels:
@@ -72,15 +75,15 @@ def check_ratio(size: tuple[int, int], path: str | Path) -> None:
 def _decoded(content: bytes, max_pixels: int | None) -> Image.Image:
     try:
         return _upright(_opened(content, max_pixels))
-    except _UNREADABLE:
+    except UNREADABLE:
         if not content.startswith(_PNG):
             raise
         return _upright(_opened(_without_text(content), max_pixels))  # Pillow refuses large comments and profiles
 
 
 def _opened(content: bytes, max_pixels: int | None) -> Image.Image:
-    picture = Image.open(io.BytesIO(content), formats=_formats())
-    if picture.format == "JPEG" and max_pixels is not None:
+    picture = Image.open(io.BytesIO(content), formats=formats())
+    if picture.format in ("JPEG", "MPO") and max_pixels is not None:
         picture.draft("RGB", _fit(picture.size, max_pixels))  # decodes fewer pixels, never less than asked
     picture.load()
     return picture
@@ -90,7 +93,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     """RGB, turned as the EXIF data says. ImageOps.exif_transpose writes all of it again, which fails on much of it."""
     try:
         method = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except _UNREADABLE:  # EXIF data that cannot be read says nothing
+    except UNREADABLE:  # EXIF data that cannot be read says nothing
         method = None
     return _to_rgb(picture if method is None else picture.transpose(method))
 
@@ -106,23 +109,43 @@ def _without_text(png: bytes) -> bytes:
     return b"".join(kept)
 
 
+_OTHERS = {  # how a file begins that is no photo, in lower case: what it is, and what to do about it
+    b"<!doctype html": "it is a web page, which a server sent instead of the photo",
+    b"<html": "it is a web page, which a server sent instead of the photo",
+    b"<svg": "it is an SVG drawing: export it as PNG",
+    b"<?xml": "it is XML, such as a server's message or a phone's list of edits (.AAE): get the photo itself",
+    b"version https://git-lfs": "it is a pointer of Git LFS: `git lfs pull` gets the photo",
+    b"%pdf": "it is a PDF: export its page as PNG", b"pk\x03\x04": "it is a zip archive: unpack it",
+    b"\x1f\x8b": "it is packed by gzip: unpack it",
+    b"{": "it is JSON, such as a server's message: get the photo itself",
+    b"\x1a\x45\xdf\xa3": "it is a video (WebM or Matroska): save a frame of it as JPEG"}
+_VIDEO = "it is a video (MP4 or MOV): save a frame of it as JPEG"
+
+
 def _not_a_photo(content: bytes) -> str:
     """What a file is that often stands where a photo should; empty when it is none of these."""
-    start = content[:200].lstrip().lower()
     if not content:
         return "it is empty"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page, which a server sent instead of the photo"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS: `git lfs pull` gets the photo"
-    if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
-        return "it is HEIC, which Pillow does not read: convert it to JPEG"
-    return ""
+    if content[4:8] in (b"moov", b"mdat", b"wide", b"free") or (
+            content[4:8] == b"ftyp" and not content[8:12].startswith((b"he", b"mi", b"ms", b"av"))):
+        return _VIDEO  # photos' brands are heic, heix, hevc, mif1, msf1, avif, avis and such; avc1 is a video's
+    if content[4:12] == b"ftypavc1":
+        return _VIDEO
+    start = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(b"<?xml") and b"<svg" in start:
+        return _OTHERS[b"<svg"]
+    if start.startswith(b"<?xml") and b"<html" in start:
+        return _OTHERS[b"<html"]
+    return next((what for begin, what in _OTHERS.items() if start.startswith(begin)), "")
 
 
-def _formats() -> list[str]:
-    """All formats PIL knows but EPS, which is a program and would be run by Ghostscript."""
+@cache
+def formats() -> list[str]:
+    """All formats PIL knows, with HEIF, but EPS, which is a program and would be run by Ghostscript."""
+    import pillow_heif  # who opens no photo, as bench/gpu_check.py does, need not have it
+
     Image.init()
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     return [name for name in Image.ID if name != "EPS"]
 
 
@@ -163,9 +186,9 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels, from a photo's header where it can be read. Raises as `load_image` and `check_ratio`
     do."""
     try:
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(path, formats=formats()) as image:
             size = image.size
-    except _UNREADABLE:
+    except UNREADABLE:
         size = load_image(path).size  # has the words for what is wrong, or reads past a broken comment
     check_ratio(size, path)
     return size

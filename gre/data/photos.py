@@ -6,6 +6,7 @@ restart only hash them. What was found damaged is looked at again: it may have b
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import PIL
@@ -51,12 +52,12 @@ def look_at(photos: Sequence[Path], whole: set[str], show: bool = True) -> tuple
 
 
 def known_whole(file: Path) -> set[str]:
-    """The hashes that `remember` wrote with this release of Pillow; none without a file."""
+    """The hashes that `remember` wrote with these releases of Pillow and pillow-heif; none without a file."""
     if not file.exists():
         return set()
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return set(content["whole"]) if content["pillow"] == PIL.__version__ else set()
+        return set(content["whole"]) if content["pillow"] == _decoders() else set()
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} does not list whole photos ({type(error).__name__}: {error}): delete it, and they are "
                         "looked at again") from None
@@ -67,4 +68,9 @@ def remember(file: Path, whole: set[str]) -> None:
     if whole <= (known := known_whole(file)):
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps({"pillow": PIL.__version__, "whole": sorted(known | whole)}, indent=0) + "\n")
+    write_atomically(file, json.dumps({"pillow": _decoders(), "whole": sorted(known | whole)}, indent=0) + "\n")
+
+
+def _decoders() -> str:
+    """What decides whether a photo can be decoded."""
+    return f"{PIL.__version__}, pillow-heif {metadata.version('pillow-heif')}"

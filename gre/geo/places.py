@@ -132,7 +132,7 @@ class Gazetteer:
 
     def nearest(self, points: Sequence[LatLon]) -> list[Near]:
         """The nearest city of each point, at any distance. ValueError for a point off the globe."""
-        found = [self.cities[self._search.index(point)] for point in points]
+        found = [self.cities[index] for index in self._search.indices(points)] if len(points) else []
         return [Near(city, self.countries[city.country], distance_km(point, city.point))
                 for point, city in zip(points, found)]
 

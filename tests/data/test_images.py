@@ -1,14 +1,21 @@
 """The one picture loader on every mode and file a photo collection holds, and on the broken ones."""
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gre.data.images import load_image
+from gre.data.images import formats, load_image, picture_size
 from gre.data.raw import DataError
 
 RED = (200, 30, 40)
+
+# where the upper left pixel of the stored picture is seen, for each EXIF orientation
+SEEN = {1: "left top", 2: "right top", 3: "right bottom", 4: "left bottom",
+        5: "left top", 6: "right top", 7: "right bottom", 8: "left bottom"}
 
 
 def saved(path, picture, **options):
@@ -81,11 +88,71 @@ def test_the_first_frame_of_an_animation(tmp_path):
         assert loaded.getpixel((0, 0)) == RED
 
 
+@pytest.mark.parametrize("name, options", [
+    ("a.heic", {}), ("a.heif", {"quality": -1, "chroma": 444}), ("a.avif", {"quality": 95}),
+    ("a.webp", {"lossless": True})])
+@pytest.mark.parametrize("orientation", [1, 6, 3])
+def test_what_phones_write_stands_upright(tmp_path, name, options, orientation):
+    formats()
+    picture = Image.new("RGB", (96, 64), "black")
+    picture.paste((255, 255, 255), (0, 0, 24, 16))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x8825] = {1: "N", 2: (48.0, 51.0, 24.0)}
+    loaded = load_image(saved(tmp_path / name, picture, exif=exif.tobytes(), **options))
+    assert_plain(loaded)
+    side, edge = SEEN[orientation].split()
+    assert loaded.size == ((96, 64) if orientation < 5 else (64, 96))
+    bright = np.asarray(loaded.convert("L")) > 128
+    assert bright.sum() == pytest.approx(24 * 16, rel=0.1)
+    assert bright[8 if edge == "top" else -8, 8 if side == "left" else -8]
+    assert sorted(picture_size(tmp_path / name)) == [64, 96]
+
+
+def test_a_heic_is_turned_by_its_box_alone(tmp_path):
+    formats()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.heic", Image.new("RGB", (96, 64), RED), exif=exif)  # an object: no box is written
+    assert b"irot" not in path.read_bytes() and load_image(path).size == (96, 64)
+
+
+def test_heic_of_ten_bits(tmp_path):
+    import pillow_heif
+
+    grey = np.full((64, 64, 3), 300 << 6, np.uint16)  # 300 of 1023, which is 75 of 255
+    pillow_heif.encode("RGB;16", (64, 64), grey.tobytes(), str(tmp_path / "a.heic"), quality=-1)
+    loaded = load_image(tmp_path / "a.heic")
+    assert_plain(loaded)
+    assert np.abs(np.asarray(loaded).astype(int) - 75).max() <= 2
+
+
+def test_the_first_of_several_pictures_in_a_jpeg(tmp_path):
+    first, second = Image.new("RGB", (600, 400), RED), Image.new("RGB", (60, 40), (0, 0, 255))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    for budget in (None, 10_000):
+        loaded = load_image(tmp_path / "a.jpg", budget)
+        assert_plain(loaded)
+        assert np.abs(np.asarray(loaded).astype(int) - RED).max() < 12
+        assert loaded.size == ((600, 400) if budget is None else (122, 81))
+
+
+@pytest.mark.parametrize("channels, kind", [(3, 2), (4, 6), (1, 0)])
+def test_png_of_16_bits_a_channel(tmp_path, channels, kind):
+    values = [200 * 256 + 99, 30 * 256 + 99, 40 * 256 + 99, 65535][:channels]
+    row = b"\0" + struct.pack(f">{channels}H", *values) * 8
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 16, kind, 0, 0, 0)), (b"IDAT", zlib.compress(row * 6)),
+              (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks))
+    loaded = load_image(tmp_path / "a.png")
+    assert_plain(loaded)
+    assert loaded.getpixel((3, 3)) == (RED if channels > 1 else (200, 200, 200))
+
+
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8))
 
-# where the upper left pixel of the stored picture is seen, for each EXIF orientation
-SEEN = {1: "left top", 2: "right top", 3: "right bottom", 4: "left bottom",
-        5: "left top", 6: "right top", 7: "right bottom", 8: "left bottom"}
 
 
 @pytest.mark.parametrize("orientation", SEEN)
@@ -133,10 +200,11 @@ def test_damaged_files_are_named(tmp_path):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kind=st.sampled_from(["png", "jpg", "gif", "tif", "webp", "bmp"]), data=st.data())
+@given(kind=st.sampled_from(["png", "jpg", "gif", "tif", "webp", "bmp", "heic", "avif"]), data=st.data())
 def test_flipped_bytes_give_a_picture_or_a_clear_error(tmp_path, kind, data):
     exif = Image.Exif()
     exif[0x0112] = 6
+    formats()
     path = saved(tmp_path / f"a.{kind}", NOISE, **({"exif": exif} if kind != "bmp" else {}))
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

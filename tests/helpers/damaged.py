@@ -61,7 +61,12 @@ DAMAGED = {  # name: (content, what is said)
     "page.jpg": (b"\n<!DOCTYPE html><html>403</html>", "a web page, which a server sent instead of the photo"),
     "strip.png": (png((3000, 10)), "3000 x 10 pixels, and one side of a photo may be 200 times"),
     "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "git lfs pull"),
-    "phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC.*convert it to JPEG"),
+    "phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "cannot be read as a photo"),
+    "drawing.jpg": (b'<?xml version="1.0"?>\n<!-- made by hand -->\n<svg width="9" height="9"/>', "an SVG drawing"),
+    "error.jpg": (b'\xef\xbb\xbf<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "it is XML"),
+    "clip.jpg": (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "it is a video .MP4 or MOV."),
+    "live.heic": (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "it is a video .MP4 or MOV."),
+    "message.jpg": (b'{"error": "not found"}', "it is JSON"),
 }
 WHOLE = {  # name: (content, size of the photo)
     "signed.jpg": (signed_rational(), (48, 64)), "comment.png": (large_text(), (64, 48)),
