@@ -18,6 +18,7 @@ from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, nearest, option
+from gre.data import tables
 from gre.geo.point import LatLon, distance_km
 
 NAMES = {  # what we call it: headers it goes by, any case; of several the first counts
@@ -107,13 +108,16 @@ def read(path: Path, columns: ColumnsConfig, truths: bool) -> tuple[list[Row], s
     """(the rows, a last line of totals that was left out). truths: they must be there."""
     if not path.exists():
         raise UserError(f"there is no {path}")
-    header, lines, delimiter = reader.table(path)
-    names = found(header, columns, truths, path)
-    fields = [(where, {ours: (row.get(name) or "").strip() for ours, name in names.items()}) for where, row in lines]
+    table = tables.open_table(path)
+    names = found(table.header, columns, truths, path)
+    lines = list(table.lines())
+    if broken := [line for line in lines if line.fault and not line.fields]:  # totals have fewer fields
+        raise UserError(f"{broken[0].where}: {broken[0].fault}. Repair the line")
+    fields = [(where, {ours: row[name].strip() for ours, name in names.items()}) for where, row, _ in lines]
     last = range(max(0, len(fields) - LAST), len(fields))
     totals = next((at for at in last if _is_total(fields[at][1])), len(fields))
     left_out = "; ".join(f"{where}, {row['id'] or 'without an id'}: totals" for where, row in fields[totals:])
-    return [_row(where, row, delimiter) for where, row in fields[:totals]], left_out
+    return [_row(where, row, table.delimiter) for where, row in fields[:totals]], left_out
 
 
 def _is_total(row: Mapping[str, str]) -> bool:
@@ -145,7 +149,7 @@ def found(header: Sequence[str], columns: ColumnsConfig, truths: bool, path: Pat
 
 def _row(where: str, fields: Mapping[str, str], delimiter: str) -> Row:
     def point(lat: str, lon: str) -> LatLon | None:
-        texts = [reader.decimal(fields.get(name, ""), delimiter) for name in (lat, lon)]
+        texts = [tables.decimal(fields.get(name, ""), delimiter) for name in (lat, lon)]
         if all(text.lower() in ("", "nan", "none", "null") for text in texts):
             return None
         try:
@@ -207,7 +211,7 @@ def _check_ids(ids: Sequence[str], table: str) -> None:
 
 def arguments(argv: Sequence[str]) -> list[str]:
     """A table named without a key is `table`."""
-    return [f"table={text}" if text.lower().endswith(reader.TABLES) and (
+    return [f"table={text}" if text.lower().endswith(tables.TABLES) and (
         "=" not in text or Path(text).is_file()) else text for text in argv]
 
 

@@ -6,13 +6,10 @@ latitude and longitude under each other's header, an id that comes twice, a numb
 a photo that is not there. Two keys say otherwise, and are recorded: benchmark.rows, benchmark.swapped.
 gre.geo.truth says when latitude and longitude are taken to be swapped.
 """
-import csv
-import io
-import math
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -22,7 +19,7 @@ from typing import NamedTuple
 from omegaconf import OmegaConf
 
 from gre.config import nearest, option
-from gre.data import forms
+from gre.data import forms, tables
 from gre.data.hashes import photo_hashes
 from gre.data.raw import DataError
 from gre.data.records import DataConfig, Keys, SeedRow, read_bench
@@ -33,20 +30,14 @@ GREVAL = "GREval-Bench"
 KEYS = Keys("benchmark.labels", "benchmark.images", drop="")
 CSV = "csv"  # the name for any table of the user's own
 COLUMNS = {  # what we call it: headers it goes by, any case; of several the first counts
-    "id": ("IMG_ID", "IMG_FILE", "id", "image_id", "photo_id", "image", "img", "filename", "file_name", "image_path"),
-    "photo": ("IMG_FILE", "image", "img", "filename", "file_name", "image_path"),  # else the id names it
-    "lat": ("LAT", "latitude", "gt_lat"),
-    "lon": ("LON", "lng", "longitude", "gt_lon"),
-    "author": ("AUTHOR", "creator_id"),
+    **tables.COLUMNS,
     "gt_city": ("city",), "gt_region": ("region", "state"), "gt_country": ("country",), "gt_continent": ("continent",),
     **{f"gt_{name}": (name,) for name in ("unique_city", "unique_sub-region", "unique_region", "unique_country")},
     "scene": ("scene",), "indoor": ("indoor",), "locatability": ("locatability",)}
 SCENES = {"prob_indoor": "indoor", "prob_natural": "natural", "prob_urban": "urban"}  # any case; the likeliest is it
 INDOOR = {"1": "indoor", "1.0": "indoor", "true": "indoor", "yes": "indoor",
           "0": "outdoor", "0.0": "outdoor", "false": "outdoor", "no": "outdoor"}
-YFCC_OFFSETS = (0, 1)  # YFCC100M's lists count the photo id as column 0 or, after a line number, as column 1
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-TABLES = (".csv", ".tsv", ".txt", ".parquet")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
 
 
 @dataclass
@@ -106,11 +97,11 @@ def files(config: BenchmarkConfig, photos: bool = True) -> tuple[Path, Path]:
         if not there or (key == "labels" or photos) and not path.parts:
             raise DataError(f"benchmark.{key}={path}: not there. {config.name}: {entry['get']}")
     if labels.is_dir():
-        tables = sorted(path for path in labels.iterdir() if path.suffix.lower() in (*TABLES, ".json"))
-        if len(tables) != 1:
-            raise DataError(f"{labels} holds {len(tables)} tables ({', '.join(p.name for p in tables) or 'none'}): "
+        found = sorted(path for path in labels.iterdir() if path.name.lower().endswith((*tables.TABLES, ".json")))
+        if len(found) != 1:
+            raise DataError(f"{labels} holds {len(found)} tables ({', '.join(p.name for p in found) or 'none'}): "
                             "name the right one with benchmark.labels=FILE")
-        labels = tables[0]
+        labels = found[0]
     return labels, images
 
 
@@ -165,62 +156,18 @@ def _table(path: Path, config: BenchmarkConfig) -> list[tuple[Line, LatLon]]:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    header, rows, delimiter = table(path)
-    if delimiter == "\t" and not _columns(header).keys() & {"lat", "lon"}:
-        yield from _yfcc(path, forms.utf8(path, path.read_bytes()))
-        return
-    yield from _named(path, header, rows, delimiter)
-
-
-def table(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]], str]:
-    """(header, file and line of each row with its fields as text, what separates them) of CSV, TSV or Parquet."""
-    content = path.read_bytes()
-    if content.startswith(b"PAR1"):
-        rows = [{name: "" if value is None else str(value) for name, value in row.items()}
-                for row in forms.parquet_rows(path)]
-        return list(rows[0]) if rows else [], ((f"{path}, row {at}", row) for at, row in enumerate(rows, 1)), ","
-    text = forms.utf8(path, content)
-    first = text.split("\n", 1)[0].rstrip("\r")
-    delimiter = _delimiter(first)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return (next(csv.reader([first], delimiter=delimiter)),
-            ((f"{path}, line {reader.line_num}", row) for row in reader), delimiter)
-
-
-def decimal(text: str, delimiter: str) -> str:
-    """A number as written, with a point for the comma that Excel writes where semicolons separate columns."""
-    return text.replace(",", ".") if delimiter == ";" and "." not in text else text
-
-
-def _delimiter(header: str) -> str:
-    """What separates the columns: tabs, else semicolons (Excel's, where the comma is the decimal mark) or pipes where
-    there are more of them than commas."""
-    return "\t" if "\t" in header else max(",;|", key=header.count)
-
-
-def _named(path: Path, header: list[str], rows: Iterable[tuple[str, dict]],
-           delimiter: str = ",") -> Iterator[Line]:
-    """`_lines` of rows whose columns have names."""
-    columns = _columns(header)
+    table = tables.open_table(path)
+    columns = tables.columns(table.header, COLUMNS)
     if missing := [name for name in ("id", "lat", "lon") if name not in columns]:
-        raise DataError(f"{path}: no column for {', '.join(missing)} in the header {delimiter.join(header)[:200]!r}. "
-                        "Name the columns " + "; ".join(f"{name}: {' or '.join(COLUMNS[name])}" for name in missing))
-    scenes = _scenes(header)
-    for where, row in rows:
-        if None in row or None in row.values():
-            raise DataError(f"{where}: more or fewer fields than the header has. Repair the row")
+        raise DataError(f"{path}: no column for {', '.join(missing)} in the header "
+                        f"{table.delimiter.join(table.header)[:200]!r}. Name the columns "
+                        + "; ".join(f"{name}: {' or '.join(COLUMNS[name])}" for name in missing))
+    scenes = _scenes(table.header)
+    for where, row, _ in tables.rows_of(table.lines()):
         id, lat, lon = (row[columns[name]].strip() for name in ("id", "lat", "lon"))
-        lat, lon = decimal(lat, delimiter), decimal(lon, delimiter)
+        lat, lon = tables.decimal(lat, table.delimiter), tables.decimal(lon, table.delimiter)
         photo = row[columns["photo"]].strip() if "photo" in columns else id
         yield Line(where, id, photo, lat, lon, {**_labels(row, columns), **_scene(row, scenes, where)})
-
-
-def _columns(header: list[str]) -> dict[str, str]:
-    """What we call it → the header it has here."""
-    here = {name.strip().lower(): name for name in header}
-    found = {ours: next((here[name.lower()] for name in names if name.lower() in here), None)
-             for ours, names in COLUMNS.items()}
-    return {ours: name for ours, name in found.items() if name is not None}
 
 
 def _labels(row: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
@@ -241,7 +188,7 @@ def _scene(row: dict[str, str], scenes: dict[str, str], where: str) -> dict[str,
     said = {name: row[name].strip() for name in scenes}
     if not all(map(_has_value, said.values())) or not said:
         return {}
-    if wrong := [name for name, value in said.items() if not _number(value)]:
+    if wrong := [name for name, value in said.items() if not tables.is_number(value)]:
         raise DataError(f"{where}: {wrong[0]} is {said[wrong[0]]!r}, not a number. Repair the row, or leave the "
                         f"columns {', '.join(scenes)} out")
     scene = scenes[max(said, key=lambda name: float(said[name]))]
@@ -252,43 +199,8 @@ def _has_value(text: str) -> bool:
     return bool(text) and text.lower() != "nan"
 
 
-def _yfcc(path: Path, content: str) -> Iterator[Line]:
-    """YFCC100M's own list, no header: photo id, …, longitude 11 columns on, latitude after it; author 2 columns on.
-
-    The list has a line number in front or not. Only one of the two readings has a photo id of digits and numbers for
-    both coordinates in nearly every row: where a coordinate would be in the other, machine tags stand, or a hash for
-    the id.
-    """
-    lines = [(f"{path}, line {number}", line.split("\t")) for number, line in enumerate(content.split("\n"), 1)
-             if line.strip()]
-    def fits(offset: int, fields: list[str]) -> bool:
-        return (len(fields) > offset + 12 and fields[offset].isdigit() and _number(fields[offset + 11])
-                and _number(fields[offset + 12]))
-
-    fitting = {offset: sum(fits(offset, fields) for _, fields in lines) for offset in YFCC_OFFSETS}
-    offset = max(fitting, key=fitting.get)
-    if fitting[offset] > 0.9 * len(lines):  # a few broken rows are named; a list of another form has none that fits
-        for where, fields in lines:
-            if not fits(offset, fields):
-                raise DataError(f"{where}: no photo id in column {offset}, or no longitude and latitude in columns "
-                                f"{offset + 11} and {offset + 12}. Repair the row, or leave it out and write "
-                                f"benchmark.rows={len(lines) - 1}")
-            id, author, lon, lat = (fields[offset + column] for column in (0, 2, 11, 12))
-            yield Line(where, id, id, lat, lon, {"author": author})
-        return
-    raise DataError(f"{path}: separated by tabs, without a header, and not YFCC100M's list (photo id in column 0 or 1, "
-                    "longitude and latitude 11 and 12 columns on). Give it a header")
-
-
-def _number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 def _degrees(text: str, where: str, name: str) -> float:
-    if not _number(text):
+    if not tables.is_number(text):
         raise DataError(f"{where}: {name} is {text.strip()!r}, not a number in decimal degrees. Repair the row")
     return float(text)
 

@@ -33,12 +33,17 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
         return enumerate(parquet_rows(path), start=1)
+    check_form(path, content)
+    return _json_rows(path, utf8(path, content))
+
+
+def check_form(path: Path, content: bytes) -> None:
+    """Refuse a file that begins as another kind does, saying which. Raises DataError."""
     for start, what in _OTHER_FILES.items():
         if content[:100].lstrip().lower().startswith(start.lower()):
             raise DataError(f"{path} is {what}")
     if content[257:262] == b"ustar":
         raise DataError(f"{path} is a tar archive: unpack it, and name the file inside")
-    return _json_rows(path, utf8(path, content))
 
 
 def utf8(path: Path, content: bytes) -> str:

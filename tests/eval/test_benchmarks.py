@@ -361,8 +361,7 @@ def test_a_yfcc_row_without_a_coordinate_is_named(tmp_path):
 
     (tmp_path / "img").mkdir()
     (tmp_path / "yfcc4k.txt").write_text("\n".join(map(line, range(40))))
-    with pytest.raises(UserError, match="line 18: no photo id in column 0, or no longitude and latitude in columns 11 "
-                                        "and 12. Repair the row, or leave it out and write benchmark.rows=39"):
+    with pytest.raises(UserError, match="line 18: longitude is '', not a number in decimal degrees. Repair the row"):
         reader.read(BenchmarkConfig("YFCC4k", str(tmp_path / "yfcc4k.txt"), str(tmp_path / "img"), rows=40), "Where?")
 
 
