@@ -1,0 +1,98 @@
+"""Work that is cut into shards and can be killed: each shard's result is a Parquet file that is whole or not there.
+
+`shard=i/n` on the command line is one process's part of them: every n-th, starting with the i-th, on this machine or
+another that sees the same folder. The command without it does what is left and joins.
+"""
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+from tqdm import tqdm
+
+from gre.config import UserError
+from gre.provenance import file_hash, write_atomically
+
+
+class Work:
+    """The folder of a step's shards. made_of: all that decides what comes out; another run's shards are refused."""
+
+    def __init__(self, folder: Path, made_of: dict[str, Any]):
+        self.folder = folder
+        note = folder / "made_of.json"
+        text = json.dumps(made_of, indent=2, sort_keys=True, default=str) + "\n"
+        if note.exists() and note.read_text(encoding="utf-8") != text:
+            old = json.loads(note.read_text(encoding="utf-8"))
+            differing = sorted(key for key in {*old, *json.loads(text)} if old.get(key) != json.loads(text).get(key))
+            raise UserError(f"{folder} holds work that was begun otherwise (another {', '.join(differing)}): finish it "
+                            "with the settings of then, name another out=, or remove the folder")
+        write_atomically(note, text)
+
+    def path(self, stage: str, number: int) -> Path:
+        return self.folder / stage / f"{number:06d}.parquet"
+
+    def missing(self, stage: str, count: int) -> list[int]:
+        """Shards of a stage that are not there yet."""
+        return [number for number in range(count) if not self.path(stage, number).exists()]
+
+    def make(self, stage: str, rows: Sequence[int], mine: tuple[int, int],
+             make: Callable[[int], pyarrow.Table]) -> None:
+        """Make the shards of a stage that are missing, of those that are `mine`. rows: how many each shard has."""
+        todo = [number for number in self.missing(stage, len(rows)) if number % mine[1] == mine[0]]
+        with tqdm(total=sum(rows[number] for number in todo), desc=stage, unit="row", disable=not todo) as bar:
+            for number in todo:
+                save(self.path(stage, number), make(number))
+                bar.update(rows[number])
+
+    def read(self, stage: str, number: int, columns: Sequence[str] | None = None) -> pyarrow.Table:
+        return parquet.read_table(self.path(stage, number), columns=columns)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def save(path: Path, table: pyarrow.Table) -> None:
+    """Write a Parquet file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as stream:
+        parquet.write_table(table, stream, compression="zstd")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file line by line so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.writelines(lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def made_of(config: Any, out: Path, *without: str, source: Path) -> dict[str, Any]:
+    """All that decides what a step writes: its keys but those `without`, and the content of a source that is a file."""
+    if source.is_file() and source.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"{source} lies in {out}, which is written: name another out=")
+    return {**{key: value for key, value in asdict(config).items() if key not in without},
+            "source_sha256": file_hash(source) if source.is_file() else None}
+
+
+def is_finished(out: Path, made_of: dict[str, Any]) -> bool:
+    """Whether a step's folder is done; its work is then removed. Raises UserError for one made otherwise."""
+    card = out / "card.json"
+    if not card.exists():
+        return False
+    old = json.loads(card.read_text(encoding="utf-8")).get("made_of", {})
+    new = json.loads(json.dumps(made_of, default=str))
+    if differing := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+        raise UserError(f"{out} was made otherwise (another {', '.join(differing)}): name another out=, or remove it")
+    shutil.rmtree(out / "work", ignore_errors=True)
+    return True
