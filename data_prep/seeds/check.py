@@ -110,8 +110,8 @@ def span(span: Span, asked: Asked) -> pyarrow.Table:
             rows += pool.map(one, some) if asked.pictures else map(one, some)
     located = [row for row in rows if row.lat is not None]
     points = [LatLon(row.lat, row.lon) for row in located]
-    for row, close in zip(located, gazetteer(GAZETTEER_CUT).nearest(points)):
-        row.country = close.country.code
+    for row, city in zip(located, gazetteer(GAZETTEER_CUT).nearest_cities(points)):
+        row.country = city.country
     _tell_leaks([row for row in located if not row.fault], asked)
     return pyarrow.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
 
@@ -137,8 +137,7 @@ class _Checker:
 
     def __call__(self, numbered: tuple[int, tables.Line]) -> Row:
         number, line = numbered
-        file, _, place = line.where.rpartition(", ")
-        row = Row(number + 1, f"{Path(file).name}, {place}")
+        row = Row(number + 1, line.where.rpartition("/")[2])
         try:
             if line.fault:
                 raise Fault("broken row", line.fault)

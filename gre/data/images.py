@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from gre.data.raw import DataError, RowError
 
@@ -58,7 +58,8 @@ def decode(content: bytes, path: str | Path, max_pixels: int | None = None) -> I
         raise DataError(f"{path}: there is no memory left to decode it: start fewer processes, or make it smaller"
                         ) from None
     except UNREADABLE as error:
-        what = _not_a_photo(content) or f"{type(error).__name__}: {error}"
+        unknown = isinstance(error, UnidentifiedImageError)  # whose text is an address in memory
+        what = _not_a_photo(content) or ("of no known kind" if unknown else f"{type(error).__name__}: {error}")
         raise RowError(f"{path}: cannot be read as a photo ({what}). Replace the file, or leave its row out") from error
     if max_pixels is not None and picture.width * picture.height > max_pixels:
         picture = picture.resize(_fit(picture.size, max_pixels), Image.Resampling.LANCZOS)

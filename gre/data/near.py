@@ -1,8 +1,8 @@
 """Photos that show the same: a perceptual hash of what is seen, and the search for hashes that are nearly equal.
 
-The hash is imagehash's `phash` of 16 x 16 frequencies, 256 bits. Copies that were resized or recompressed (JPEG quality
-30 and up) differ by at most 14 bits, other photos by 38 and more, even those of the tiny world, which look alike. Copies
-that were cropped, mirrored or strongly edited are not found. No torch.
+The hash is imagehash's `phash` of 16 x 16 frequencies, 256 bits. Copies that were resized or recompressed (JPEG of
+quality 30 and up) differ by at most 14 bits, other photos by 38 and more, even those of the tiny world, which look
+alike. Copies that were cropped, mirrored or strongly edited are not found. No torch.
 """
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -132,9 +132,13 @@ class Gazetteer:
 
     def nearest(self, points: Sequence[LatLon]) -> list[Near]:
         """The nearest city of each point, at any distance. ValueError for a point off the globe."""
-        found = [self.cities[index] for index in self._search.indices(points)] if len(points) else []
+        found = self.nearest_cities(points)
         return [Near(city, self.countries[city.country], distance_km(point, city.point))
                 for point, city in zip(points, found)]
+
+    def nearest_cities(self, points: Sequence[LatLon]) -> list[City]:
+        """`nearest` for millions of points: without distances."""
+        return [self.cities[index] for index in self._search.indices(points)] if len(points) else []
 
     def country(self, name: str) -> Match[Country]:
         """The country of that name: an everyday or official name, a code in capitals, or a typo of a name."""
