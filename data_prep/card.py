@@ -35,6 +35,9 @@ class Part:
     maps: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     photos: Sequence[tuple[str, str]] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.notes or self.rows or self.maps or self.photos)
+
 
 def cells(lat_deg: np.ndarray, lon_deg: np.ndarray) -> np.ndarray:
     """(n,) number of the equal-area cell each point lies in: equal steps of the latitude's sine and of longitude."""
@@ -69,7 +72,7 @@ def write(out: Path, title: str, parts: Sequence[Part], data: Mapping[str, Any],
 def text(title: str, parts: Sequence[Part]) -> str:
     """The card for a terminal."""
     lines = [title, "=" * len(title)]
-    for part in parts:
+    for part in filter(None, parts):
         lines += ["", part.title, "-" * len(part.title), *part.notes]
         if part.rows:
             widths = [max(len(str(row[at])) for row in [part.head, *part.rows]) for at in range(len(part.head))]
@@ -88,7 +91,7 @@ def html(title: str, parts: Sequence[Part]) -> str:
     """The card as a page of its own: no script, no network, all text escaped."""
     style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
     body = [f"<h1>{escape(title)}</h1>", worldmap.land()]
-    for part in parts:
+    for part in filter(None, parts):
         body += [f"<h2>{escape(part.title)}</h2>", *(f"<p>{escape(note)}</p>" for note in part.notes)]
         if part.rows:
             body.append(tables.table(part.head, [[escape(str(cell)) for cell in row] for row in part.rows]))

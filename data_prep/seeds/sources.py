@@ -147,23 +147,12 @@ def _walk(folder: Path) -> Iterator[dict[str, str]]:
 
 def _seed_rows(path: Path) -> Iterator[dict[str, str]]:
     """Rows of GRE30K-Seed, or any JSON rows with its fields. What is no such row is one without a photo."""
-    for number, value in _json_lines(path) if path.name.endswith(".jsonl") else forms.rows(path):
+    for number, value in forms.json_lines(path) or forms.rows(path):
         row = value if isinstance(value, dict) else {}
         image = row.get("image")
         image = image[0] if isinstance(image, list) and len(image) == 1 else image
         yield {"image": image if isinstance(image, str) else "", "lat": str(row.get("gt_lat", "")),
                "lon": str(row.get("gt_lon", "")), "row": str(number)}
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The values of JSON lines, one in memory at a time."""
-    with open(path, encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except (ValueError, RecursionError):
-                    yield number, None
 
 
 def _listing(path: Path, rows: Iterator[dict[str, str]], source: Path) -> Path:

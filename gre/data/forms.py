@@ -37,6 +37,27 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
     return _json_rows(path, utf8(path, content))
 
 
+def json_lines(path: Path) -> Iterator[tuple[int, Any]] | None:
+    """`rows` of plain JSON lines, one in memory at a time; None for a file of any other form."""
+    with open(path, "rb") as stream:
+        first = stream.readline().removeprefix(b"\xef\xbb\xbf").strip()
+    try:
+        alone = isinstance(json.loads(first), dict) and path.suffix == ".jsonl"
+    except (ValueError, RecursionError):
+        return None
+    return _streamed(path) if alone else None
+
+
+def _streamed(path: Path) -> Iterator[tuple[int, Any]]:
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+                except (ValueError, RecursionError) as error:
+                    yield number, error
+
+
 def check_form(path: Path, content: bytes) -> None:
     """Refuse a file that begins as another kind does, saying which. Raises DataError."""
     for start, what in _OTHER_FILES.items():

@@ -51,6 +51,11 @@ def look_at(photos: Sequence[Path], whole: set[str], show: bool = True) -> tuple
     return faults, {sha256 for sha256, fault in found if not fault}
 
 
+def beside(data: str | Path) -> Path:
+    """Where `data_prep.inspect` leaves the hashes of the whole photos of a data file, for stages to take."""
+    return Path(data).parent / "whole_photos.json"
+
+
 def known_whole(file: Path) -> set[str]:
     """The hashes that `remember` wrote with these releases of Pillow and pillow-heif; none without a file."""
     if not file.exists():

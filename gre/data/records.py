@@ -10,8 +10,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +27,7 @@ from gre.geo.truth import swapped
 LABELS = {"true": True, "truth": True, "false": False}  # the paper's text once says Truth
 KINDS = {"cot": "GRE30K-CoT", "judge": "GRE30K-Judge", "seed": "GRE30K-Seed", "bench": "GREval-Bench"}
 SHOWN = 10  # bad rows in one message
+FIRST = 10_000  # rows that say of which kind a file is when it is streamed
 FEW_ROWS = 10  # fewer say nothing about the file as a whole: all may lie in the middle of nowhere
 
 
@@ -105,42 +108,87 @@ Row = TypeVar("Row", CoTRow, JudgeRow, SeedRow, BenchRow)
 def read_cot(config: DataConfig, keys: Keys = DATA) -> list[CoTRow]:
     """The rows of a GRE30K-CoT file. keys: for messages. Raises DataError naming file, row, field and remedy; so do all
     readers here."""
-    def build(row: dict, id: str, image: Path) -> CoTRow:
-        instruction, response = raw.turns(row)
-        return CoTRow(id, image, instruction, response, raw.truth(row))
-    return _read(config, keys, "cot", "image", build)
+    return _read(config, keys, "cot")
 
 
 def read_judge(config: DataConfig, keys: Keys = DATA) -> list[JudgeRow]:
     """The rows of a GRE30K-Judge file; the label is True, False or Truth (any case)."""
-    def build(row: dict, id: str, image: Path) -> JudgeRow:
-        instruction, label = raw.turns(row)
-        if label.strip().lower() not in LABELS:
-            raise BadRow(f"field 'conversations': the gpt value must be True or False, got {raw.shown(label)}")
-        return JudgeRow(id, image, instruction, raw.text(row, "predicted_cot"), raw.text(row, "predicted_answer"),
-                        LABELS[label.strip().lower()], raw.truth(row))
-    return _read(config, keys, "judge", "image", build)
+    return _read(config, keys, "judge")
 
 
 def read_seed(config: DataConfig, keys: Keys = DATA) -> list[SeedRow]:
     """The rows of a GRE30K-Seed file."""
-    def build(row: dict, id: str, image: Path) -> SeedRow:
-        return SeedRow(id, image, raw.instruction(raw.text(row, "instructions"), "instructions"), raw.truth(row))
-    return _read(config, keys, "seed", "image", build)
+    return _read(config, keys, "seed")
 
 
 def read_bench(config: DataConfig, keys: Keys = DATA) -> list[BenchRow]:
     """The rows of a GREval-Bench file."""
-    def build(row: dict, id: str, image: Path) -> BenchRow:
-        sample_id = raw.field(row, "sample_id")
-        if isinstance(sample_id, bool) or not isinstance(sample_id, (str, int)):
-            raise BadRow(f"field 'sample_id': expected text or a whole number, got {raw.shown(sample_id)}")
-        return BenchRow(str(sample_id), image, raw.text(row, "gt_cot"), raw.truth(row))
-    return _read(config, keys, "bench", "image_path", build)
+    return _read(config, keys, "bench")
 
 
-def _read(config: DataConfig, keys: Keys, kind: str, image_field: str,
-          build: Callable[[dict, str, Path], Row]) -> list[Row]:
+def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, Iterator[tuple[int, Row | str]]]:
+    """(kind of the file, of KINDS; row number and the row, or what is wrong with it). JSON lines are read one by one.
+
+    find: False leaves photos unlooked for, and a row's image is what the row says.
+    Raises DataError for a file that is of no kind, and for one whose coordinates are swapped, as far as its first rows
+    show.
+    """
+    folder = raw.ImageFolder(path, image_root, DATA.image_root)
+    values = iter(forms.json_lines(path) or forms.rows(path))
+    first = list(islice(values, FIRST))
+    found = Counter(kind for _, value in first for kind in _kinds(value)[:1])
+    if not found:
+        raise DataError(f"{path}: its rows are none of {', '.join(KINDS.values())} (docs/formats.md)")
+    kind = found.most_common(1)[0][0]
+    _check_order(path, [value for _, value in first])
+
+    def rows() -> Iterator[tuple[int, Row | str]]:
+        for number, value in chain(first, values):
+            try:
+                yield number, _row(kind, folder if find else None, path, number, value)
+            except BadRow as error:
+                yield number, str(error)
+    return kind, rows()
+
+
+def _row(kind: str, folder: raw.ImageFolder | None, path: Path, number: int, value: Any) -> Row:
+    """Raises BadRow."""
+    row = raw.json_object(value)
+
+    def image(name: str) -> Path:
+        return folder.find(row, name) if folder else Path(str(raw.field(row, name)))
+    return _BUILD[kind](row, f"{path.stem}:{number}", image)
+
+
+def _cot(row: dict, id: str, image: Callable[[str], Path]) -> CoTRow:
+    instruction, response = raw.turns(row)
+    return CoTRow(id, image("image"), instruction, response, raw.truth(row))
+
+
+def _judge(row: dict, id: str, image: Callable[[str], Path]) -> JudgeRow:
+    instruction, label = raw.turns(row)
+    if label.strip().lower() not in LABELS:
+        raise BadRow(f"field 'conversations': the gpt value must be True or False, got {raw.shown(label)}")
+    return JudgeRow(id, image("image"), instruction, raw.text(row, "predicted_cot"), raw.text(row, "predicted_answer"),
+                    LABELS[label.strip().lower()], raw.truth(row))
+
+
+def _seed(row: dict, id: str, image: Callable[[str], Path]) -> SeedRow:
+    return SeedRow(id, image("image"), raw.instruction(raw.text(row, "instructions"), "instructions"), raw.truth(row))
+
+
+def _bench(row: dict, id: str, image: Callable[[str], Path]) -> BenchRow:
+    sample_id = raw.field(row, "sample_id")
+    if isinstance(sample_id, bool) or not isinstance(sample_id, (str, int)):
+        raise BadRow(f"field 'sample_id': expected text or a whole number, got {raw.shown(sample_id)}")
+    return BenchRow(str(sample_id), image("image_path"), raw.text(row, "gt_cot"), raw.truth(row))
+
+
+_BUILD: dict[str, Callable[[dict, str, Callable[[str], Path]], Any]] = {
+    "cot": _cot, "judge": _judge, "seed": _seed, "bench": _bench}
+
+
+def _read(config: DataConfig, keys: Keys, kind: str) -> list:
     path = Path(config.path)
     if config.on_bad_row not in ("stop", "drop"):
         raise DataError(f"data.on_bad_row is {config.on_bad_row!r}: write stop or drop")
@@ -153,8 +201,7 @@ def _read(config: DataConfig, keys: Keys, kind: str, image_field: str,
     rows, dropped = [], []
     for number, value in values:
         try:
-            row = raw.json_object(value)
-            rows.append(build(row, f"{path.stem}:{number}", folder.find(row, image_field)))
+            rows.append(_row(kind, folder, path, number, value))
         except BadRow as error:
             if config.on_bad_row == "stop":
                 raise DataError(f"{path}, row {number}: {error}. {keys.repair}") from None

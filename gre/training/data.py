@@ -88,7 +88,7 @@ def usable_rows(rows: Sequence[Any], data: DataConfig, length: Callable[[Any], i
         faults |= {row.id: f"{lengths[row.id]} tokens, and model.max_length is {max_length}"
                    for row in kept if lengths[row.id] > max_length}
         kept = fitting
-    damaged = damaged_photos(sorted({row.image for row in kept}), whole_photos)
+    damaged = damaged_photos(sorted({row.image for row in kept}), whole_photos, photos.beside(data.path))
     faults |= {row.id: damaged[row.image] for row in kept if row.image in damaged}
     kept = left_out(kept, faults, data)
     if PartialState().is_main_process:
@@ -96,11 +96,13 @@ def usable_rows(rows: Sequence[Any], data: DataConfig, length: Callable[[Any], i
     return kept
 
 
-def damaged_photos(paths: Sequence[Path], whole_photos: Path) -> dict[Path, str]:
-    """What is wrong with each photo that cannot be decoded whole; processes share the work, and each learns all."""
+def damaged_photos(paths: Sequence[Path], whole_photos: Path, inspected: Path) -> dict[Path, str]:
+    """What is wrong with each photo that cannot be decoded whole; processes share the work, and each learns all.
+    inspected: a second file of whole photos, which is only read."""
     state = PartialState()
     mine = paths[state.process_index::state.num_processes]
-    faults, whole = photos.look_at(mine, photos.known_whole(whole_photos), show=state.is_main_process)
+    known = photos.known_whole(whole_photos) | photos.known_whole(inspected)
+    faults, whole = photos.look_at(mine, known, show=state.is_main_process)
     found = gather_object([(faults, whole)])
     if state.is_main_process:
         photos.remember(whole_photos, set().union(*(hashes for _, hashes in found)))
