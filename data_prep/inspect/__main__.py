@@ -7,7 +7,7 @@ a stage that trains on it finds them and decodes none again, nor does this comma
 countries, a map and the ten worst rows with their photos. Ends with status 2 when a row cannot be used.
 """
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -63,7 +63,8 @@ def run(config: Config) -> None:
     kind, rows = stream(path, config.data.image_root, find=opened)
     facts, kept, first = Facts(kind), [], ""
     whole = photos.known_whole(photos.beside(path)) if opened else set()
-    for some in _pieces(tqdm(rows, f"rows of {path.name}", unit="row")):
+    rows = iter(tqdm(rows, f"rows of {path.name}", unit="row"))
+    while some := list(islice(rows, AT_ONCE)):
         good = []
         for number, row in some:
             if isinstance(row, str):
@@ -109,11 +110,6 @@ def _look_of_a_stage(rows: Sequence[Any], name: str) -> str:
     except DataError as error:
         return f"A stage would refuse it: {error}"
     return said + (f" (of the first {len(rows):,})" if len(rows) >= LOOKED_AT else "")
-
-
-def _pieces(rows: Iterator[Any]) -> Iterator[list[Any]]:
-    while some := list(islice(rows, AT_ONCE)):
-        yield some
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
