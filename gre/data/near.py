@@ -15,7 +15,7 @@ SIDE = 16
 WORDS = SIDE * SIDE // 64  # of 64 bits a hash
 NEAR_BITS = 14  # two photos whose hashes differ by no more show the same; distances of such hashes are even
 _BANDS = NEAR_BITS + 2  # of 16 bits: hashes that differ in fewer bits than there are bands agree in a whole band
-_FLAT = 3.0  # standard deviation of grey, of 255, below which nothing is seen and hashes are noise
+_FLAT = 1.5  # standard deviation of grey, of 255, below which nothing is seen and hashes are noise
 
 
 class Matches(NamedTuple):

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from data_prep.seeds import duplicates
 from data_prep.seeds.__main__ import Config, run
 from data_prep.seeds.sample import quotas
 from eval.benchmarks.reader import BenchmarkConfig
@@ -142,7 +143,9 @@ def test_swapped_columns_are_named_and_exchanged_on_request(here):
         seeds(table="u.csv", swapped="exchange", out="c")
 
 
-def test_duplicates_over_shards(here):
+@pytest.mark.parametrize("at_once", [500_000, 3])
+def test_duplicates_over_shards(here, monkeypatch, at_once):
+    monkeypatch.setattr(duplicates, "AT_ONCE", at_once)  # of 3: several files of keys, and several blocks of hashes
     folder(here, {**{f"{n}.jpg": jpeg(n) for n in range(8)}, "again.jpg": jpeg(0), "elsewhere.jpg": jpeg(1),
                   "small.jpg": jpeg(2, 40, 0.6)})
     rows = [[f"{n}.jpg", *place] for n, place in enumerate(HERE)]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from gre.data.images import formats
+
 ASCII, BYTE, RATIONAL, SIGNED, UNDEFINED = 2, 1, 5, 10, 7
 
 
@@ -59,6 +61,7 @@ def at(lat: float, lon: float) -> dict[int, tuple[int, int, bytes]]:
 
 
 def saved(picture: Image.Image, kind: str = "JPEG", exif: bytes = b"", **options) -> bytes:
+    formats()  # HEIF is known from here on
     buffer = io.BytesIO()
     picture.save(buffer, kind, exif=exif, **options)
     return buffer.getvalue()
