@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from data_prep.seeds import duplicates
+from data_prep.seeds import check, duplicates
 from data_prep.seeds.__main__ import Config, run
 from data_prep.seeds.sample import quotas
 from eval.benchmarks.reader import BenchmarkConfig
@@ -279,3 +279,17 @@ def test_several_processes_write_what_one_writes(here):
     for shard in ("0/2", "1/2", "0/2", "1/2", ""):
         assert started([*arguments, "out=b/out", f"shard={shard}"]).wait() == 0
     assert contents(here / "a/out") == contents(here / "b/out")
+
+
+def test_formats_and_data_md_say_what_a_seeds_folder_holds(here):
+    folder(here / "imgs", {"a.jpg": jpeg(0)})
+    table(here / "t.csv", ["image", "lat", "lon"], [["a.jpg", *HERE[0]], ["gone.jpg", *HERE[1]]])
+    seeds(table="t.csv", images=["imgs"])
+    formats, data = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("formats.md", "data.md"))
+    part = formats.split("## A seeds folder")[1].split("\n## ")[0]
+    example = json.loads(part.split("```json\n")[1].split("```")[0])
+    assert example.keys() == lines("sidecar")[0].keys() and all(f"`{name}`" in part for name in example)
+    assert all(f"`{name}`" in part for name in lines("dropped")[0])
+    for path in Path("out").iterdir():
+        assert path.name in part.split("```")[1]
+    assert all(f"`{fault}`" in data for fault in check.FAULTS)

@@ -22,7 +22,8 @@ WITHOUT_TORCH = ["gre.errors", "gre.config", "gre.geo.point", "gre.geo.accuracy"
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks.reader", "eval.benchmarks.published", "eval.scoring.areas", "eval.scoring.named",
                  "eval.compare", "eval.drawing.cues", "eval.chain.questions", "gre.geo.median", "gre.text.named",
-                 "gre.http", "gre.llm", "gre.data.annotations"]
+                 "gre.http", "gre.llm", "gre.data.annotations", "gre.data.exif", "gre.data.tables", "gre.data.near",
+                 "data_prep.seeds.__main__", "data_prep.inspect.__main__", "data_prep.contamination"]
 
 
 def imported(path: Path) -> set[str]:
