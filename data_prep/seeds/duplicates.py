@@ -18,7 +18,7 @@ from gre.data import near
 from gre.data.near import NearIndex
 from gre.geo.point import LatLon, distance_km
 
-AT_ONCE = 500_000  # keys, or hashes, in memory
+AT_ONCE = 250_000  # keys, or hashes, in memory
 SAME_KM = 1.0  # one photo with places farther apart was labelled wrong at least once
 _KEY = np.dtype([("key", "<u8"), ("row", "<i8"), ("lat", "<f8"), ("lon", "<f8")])
 SCHEMA = pyarrow.schema([("row", pyarrow.int64()), ("fault", pyarrow.string()), ("why", pyarrow.string())])

@@ -143,7 +143,7 @@ def test_swapped_columns_are_named_and_exchanged_on_request(here):
         seeds(table="u.csv", swapped="exchange", out="c")
 
 
-@pytest.mark.parametrize("at_once", [500_000, 3])
+@pytest.mark.parametrize("at_once", [250_000, 3])
 def test_duplicates_over_shards(here, monkeypatch, at_once):
     monkeypatch.setattr(duplicates, "AT_ONCE", at_once)  # of 3: several files of keys, and several blocks of hashes
     folder(here, {**{f"{n}.jpg": jpeg(n) for n in range(8)}, "again.jpg": jpeg(0), "elsewhere.jpg": jpeg(1),
