@@ -19,6 +19,7 @@ def said(lon_deg):
     return f"<think>a</think><answer>0.0, {lon_deg}</answer>"
 
 
+@pytest.mark.slow
 def test_the_nearest_finished_well_formed_answer_is_the_row():
     nearest = [(said(3.0), True), (said(1.0), True), (said(1.0) + " ", True), (said(0.0), False), ("0.0, 0.0", True)]
     assert rejection.best_row(ROW, nearest, 750).response == said(1.0)  # 111 km; the first of equals
@@ -59,6 +60,7 @@ def sampled(**more):
     return (Path(config.out + ".samples.jsonl")).read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_samples(workplace):
     whole, file = sampled(), Path("seed/best.json.samples.jsonl")
     assert [json.loads(line)["id"] for line in whole] == ["seed:1", "seed:2", "seed:3"]

@@ -42,6 +42,7 @@ def run(path: str, tmp_path: Path, **keys) -> dict:
     return adopt.run(adopt.Config(path, str(tmp_path / "p.jsonl"), **keys))
 
 
+@pytest.mark.slow
 def test_a_published_file_is_imported_and_scored_by_one_command(tmp_path):
     path = table(tmp_path / "published.csv", [PUBLISHED, *rows(), ["", "", "", "", "", ""]])
     shown = subprocess.run([sys.executable, "-m", "eval.adopt", path, f"out={tmp_path / 'p.jsonl'}",

@@ -17,6 +17,7 @@ def row(number: int, truth: tuple[float, float], answer: tuple[float, float] | N
     return line(number, text="x", **names) | {"gt_lat": truth[0], "gt_lon": truth[1], "lat": lat, "lon": lon}
 
 
+@pytest.mark.slow
 def test_areas_by_the_gazetteer_worked_by_hand(tmp_path, capsys):
     rows = [row(1, PARIS, PARIS, gt_country="France", gt_city="Paris", gt_continent="Europe"),
             row(2, PARIS, NICE, gt_country="FR"),                      # the country, by its code, and no city named

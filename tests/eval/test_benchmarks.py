@@ -57,6 +57,7 @@ def whole(tmp_path_factory) -> Path:
     return written(tmp_path_factory.mktemp("im2gps3k"), im2gps3k_rows())
 
 
+@pytest.mark.slow
 def test_a_whole_im2gps3k_is_read(whole):
     rows = reader.read(config(whole), "Where?")
     assert len(rows) == 2997 and len({row.labels["author"] for row in rows}) == 198
@@ -91,6 +92,7 @@ def test_a_duplicate_id_is_refused_by_name(tmp_path):
         reader.read(config(written(tmp_path, rows)), "Where?")
 
 
+@pytest.mark.slow
 def test_swapped_headers_are_refused_or_exchanged_by_name(tmp_path, whole, capsys):
     folder = written(tmp_path, swapped(im2gps3k_rows()))
     with pytest.raises(UserError, match="under each other's header .a latitude of 151.*benchmark.swapped=exchange"):

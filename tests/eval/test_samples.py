@@ -56,6 +56,7 @@ def test_what_does_not_vary_has_no_correlation_and_other_counts_are_refused():
         samples.points({"samples": [{"lat": 95.0, "lon": 2.0}]}, "p row 1")
 
 
+@pytest.mark.slow
 def test_a_spread_that_knows_the_error_is_seen():
     generator = np.random.default_rng(0)
     truths, rows = [LatLon(0, 0)] * 200, []

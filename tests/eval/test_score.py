@@ -316,6 +316,7 @@ def test_a_table_is_named_as_one_and_not_read_as_a_config(tmp_path, name):
     assert len(str(told.value)) < 400
 
 
+@pytest.mark.slow
 def test_a_reader_that_wants_no_more_loses_no_file(tmp_path):
     path, out = write(tmp_path / "p.jsonl", [line(i, scene=f"s{i}") for i in range(90)]), tmp_path / "new" / "s.json"
     command = f"{sys.executable} -m eval.score {path} out={out} draws=20 | head -n 1; exit ${{PIPESTATUS[0]}}"

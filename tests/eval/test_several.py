@@ -59,6 +59,7 @@ def test_seeds_without_a_hit_are_no_certainty(tmp_path):
     assert several.seeds(files, 100, 0)["within_1_km"]["high"] == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
+@pytest.mark.slow
 def test_the_interval_over_seeds_covers_what_many_seeds_come_to():
     """Five seeds whose skill differs, on 40 places: 200 made experiments."""
     held, generator = 0, np.random.default_rng(0)

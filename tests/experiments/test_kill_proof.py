@@ -28,6 +28,7 @@ sha256 = str(start) if "forgets" in sys.argv else "same"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trait", "equal"), [("remembers", True), ("forgets", False)])
 def test_killed_runs_are_compared_with_the_one_left_alone(tmp_path, trait, equal):
     command = [sys.executable, "-c", STAND_IN, trait]

@@ -59,6 +59,7 @@ def test_never_worse_than_any_of_its_points(points):
     assert total(found, points) <= min(total(point, points) for point in points) + 1e-6
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(NEAR, min_size=3, max_size=9, unique=True), NEAR)
 @example([*CROSS, LatLon(1e-9, -3.0)], LatLon(0.0, 0.0))  # two answers 0.1 mm apart, and 1 cm
@@ -67,6 +68,7 @@ def test_no_other_place_is_nearer_to_all_within_a_hemisphere(points, other):
     assert total(geometric_median(points), points) <= total(other, points) * (1 + 1e-6) + 1e-6
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(NEAR, min_size=3, max_size=7, unique=True), st.floats(-180, 180))
 def test_turning_the_globe_turns_the_median(points, turn):

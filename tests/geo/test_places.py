@@ -240,6 +240,7 @@ def test_many_cells_agree_with_a_search_through_all(gazetteer):
         assert gazetteer.cities[search.indices([query])[0]].point == best.point
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.text(max_size=40), st.text(max_size=20))
 def test_any_text_gets_one_of_three_answers(name, country):
@@ -249,6 +250,7 @@ def test_any_text_gets_one_of_three_answers(name, country):
     assert match.status != "tie" or len(match.candidates) > 1
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.data())
 def test_a_city_is_found_by_its_own_name_or_is_one_of_a_tie(data):
@@ -290,6 +292,7 @@ def test_every_region_and_country_name_belongs_to_a_country(gazetteer):
     assert named > 0.98 * len(gazetteer.cities)
 
 
+@pytest.mark.slow
 def test_ten_thousand_look_ups_take_seconds(gazetteer):
     cities = gazetteer.cities[::3][:10_000]
     gazetteer.find("Paris"), gazetteer.nearest([LatLon(0, 0)])  # builds the indices

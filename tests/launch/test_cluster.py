@@ -69,6 +69,7 @@ def test_four_stages_wait_for_each_other(house):
     assert Path("slurm").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written, read", [
     (b"output_dir: 'runs/a b/judge'", "runs/a b/judge"), (b"output_dir: runs/a b/judge  # two words", "runs/a b/judge"),
     (b'output_dir: "runs/a#b/judge" # here', "runs/a#b/judge"), (b"output_dir: runs/a#b/judge", "runs/a#b/judge"),

@@ -223,6 +223,7 @@ def here(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.mark.slow
 def test_the_recipe_fits_on_eight_and_not_on_a_small_one(here, capsys):
     status, answer = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80")
     assert status == 0 and answer["fits"] and answer["peak_gib"] <= 80 and answer["parameters"] == COUNTS["7B"]
@@ -273,6 +274,7 @@ def test_every_shipped_config_fits_what_it_is_for(here, capsys, folder, gpus, gp
     assert ("judge" in answer["parts"]) == (stage == "stage2")
 
 
+@pytest.mark.slow
 def test_a_key_changes_the_plan_and_an_unknown_one_is_refused(here, capsys):
     _, whole = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80")
     _, half = plan(capsys, "configs/gre7b/stage3.yaml", "gpus=8", "gpu_gib=80", "rollout.max_new_tokens=1024")

@@ -75,6 +75,7 @@ LONG = ["word ", "1", "1.5, 2.5 ", "<answer>", "</think>", "</answer>a", "<", "l
         "^\\prime", "€1", "1€", "_", "1_", "map=1", "°O", "° est", "lat1.5", "1,11111", "aB", "E1", "1e1", "(1)", "h: "]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", LONG, ids=repr)
 def test_the_time_grows_with_the_length_only(piece):
     small, large = piece * (50_000 // len(piece)), piece * (400_000 // len(piece))
@@ -119,6 +120,7 @@ def test_upstream_s_parser_as_described():
     assert upstream("48.85, 2.35") is None and upstream("<answer>48.85</answer>") is None
 
 
+@pytest.mark.slow
 def test_the_comparison_counts_ours_right_everywhere_and_is_the_one_on_record():
     total = counts(ROWS)
     assert total["ours"] == total["n"] == len(ROWS)

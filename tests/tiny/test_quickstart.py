@@ -93,6 +93,7 @@ def stand_ins(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_finished_phases_are_kept_until_something_changes(stand_ins, tmp_path, capsys):
     assert stand_ins() == list(quickstart.PHASES)
     seconds = json.loads((tmp_path / "runs/r/results.json").read_text())["seconds"]

@@ -95,6 +95,7 @@ def test_judge_rows_err_in_four_ways(planet):
     assert min(hidden.values()) > 0.3 * hidden.total() > 0
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_world_and_another_seed_another(tmp_path):
     small = dict(cot=1, judge=2, seed_photos=1, validation=1, test=1, test_new_places=1)
     digests = []

@@ -95,6 +95,7 @@ def test_files_that_nfs_keeps_for_a_reader_are_no_part_of_a_checkpoint(tmp_path)
     assert checkpoints.faults(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_weights_may_be_read_as_the_umask_says(cot, mask):
     """safetensors writes them for their owner alone."""

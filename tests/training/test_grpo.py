@@ -156,6 +156,7 @@ def test_a_step_equals_a_loop_over_plain_rows(tiny_vlm, rows, tmp_path):
     assert_same(ours, {name: p.grad for name, p in policy.named_parameters()})
 
 
+@pytest.mark.slow
 def test_every_parameter_moves_and_the_reference_does_not(tiny_vlm, rows, tmp_path):
     trainer = trainer_of(tiny_vlm, rows, tmp_path, max_steps=2)
     frozen = copy.deepcopy(trainer.reference.state_dict())
@@ -165,6 +166,7 @@ def test_every_parameter_moves_and_the_reference_does_not(tiny_vlm, rows, tmp_pa
     assert all(torch.equal(value, frozen[name]) for name, value in trainer.reference.state_dict().items())
 
 
+@pytest.mark.slow
 def test_metrics_and_samples(tiny_vlm, rows, tmp_path):
     zero = {"short": short, "flat": lambda groups: [[0.5] * len(group.texts) for group in groups]}
     trainer_of(tiny_vlm, rows, tmp_path, rewards=zero, max_steps=2).train()
@@ -249,6 +251,7 @@ def test_a_rewarded_word_becomes_likelier(tiny_vlm, rows, tmp_path):
     assert logs[-1]["reward"] > 2 * logs[0]["reward"]
 
 
+@pytest.mark.slow
 def test_refusals(tiny_vlm, rows, tmp_path):
     with pytest.raises(UserError, match="a step takes 8 prompts and the data has 4"):
         trainer_of(tiny_vlm, rows, tmp_path, per_device_batch_size=4).train()
@@ -260,6 +263,7 @@ def test_refusals(tiny_vlm, rows, tmp_path):
         GRPOConfig(num_generations=1)
 
 
+@pytest.mark.slow
 def test_the_share_of_groups_without_spread_is_logged(tiny_vlm, rows, tmp_path):
     """Three of a step's four groups are paid alike."""
     def reward(groups):
@@ -273,6 +277,7 @@ def test_the_share_of_groups_without_spread_is_logged(tiny_vlm, rows, tmp_path):
     assert first["reward/flat_std"] == pytest.approx(1 / 4)  # 0, 1, 2 have a std of 1
 
 
+@pytest.mark.slow
 def test_a_reward_that_cannot_be_had_ends_the_run_and_is_no_number(tiny_vlm, rows, tmp_path):
     def judge(groups):
         raise ConnectionError("the judge's server does not answer")

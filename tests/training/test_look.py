@@ -44,6 +44,7 @@ def test_stage_1_prints_what_its_responses_are_like(cot, capsys):
         "from the truth (median distance 7 km); 1 say longitude first\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("response, said", [
     ("The sign is French. 48.9, 2.3", "responses are not of the form <think>"),
     (FORM.format(NONE), "responses have no answer that can be read"),
@@ -130,6 +131,7 @@ def test_one_label_for_all_rows_is_refused(workplace, label):
         run_judge()
 
 
+@pytest.mark.slow
 def test_judge_answers_without_numbers_are_said_and_refused_of_most(workplace, capsys):
     answer(NONE, NEAR)
     with pytest.raises(Loaded):
@@ -141,6 +143,7 @@ def test_judge_answers_without_numbers_are_said_and_refused_of_most(workplace, c
         run_judge()
 
 
+@pytest.mark.slow
 def test_seed_rows_are_counted(workplace, vlm, capsys):
     write_stage(vlm, "stage2", {})
     with pytest.raises(Loaded):
@@ -148,6 +151,7 @@ def test_seed_rows_are_counted(workplace, vlm, capsys):
     assert "seed/seed.jsonl: 4 rows ask 1 questions about 1 places" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_place_for_most_rows_is_refused(workplace, vlm):
     write_stage(vlm, "stage2", {})
     row = json.loads(Path("seed/seed.jsonl").read_text().split("\n")[0])
@@ -167,6 +171,7 @@ def test_a_seed_file_given_to_the_judge_is_named(workplace, run, said):
         run()
 
 
+@pytest.mark.slow
 def test_other_files_given_to_stages_1_and_3_are_named(workplace, vlm):
     write_stage(vlm, "stage2", {})
     write_rows(Path("judged"), 4)

@@ -46,6 +46,7 @@ def poison_gradient(trainer, name="model.language_model.norm.weight"):
     return parameter.detach().clone(), parameter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_sft_stops_at_a_picture_that_is_not_finite_and_names_its_row(tiny_vlm, rows, tmp_path, value):
     trainer = sft(tiny_vlm, rows, tmp_path, per_device_batch_size=4)
@@ -68,6 +69,7 @@ def test_sft_stops_at_a_picture_that_is_not_finite_and_names_its_row(tiny_vlm, r
     assert not tensors["log_probs"].isfinite().all() and len(content["rows"][place]["token_ids"]) > 10
 
 
+@pytest.mark.slow
 def test_sft_stops_before_a_broken_gradient_reaches_a_weight(tiny_vlm, rows, tmp_path):
     trainer = sft(tiny_vlm, rows, tmp_path, per_device_batch_size=2, gradient_accumulation_steps=2)
     before, parameter = poison_gradient(trainer)
@@ -82,6 +84,7 @@ def grpo(tiny_vlm, rows, folder, **keys):
                                    **keys)
 
 
+@pytest.mark.slow
 def test_grpo_stops_at_a_reward_that_is_not_finite_and_names_its_row(tiny_vlm, rows, tmp_path):
     def bad(groups):
         return [[INF if group.row.id == "row:2" and i == 1 else 1.0 for i in range(3)] for group in groups]
@@ -98,6 +101,7 @@ def test_grpo_stops_at_a_reward_that_is_not_finite_and_names_its_row(tiny_vlm, r
     assert len(content["rows"]) == 4 and "3.pixel_values" in tensors
 
 
+@pytest.mark.slow
 def test_grpo_stops_where_no_word_can_be_drawn(tiny_vlm, rows, tmp_path):
     trainer = grpo(tiny_vlm, rows, tmp_path)
     with torch.no_grad():

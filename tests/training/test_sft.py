@@ -87,6 +87,7 @@ def test_loss_and_gradients_equal_the_stock_models(model, tiny_vlm, rows, tmp_pa
     assert_same_gradients(ours, {name: p.grad for name, p in stock.named_parameters()})
 
 
+@pytest.mark.slow
 def test_accumulation_changes_no_gradient(model, tiny_vlm, rows, tmp_path):
     one, loss_1 = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8)
     two, loss_2 = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=4,

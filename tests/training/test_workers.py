@@ -74,6 +74,7 @@ print(len(told), 1 + len(list(loader)))
 """
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_group_is_noted_and_pictures_go_on_coming():
     """As torchrun sends it. Without our beginning the workers die of it, and the training with them."""
     ours, stock = (subprocess.run([sys.executable, "-c", TOLD, whose], capture_output=True, text=True, cwd=ROOT,
