@@ -125,7 +125,7 @@ def run(config: Config) -> list[Prediction]:
             progress.update(len(made))
 
         answer = _answerer(model, decoding, engine, config, batch_size, {row.instruction for row in rows})
-        with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="picture") as progress:
+        with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="photo") as progress:
             for indices in batches:
                 if all(rows[index].id in kept for index in indices):
                     continue

@@ -33,17 +33,17 @@ class PictureCache:
         with self._locked():
             pass
 
-    def load(self, picture: Path) -> dict[str, np.ndarray] | None:
+    def load(self, photo: Path) -> dict[str, np.ndarray] | None:
         """The arrays of a photo, None when they are not kept."""
         try:
-            with np.load(self._record(picture)) as record:
+            with np.load(self._record(photo)) as record:
                 return dict(record)
         except FileNotFoundError:
             return None
 
-    def store(self, picture: Path, arrays: dict[str, np.ndarray]) -> bool:
+    def store(self, photo: Path, arrays: dict[str, np.ndarray]) -> bool:
         """Keep the arrays of a photo; False when the budget leaves no room."""
-        record = self._record(picture)
+        record = self._record(photo)
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".partial") as file:
             np.savez(file, **arrays)
             file.flush()
@@ -58,8 +58,8 @@ class PictureCache:
                 os.link(file.name, record)
         return True
 
-    def _record(self, picture: Path) -> Path:
-        name = hashlib.sha256(f"{photo_hash(picture)} {self.maker}".encode()).hexdigest()
+    def _record(self, photo: Path) -> Path:
+        name = hashlib.sha256(f"{photo_hash(photo)} {self.maker}".encode()).hexdigest()
         return self.folder / f"{name}.npz"
 
     @property

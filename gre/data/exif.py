@@ -44,10 +44,10 @@ class Fix:
     altitude_m: float | None
 
 
-def exif_of(picture: Image.Image) -> Image.Exif:
+def exif_of(image: Image.Image) -> Image.Exif:
     """The EXIF data of an opened photo; empty where there are none or they cannot be read."""
     try:
-        return picture.getexif()
+        return image.getexif()
     except UNREADABLE:
         return Image.Exif()
 

@@ -53,7 +53,7 @@ def read_bytes(path: str | Path) -> bytes:
 def decode(content: bytes, path: str | Path, max_pixels: int | None = None) -> Image.Image:
     """`load_image` of a file's content. path: for messages."""
     try:
-        picture = _decoded(content, max_pixels)
+        image = _decoded(content, max_pixels)
     except MemoryError:
         raise DataError(f"{path}: there is no memory left to decode it: start fewer processes, or make it smaller"
                         ) from None
@@ -61,9 +61,9 @@ def decode(content: bytes, path: str | Path, max_pixels: int | None = None) -> I
         unknown = isinstance(error, UnidentifiedImageError)  # whose text is an address in memory
         what = _not_a_photo(content) or ("of no known kind" if unknown else f"{type(error).__name__}: {error}")
         raise RowError(f"{path}: cannot be read as a photo ({what}). Replace the file, or leave its row out") from error
-    if max_pixels is not None and picture.width * picture.height > max_pixels:
-        picture = picture.resize(_fit(picture.size, max_pixels), Image.Resampling.LANCZOS)
-    return Image.fromarray(np.asarray(picture))  # a new photo: no EXIF, no comment, no profile, no open file
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        image = image.resize(_fit(image.size, max_pixels), Image.Resampling.LANCZOS)
+    return Image.fromarray(np.asarray(image))  # a new photo: no EXIF, no comment, no profile, no open file
 
 
 def check_ratio(size: tuple[int, int], path: str | Path) -> None:
@@ -83,20 +83,20 @@ def _decoded(content: bytes, max_pixels: int | None) -> Image.Image:
 
 
 def _opened(content: bytes, max_pixels: int | None) -> Image.Image:
-    picture = Image.open(io.BytesIO(content), formats=formats())
-    if picture.format in ("JPEG", "MPO") and max_pixels is not None:
-        picture.draft("RGB", _fit(picture.size, max_pixels))  # decodes fewer pixels, never less than asked
-    picture.load()
-    return picture
+    image = Image.open(io.BytesIO(content), formats=formats())
+    if image.format in ("JPEG", "MPO") and max_pixels is not None:
+        image.draft("RGB", _fit(image.size, max_pixels))  # decodes fewer pixels, never less than asked
+    image.load()
+    return image
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """RGB, turned as the EXIF data says. ImageOps.exif_transpose writes all of it again, which fails on much of it."""
     try:
-        method = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        method = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except UNREADABLE:  # EXIF data that cannot be read says nothing
         method = None
-    return _to_rgb(picture if method is None else picture.transpose(method))
+    return _to_rgb(image if method is None else image.transpose(method))
 
 
 def _without_text(png: bytes) -> bytes:
@@ -160,23 +160,23 @@ def _fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     return min(width, max_pixels), min(height, max(1, max_pixels // width))  # for sides that were raised to 1
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """Any mode of PIL to RGB; see the head of this file for what becomes of alpha and of more than 8 bits."""
-    if picture.mode.startswith(("I", "F")):
-        picture = _to_8_bit(picture)
-    if picture.mode == "LAB":
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bit(image)
+    if image.mode == "LAB":
         transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        picture = ImageCms.applyTransform(picture, transform)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+        image = ImageCms.applyTransform(image, transform)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
-def _to_8_bit(picture: Image.Image) -> Image.Image:
+def _to_8_bit(image: Image.Image) -> Image.Image:
     """Greys of 16 bits (modes I;16 and I) or floating point (mode F) as mode L."""
-    grey = np.asarray(picture)
-    if picture.mode == "F":
+    grey = np.asarray(image)
+    if image.mode == "F":
         grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
         grey = grey * 255.0 if grey.max(initial=0.0) <= 1.0 else grey
         return Image.fromarray(np.clip(grey, 0, 255).round().astype(np.uint8))

@@ -26,9 +26,9 @@ class Matches(NamedTuple):
     bits: np.ndarray
 
 
-def perceptual_hash(picture: Image.Image) -> np.ndarray | None:
+def perceptual_hash(image: Image.Image) -> np.ndarray | None:
     """(WORDS,) uint64 of an RGB photo; None for one that is as good as blank."""
-    grey = picture.convert("L").resize((4 * SIDE, 4 * SIDE), Image.Resampling.LANCZOS)
+    grey = image.convert("L").resize((4 * SIDE, 4 * SIDE), Image.Resampling.LANCZOS)
     if np.asarray(grey, dtype=np.float32).std() < _FLAT:
         return None
     return np.packbits(imagehash.phash(grey, hash_size=SIDE).hash).view(">u8").astype(np.uint64)

@@ -47,16 +47,16 @@ def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch
 
     batch_size: photos at a time.
     """
-    by_picture: dict[Path, list[int]] = {}
-    for number, (picture, _) in enumerate(questions):
-        by_picture.setdefault(picture, []).append(number)
+    by_photo: dict[Path, list[int]] = {}
+    for number, (photo, _) in enumerate(questions):
+        by_photo.setdefault(photo, []).append(number)
     p_true, outside = torch.empty(len(questions)), torch.empty(len(questions))
-    pictures = list(by_picture)
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures[start:start + batch_size]
-        verdicts = judge.p_true([judge.prompt(load(picture)) for picture in batch],
-                                [[questions[number][1] for number in by_picture[picture]] for picture in batch])
-        numbers = [number for picture in batch for number in by_picture[picture]]
+    photos = list(by_photo)
+    for start in range(0, len(photos), batch_size):
+        batch = photos[start:start + batch_size]
+        verdicts = judge.p_true([judge.prompt(load(photo)) for photo in batch],
+                                [[questions[number][1] for number in by_photo[photo]] for photo in batch])
+        numbers = [number for photo in batch for number in by_photo[photo]]
         p_true[numbers], outside[numbers] = verdicts.p_true, verdicts.outside
     return Verdicts(p_true, outside)
 

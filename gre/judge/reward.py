@@ -149,11 +149,11 @@ def measure_on_policy(settings: JudgeConfig, setup: Setup, judge: Judge | Served
 def p_true_rewards(judge: Judge | ServedJudge, batch_size: int, groups: list[Answers],
                    load: Loader = load_image) -> list[list[float]]:
     """P(True) of every completion, 0 without a readable answer; a photo is shown to the judge once per group."""
-    pictures = [group.row.image for group in groups for _ in group.texts]
+    photos = [group.row.image for group in groups for _ in group.texts]
     texts = [text for group in groups for text in group.texts]
 
     def p_true(readable: list[int]) -> list[float]:
-        questions = [(pictures[i], completion_text(texts[i])) for i in readable]
+        questions = [(photos[i], completion_text(texts[i])) for i in readable]
         return ask(judge, questions, batch_size, load).p_true.tolist()
 
     rewards = iter(judge_rewards(texts, p_true))

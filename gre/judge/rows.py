@@ -48,6 +48,6 @@ def check_split(train_rows: Sequence[JudgeRow], held_out: Sequence[JudgeRow]) ->
 
 def deal_pictures(rows: Sequence[JudgeRow], seed: int) -> dict[Path, Path]:
     """For every photo of the rows another one of them, each serving once. Needs two photos."""
-    pictures = sorted({row.image for row in rows})
-    random.Random(seed).shuffle(pictures)
-    return dict(zip(pictures, pictures[1:] + pictures[:1], strict=True))
+    photos = sorted({row.image for row in rows})
+    random.Random(seed).shuffle(photos)
+    return dict(zip(photos, photos[1:] + photos[:1], strict=True))

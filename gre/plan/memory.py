@@ -320,9 +320,9 @@ def _ends(job: Job) -> float:
     """What is kept outside the layers: photos, merger, embeddings, final norm and the states that meet the head."""
     shape, batch, width = job.shape, job.batch, job.engine.activation_bytes
     patches = batch.prompts * batch.patches
-    pictures = 4 * PATCH_VALUES * patches + patches * shape.vision_hidden * (8 + 3 * width)
+    photos = 4 * PATCH_VALUES * patches + patches * shape.vision_hidden * (8 + 3 * width)
     embeddings = (job.engine.stream_bytes + 1) * batch.tokens * shape.hidden
-    return pictures + embeddings + 12 * batch.tokens * shape.hidden + width * batch.scored_tokens * shape.hidden
+    return photos + embeddings + 12 * batch.tokens * shape.hidden + width * batch.scored_tokens * shape.hidden
 
 
 def _logits(job: Job) -> float:

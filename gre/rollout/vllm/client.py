@@ -84,9 +84,9 @@ class Server:
         Raises RuntimeError when the server reads another prompt than the trainer.
         """
         token_ids = [unexpanded(prompt) for prompt, _, _ in asked]
-        pictures = {id(prompt.image): prompt.image for prompt, _, _ in asked}
+        images = {id(prompt.image): prompt.image for prompt, _, _ in asked}
         with ThreadPoolExecutor(max(1, at_once)) as pool:
-            uris = dict(zip(pictures, pool.map(http.png_uri, pictures.values())))
+            uris = dict(zip(images, pool.map(http.png_uri, images.values())))
             running = [pool.submit(self._answer, one, ids, uris[id(one.prompt.image)], version)
                        for one, ids in zip(asked, token_ids)]
             try:
@@ -95,8 +95,8 @@ class Server:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _answer(self, asked: Asked, token_ids: list[int], picture: str, version: str | None) -> list[dict]:
-        body = {"token_ids": token_ids, "content_parts": [{"type": "image_url", "url": picture}],
+    def _answer(self, asked: Asked, token_ids: list[int], uri: str, version: str | None) -> list[dict]:
+        body = {"token_ids": token_ids, "content_parts": [{"type": "image_url", "url": uri}],
                 "sampling_params": asked.params, "return_token_ids": True,
                 **({"model": self.model} if self.model else {})}
         answer = self._post("/inference/v1/generate", body, asked.where)

@@ -94,7 +94,7 @@ class ResumableTrainer(Trainer):
             raise SystemExit(self.stop.status)
 
     def get_train_dataloader(self):
-        """Trainer's, whose picture workers begin as `workers.begin` says."""
+        """Trainer's, whose photo workers begin as `workers.begin` says."""
         loader = super().get_train_dataloader()
         inner = loader.base_dataloader  # what accelerate's wrapper iterates: what is set on the wrapper stays there
         inner.worker_init_fn = partial(workers.begin, inner.worker_init_fn)
