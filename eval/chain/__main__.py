@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from eval import predictions
 from eval.benchmarks import published, reader
 from eval.benchmarks.reader import GREVAL, BenchmarkConfig
@@ -29,6 +31,7 @@ from eval.scoring.measures import DRAWS, WITHHELD
 from eval.scoring.printed import CHAIN_SHOWN, chain_headline, chain_shown, rescaled
 from gre import provenance
 from gre.config import REQUIRED, main, option
+from gre.geo import shares
 from gre.geo.bootstrap import Clusters, paired_bootstrap
 from gre.llm import Client, LLMConfig
 from gre.manifest import model_hash
@@ -121,11 +124,15 @@ def estimates(scored: Sequence[Scored], clusters: Sequence, draws: int, seed: in
         kept = [(value, cluster) for value, cluster in values if value is not None]
         if kept:
             numbers, labels = zip(*kept)
-            worth = Clusters.of(labels).effective
+            grouped = Clusters.of(labels)
             found[name] = {**paired_bootstrap(numbers, [0.0] * len(kept), labels, draws, seed), "n": len(kept),
-                           "effective_clusters": round(worth, 2)}
-            if worth < WITHHELD:
+                           "effective_clusters": round(grouped.effective, 2)}
+            if grouped.effective < WITHHELD:
                 found[name] |= {"low": None, "high": None}
+            elif max(numbers) <= 1:  # counts, and a RefCLIPScore above 1, are no shares
+                low, high = shares.no_narrower((found[name]["low"], found[name]["high"]),
+                                               grouped.sums(np.array(numbers)), grouped.sizes)
+                found[name] |= {"low": low, "high": high}
     return found
 
 

@@ -1,11 +1,13 @@
 """The numbers of results.json: of one prediction file, and of two about the same photos, paired."""
 from collections.abc import Sequence
 
+import numpy as np
+
 from eval import predictions
 from eval.predictions import Prediction
 from eval.scoring.measures import DRAWS
-from gre.geo import accuracy
-from gre.geo.bootstrap import paired_bootstrap
+from gre.geo import accuracy, shares
+from gre.geo.bootstrap import Clusters, paired_bootstrap
 from gre.rewards.format import format_reward
 from gre.rewards.gps import gps_reward
 
@@ -47,5 +49,9 @@ def geoscore_gain(a: Sequence[Prediction], b: Sequence[Prediction], names: tuple
 
 
 def geoscore_interval(rows: Sequence[Prediction], seed: int) -> dict[str, float]:
-    """Mean GeoScore of one file with its interval."""
-    return gain(geoscores(rows), [0.0] * len(rows), [row.place for row in rows], seed)
+    """Mean GeoScore of one file with its interval: no readable answer among 360 photos is no certainty of none."""
+    values, places = geoscores(rows), [row.place for row in rows]
+    found, clusters = gain(values, [0.0] * len(rows), places, seed), Clusters.of(places)
+    low, high = shares.no_narrower((found["low"], found["high"]), clusters.sums(np.array(values)), clusters.sizes,
+                                   accuracy.GEOSCORE_MAX)
+    return {**found, "low": low, "high": high}

@@ -160,10 +160,7 @@ def _near_bounds(part: Part, name: str, at: int, drawn: Bounds) -> Bounds:
     """Of a share its own interval; of a mean the draws', unless few clusters hold all that varies."""
     if name not in LARGEST:
         return shares.interval(part.sums[:, at], part.sizes)
-    sums = part.sums[:, at] / LARGEST[name]
-    if shares.carriers(sums, part.sizes) >= shares.RARE:
-        return drawn
-    return _wider(drawn, shares.interval(sums, part.sizes), LARGEST[name])
+    return shares.no_narrower(drawn, part.sums[:, at], part.sizes, LARGEST[name])
 
 
 def _difference_near_zero(b: Part, a: Part, name: str, at: int, drawn: Bounds) -> Bounds:

@@ -38,6 +38,18 @@ def interval(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
     return clopper_pearson(share * effective_rows, effective_rows)
 
 
+def no_narrower(drawn: tuple[float, float], sums: np.ndarray, sizes: np.ndarray,
+                largest: float = 1.0) -> tuple[float, float]:
+    """A mean's interval by a bootstrap, made as wide as a share's where few clusters hold all that varies.
+
+    sums: what the clusters' values, each between 0 and `largest`, add up to.
+    """
+    if carriers(sums / largest, sizes) >= RARE:
+        return drawn
+    low, high = interval(sums / largest, sizes)
+    return min(drawn[0], largest * low), max(drawn[1], largest * high)
+
+
 def difference(better: np.ndarray, worse: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the share of rows where one model is better, minus the share where it is worse: both shares'
     own intervals, their distances squared and added (Newcombe 1998)."""

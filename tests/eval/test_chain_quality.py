@@ -87,6 +87,7 @@ def test_chains_come_in_the_order_of_their_worth(planet, scores):
         assert mean(scores, "another", measure) < 0.5
     assert mean(scores, "annotated", "inference") == pytest.approx(1, abs=1e-5)  # BERTScore of a text with itself
     assert scores["empty"]["empty_chains"] == 8
+    assert scores["empty"]["all"]["quality"]["high"] == pytest.approx(1 - 0.025 ** (1 / 8), rel=0.1)  # 8 photos: 37 %
 
 
 def test_the_right_cues_with_the_wrong_country_lose_to_a_correct_paraphrase(planet, scores):

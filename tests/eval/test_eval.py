@@ -105,6 +105,15 @@ def test_intervals_resample_places_not_photos():
     assert (gain["mean"], gain["low"], gain["high"]) == (2500, 0, 5000)
 
 
+def test_no_readable_answer_is_no_certainty():
+    """40 places, nothing read: of the share's own interval, 0 to 8.8 % (Clopper and Pearson, 1 - 0.025^(1/40), and
+    Student's t for 40 places), at most 5,000 a photo."""
+    rows = [row(i, place=f"place {i}", lat=None, lon=None) for i in range(40)]
+    found = numbers.geoscore_interval(rows, seed=0)
+    assert (found["mean"], found["low"]) == (0, 0)
+    assert found["high"] == pytest.approx(5000 * (1 - 0.025 ** (1 / 40)), rel=0.1)
+
+
 def test_the_best_constant_is_where_most_training_photos_are():
     paris, near, tokyo = LatLon(48.86, 2.35), LatLon(48.95, 2.5), LatLon(35.68, 139.69)
     assert controls.best_constant([tokyo, paris, near, paris]) == paris
