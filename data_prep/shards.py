@@ -6,7 +6,9 @@ another that sees the same folder. The command without it does what is left and 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from gre.config import UserError
-from gre.provenance import file_hash, write_atomically
+from gre.provenance import file_hash
 
 
 class Work:
@@ -26,12 +28,15 @@ class Work:
         self.folder = folder
         note = folder / "made_of.json"
         text = json.dumps(made_of, indent=2, sort_keys=True, default=str) + "\n"
-        if note.exists() and note.read_text(encoding="utf-8") != text:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            with whole(note) as partial:
+                partial.write_text(text, encoding="utf-8")
+        elif note.read_text(encoding="utf-8") != text:
             old = json.loads(note.read_text(encoding="utf-8"))
             differing = sorted(key for key in {*old, *json.loads(text)} if old.get(key) != json.loads(text).get(key))
             raise UserError(f"{folder} holds work that was begun otherwise (another {', '.join(differing)}): finish it "
                             "with the settings of then, name another out=, or remove the folder")
-        write_atomically(note, text)
 
     def path(self, stage: str, number: int) -> Path:
         return self.folder / stage / f"{number:06d}.parquet"
@@ -56,19 +61,26 @@ class Work:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def save(path: Path, table: pyarrow.Table) -> None:
-    """Write a Parquet file so that it is there whole or not at all."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file of a work folder that is there whole or not at all: write to the path given. Several processes may."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as stream:
-        parquet.write_table(table, stream, compression="zstd")
-        stream.flush()
+    partial = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    yield partial
+    with open(partial, "rb") as stream:
         os.fsync(stream.fileno())
     os.replace(partial, path)
 
 
+def save(path: Path, table: pyarrow.Table) -> None:
+    """Write a Parquet file of a work folder."""
+    with whole(path) as partial:
+        parquet.write_table(table, partial, compression="zstd")
+
+
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file line by line so that it is there whole or not at all."""
+    """Write a text file line by line so that it is there whole or not at all. One process does; what a kill leaves is
+    written over by the next."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.writelines(lines)

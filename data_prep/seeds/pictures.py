@@ -20,6 +20,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from data_prep.seeds.sources import PHOTOS
+from data_prep.shards import whole
 from gre.config import UserError
 from gre.data.images import read_bytes
 from gre.data.raw import DataError, RowError
@@ -107,9 +108,11 @@ class Pictures:
         return sorted(row for row in rows if is_meant(row.path))
 
     def _build(self, places: Sequence[Path]) -> None:
-        partial = self.index.with_name(f"{self.index.name}.{os.getpid()}.partial")
-        partial.unlink(missing_ok=True)
-        connection = sqlite3.connect(partial)
+        with whole(self.index) as partial:
+            partial.unlink(missing_ok=True)
+            self._fill(sqlite3.connect(partial), places)
+
+    def _fill(self, connection: sqlite3.Connection, places: Sequence[Path]) -> None:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("CREATE TABLE pictures (name TEXT, path TEXT, place TEXT, start INTEGER, size INTEGER, "
                            "how INTEGER)")
@@ -120,7 +123,6 @@ class Pictures:
         connection.execute("CREATE INDEX names ON pictures (name)")
         connection.commit()
         connection.close()
-        os.replace(partial, self.index)
 
 
 class Parts(io.RawIOBase):

@@ -3,6 +3,7 @@
 A span is a piece of one table that one process reads. All else that has to be known of a table as a whole is seen while
 it is cut: whether latitude and longitude stand under each other's header.
 """
+import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.shards import whole
 from gre.config import UserError
 from gre.data import forms, tables
 from gre.data.raw import DataError
+from gre.data.records import FEW_ROWS
 from gre.data.tables import Line, Mark, Table
 from gre.geo.truth import swapped
-from gre.provenance import write_atomically
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {  # beside those every table of photos has
     **tables.COLUMNS, "author": (*tables.COLUMNS["author"], "user_nsid", "creator_username", "photographer"),
@@ -77,8 +79,9 @@ def spans(paths: list[Path], rows: int, exchange: bool, plan: Path) -> tuple[lis
         if len({bool(one) for one in why if one is not None}) > 1:
             raise DataError(f"latitude and longitude are swapped in some of these tables only ("
                             f"{', '.join(map(str, paths))}): exchange the headers there, one run a kind")
-        write_atomically(plan, json.dumps({"exchange": any(why), "spans": [
-            [span.table, list(span.mark), span.first, span.count] for span in found]}) + "\n")
+        with whole(plan) as partial:
+            partial.write_text(json.dumps({"exchange": any(why), "spans": [
+                [span.table, list(span.mark), span.first, span.count] for span in found]}) + "\n", encoding="utf-8")
     kept = json.loads(plan.read_text(encoding="utf-8"))
     return [Span(path, Mark(*mark), first, count) for path, mark, first, count in kept["spans"]], kept["exchange"]
 
@@ -125,7 +128,7 @@ class _Sample:
 
 def _order(path: Path, points: list[tuple[float, float]], exchange: bool) -> bool:
     """Whether to exchange latitude and longitude."""
-    reason = swapped(points) if points else ""
+    reason = swapped(points) if len(points) >= FEW_ROWS else ""
     if reason and not exchange:
         raise DataError(f"{path}: latitude and longitude stand under each other's header ({reason}). Exchange the "
                         "headers, or write swapped=exchange")
@@ -157,19 +160,14 @@ def _seed_rows(path: Path) -> Iterator[dict[str, str]]:
 
 def _listing(path: Path, rows: Iterator[dict[str, str]], source: Path) -> Path:
     """A table made of rows, once."""
-    import csv
-
     if not path.exists():
-        partial = path.with_name(path.name + ".partial")
         first = next(rows, None)
         if first is None:
             raise UserError(f"{source}: no photo in it. Photos end in {', '.join(PHOTOS)}")
-        with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8",
+                                          errors="surrogateescape") as stream:
             writer = csv.DictWriter(stream, list(first), lineterminator="\n", quoting=csv.QUOTE_ALL)
             writer.writeheader()
             writer.writerow(first)
             writer.writerows(rows)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
     return path

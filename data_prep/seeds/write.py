@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,8 @@ def shard(work: Work, number: int, span: Span, asked: Asked, out: Path, instruct
     rows = work.read("checked", number).to_pylist()
     _decide(work, rows, drop)
     taken = [row for row in rows if not row["fault"]]
-    images = dict(zip((row["row"] for row in taken), _copies(taken, span, asked, out / "imgs", max_pixels)
-                      if copy else (row["photo"] for row in taken)))
+    images = dict(zip((row["row"] for row in taken), _copies(
+        taken, span, asked, out / "imgs", work.folder, max_pixels) if copy else (row["photo"] for row in taken)))
     lines: list[tuple[int, str]] = []
     for row in rows:
         if row["fault"]:
@@ -85,7 +86,7 @@ def _decide(work: Work, rows: list[dict], drop: frozenset[str]) -> None:
             row["fault"] = "not sampled"
 
 
-def _copies(rows: list[dict], span: Span, asked: Asked, folder: Path, max_pixels: int) -> Iterator[str]:
+def _copies(rows: list[dict], span: Span, asked: Asked, folder: Path, work: Path, max_pixels: int) -> Iterator[str]:
     """Write the photos of rows, without metadata; gives their names in the published form. Raises UserError for a photo
     that is another than the one checked."""
     names = sources.columns(tables.open_table(Path(span.table)))
@@ -103,7 +104,7 @@ def _copies(rows: list[dict], span: Span, asked: Asked, folder: Path, max_pixels
             buffer = io.BytesIO()
             decode(content, row["photo"], max_pixels).save(buffer, "JPEG", quality=QUALITY)
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            partial = work / f"{socket.gethostname()}.{os.getpid()}.{path.name}"  # a kill leaves it to be removed there
             partial.write_bytes(buffer.getvalue())
             os.replace(partial, path)
         return f"images/{name}"
