@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.answering import engines
 from eval.answering.endpoint import EndpointConfig, by_endpoint
-from eval.answering.engines import Answer, Decoding
-from eval.answering.vllm_offline import by_vllm
 from gre import manifest, provenance
+from gre.answering import engines
+from gre.answering.engines import Answer, Decoding
+from gre.answering.vllm_offline import by_vllm
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import DataConfig, read_seed

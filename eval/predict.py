@@ -1,7 +1,7 @@
 """Answers of one checkpoint, greedy: `python -m eval.predict model=DIR data=FILE out=FILE.jsonl [key=value …]`.
 
 Instead of data=FILE, benchmark.name=Im2GPS3k reads a benchmark (eval/benchmarks/). A stage is then asked what it was
-trained on, as its manifest says, unless prompt= asks otherwise (eval/answering/question.py); rows of data= say
+trained on, as its manifest says, unless prompt= asks otherwise (gre/answering/question.py); rows of data= say
 themselves what they ask. A plain model folder says neither what it was asked nor how large its photos were: both must
 be given.
 
@@ -9,7 +9,7 @@ One row per photo (eval/predictions.py). Interrupted, the same command resumes w
 file are kept, after a check that they come from the same model, data and settings (kept beside it in FILE.json).
 Several processes share the work with shard=0/4 … shard=3/4, one GPU or array job each (eval/answering/shards.py); when
 all have ended, the command without shard joins their files. Either way the file is the one a single run would have
-written. The pixel budget is the checkpoint's own. engine= says who answers (eval/answering/engines.py): transformers,
+written. The pixel budget is the checkpoint's own. engine= says who answers (gre/answering/engines.py): transformers,
 vLLM, or any OpenAI-compatible endpoint. samples=8 temperature=1.0 answers several times: the answer is the geometric
 median of all that can be read (self-consistency), and the line holds every sample. The two controls show the same
 questions with other photos: pictures=blank (grey) and pictures=swapped (a photo of another place for every row).
@@ -20,28 +20,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers import AutoConfig
 
 from eval import predictions
-from eval.answering import controls, endpoint, engines, question, shards
+from eval.answering import controls, shards
+from eval.answering.asked import answerer, at_endpoint
 from eval.answering.endpoint import EndpointConfig
-from eval.answering.engines import Answer, Decoding, Interrupted, Said
+from eval.answering.rows import place_names, read_rows
 from eval.benchmarks import reader
 from eval.benchmarks.reader import BenchmarkConfig, BenchmarkRow
 from eval.predictions import Prediction
-from gre import manifest, provenance
-from gre.config import REQUIRED, UserError, expanded, main, option
+from gre import provenance
+from gre.answering import engines
+from gre.answering.engines import Decoding, Interrupted, Said
+from gre.answering.model import on_disk
+from gre.answering.several import agreed
+from gre.config import REQUIRED, UserError, main, option
 from gre.data.images import load_image, picture_size
-from gre.data.records import DataConfig, Keys, SeedRow, read_seed
-from gre.geo.median import geometric_median
-from gre.geo.point import distance_km
-from gre.models.vlm import PixelBudget
-from gre.text.answers import parse_answer
+from gre.data.records import SeedRow
 
-KEYS = Keys("data", "image_root", drop="")
 PICTURES = ("own", "blank", "swapped")
-DTYPES = ("auto", "float32", "bfloat16")
-STAGES = (manifest.BASE, "stage1", "stage2", "stage3")
 
 
 @dataclass
@@ -83,14 +80,15 @@ def run(config: Config) -> list[Prediction]:
     """
     if config.pictures not in PICTURES:
         raise UserError(f"pictures is {config.pictures!r}: write one of {', '.join(PICTURES)}")
-    if config.dtype not in DTYPES:
-        raise UserError(f"dtype is {config.dtype!r}: write one of {', '.join(DTYPES)}")
     decoding = Decoding(config.max_new_tokens, config.samples, config.temperature, config.seed)
     if config.batch_size is not None and config.batch_size < 1:
         raise UserError(f"batch_size is {config.batch_size}: it must be at least 1")
     engine = engines.choose(config.engine, config.endpoint.url)
-    model = _at_endpoint(config) if engine == "endpoint" else _on_disk(config)
-    rows, data, root, asked = read_rows(config, model)
+    pixels = config.min_pixels, config.max_pixels
+    model = (at_endpoint(config.model, config.endpoint, *pixels) if engine == "endpoint" else
+             on_disk(config.model, config.dtype, *pixels, config.accept_parent))
+    rows, data, root, asked = read_rows(config.model, model, data=config.data, image_root=config.image_root,
+                                        benchmark=config.benchmark, prompt=config.prompt)
     labels = {row.id: row.labels for row in rows if isinstance(row, BenchmarkRow)}
     places = place_names(rows, config.places)
     shown = controls.deal(places, config.seed) if config.pictures == "swapped" else range(len(rows))
@@ -124,7 +122,7 @@ def run(config: Config) -> list[Prediction]:
                                {row.id: {**labels.get(row.id, {}), **fields} for row, fields in made})
             progress.update(len(made))
 
-        answer = _answerer(model, decoding, engine, config, batch_size, {row.instruction for row in rows})
+        answer = answerer(model, config.endpoint, engine, decoding, batch_size, {row.instruction for row in rows})
         with tqdm(total=len(ids), initial=len(ids) - waiting, desc=out.stem, unit="photo") as progress:
             for indices in batches:
                 if all(rows[index].id in kept for index in indices):
@@ -146,127 +144,13 @@ def run(config: Config) -> list[Prediction]:
     return predictions.check_complete(predictions.read(out), ids, str(out))
 
 
-@dataclass(frozen=True)
-class Model:
-    """Who is asked. record: what the prediction file says of it; plain: no stage of ours; trained_on: the questions of
-    its manifest, None where none says so; folder and dtype: None where it is not here."""
-
-    record: dict
-    plain: bool
-    trained_on: dict | None
-    budget: PixelBudget
-    folder: Path | None
-    dtype: str | None
-
-
-def _on_disk(config: Config) -> Model:
-    parent = manifest.verify_parent(config.model, STAGES, config.accept_parent)
-    budget = manifest.child_budget(parent, config.min_pixels, config.max_pixels, config.accept_parent)
-    return Model({"stage": parent.stage, "sha256": parent.sha256}, parent.stage == manifest.BASE,
-                 parent.instructions, budget, parent.model_dir,
-                 stored_dtype(parent.model_dir) if config.dtype == "auto" else config.dtype)
-
-
-def stored_dtype(folder: Path) -> str:
-    """float32 or bfloat16, as the folder's config.json says. Raises UserError for another type, or none."""
-    dtype = str(AutoConfig.from_pretrained(folder).dtype).removeprefix("torch.")
-    if dtype not in DTYPES[1:]:
-        raise UserError(f"the config.json in {folder} says {dtype} for the type of its weights: write dtype=float32 or "
-                        "dtype=bfloat16")
-    return dtype
-
-
-def _at_endpoint(config: Config) -> Model:
-    endpoint.check(config.endpoint)
-    if config.max_pixels is None:
-        raise UserError(f"how large may photos be that are sent to {config.endpoint.url}? Write max_pixels=…; it "
-                        "decides the number")
-    record = {"name": config.model, "fields": config.endpoint.fields,
-              **({"system": config.endpoint.system} if config.endpoint.system else {})}
-    return Model(record, True, None, PixelBudget(config.min_pixels or 0, config.max_pixels), None, None)
-
-
-def read_rows(config: Config, model: Model) -> tuple[list[SeedRow], Path, Path, dict]:
-    """(rows, the file they stand in, the folder of their photos, what to record about benchmark and question)."""
-    if bool(config.data) == bool(config.benchmark.name):
-        raise UserError("name what is to be answered: either data=FILE or benchmark.name=NAME")
-    if config.data:
-        if config.prompt:
-            raise UserError("prompt= is for benchmarks: the rows of data= say themselves what they ask")
-        rows = read_seed(DataConfig(path=config.data, image_root=config.image_root), KEYS)
-        asked = [row.instruction for row in rows]
-        question.warn(config.model, config.data, asked, model.trained_on)
-        return rows, Path(config.data), Path(config.image_root or Path(config.data).parent).resolve(), {
-            "question": question.record(question.DATA, asked, model.trained_on)}
-    if config.image_root:
-        raise UserError("image_root= is for data=FILE: name the photos of a benchmark with benchmark.images=")
-    prompt = read_prompt(config.prompt)
-    if model.plain and (not prompt or model.folder and None in (config.min_pixels, config.max_pixels)):
-        raise UserError(f"{config.model} has no manifest that says what it is asked and how large its photos are: "
-                        "write prompt=… min_pixels=… max_pixels=…; both decide the number")
-    prompt, source = question.choose(prompt, config.model, model.trained_on)
-    rows = reader.read(config.benchmark, prompt)
-    labels, images = reader.files(config.benchmark)
-    asked = question.record(source, [prompt] * len(rows), model.trained_on)
-    return rows, labels, images.resolve(), {"benchmark": reader.record(config.benchmark), "question": asked}
-
-
-def read_prompt(prompt: str) -> str:
-    """The prompt itself, or the content of the file that `@FILE` names."""
-    if not prompt.startswith("@"):
-        return prompt
-    try:
-        return Path(expanded(prompt[1:])).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"prompt={prompt} cannot be read ({error}): name a text file after the @") from None
-
-
-def place_names(rows: Sequence[SeedRow], sidecar: str) -> list[str]:
-    """The place of each row: what intervals resample.
-
-    sidecar: JSON lines with `image` (relative to that file) and `place`. Without one, rows with one and the same
-    coordinate are one place. Raises UserError when the sidecar lacks a photo.
-    """
-    if not sidecar:
-        return [f"{row.truth.lat_deg}, {row.truth.lon_deg}" for row in rows]
-    folder = Path(sidecar).resolve().parent
-    try:
-        lines = Path(sidecar).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        named = {(folder / line["image"]).resolve(): line["place"] for line in map(json.loads, lines)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{sidecar} does not name places ({type(error).__name__}: {error}): it needs JSON lines with "
-                        "image and place, or leave places= empty") from None
-    if unnamed := [row.id for row in rows if row.image.resolve() not in named]:
-        raise UserError(f"{sidecar} names no place for {len(unnamed)} photos, the first is row {unnamed[0]}")
-    return [named[row.image.resolve()] for row in rows]
-
-
-def _answerer(model: Model, decoding: Decoding, engine: str, config: Config, batch_size: int,
-              instructions: set[str]) -> Answer:
-    if engine == "endpoint":
-        return endpoint.by_endpoint(config.endpoint, config.model, model.budget.max_pixels, decoding)
-    if engine == "vllm":
-        from eval.answering.vllm_offline import by_vllm
-
-        return by_vllm(model.folder, model.budget, decoding, model.dtype, instructions)
-    return engines.by_transformers(model.folder, model.budget, decoding, model.dtype, batch_size)
-
-
 def _prediction(row: SeedRow, place: str, root: Path, samples: Sequence[Said]) -> tuple[Prediction, dict]:
     """A row's prediction, and what else its line holds: the samples where there are several, a refusal where the engine
     speaks of one.
-
-    The answer of several samples is the geometric median of those that can be read; the text is that of the sample
-    nearest to it. Where none can be read, the first counts.
     """
-    points = [parse_answer(sample.text) for sample in samples]
-    read = [(point, sample) for point, sample in zip(points, samples) if point is not None]
-    point, said = read[0] if read else (None, samples[0])
+    point, said, points = agreed(samples)
     fields = {}
     if len(samples) > 1:
-        if read:
-            point = geometric_median([point for point, _ in read])
-            said = min(read, key=lambda pair: distance_km(pair[0], point))[1]
         fields["samples"] = [{"text": sample.text, "lat": at and at.lat_deg, "lon": at and at.lon_deg,
                               "finished": sample.finished} for at, sample in zip(points, samples)]
     if point is None and said.refused is not None:

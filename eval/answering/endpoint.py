@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.answering.engines import Answer, Decoding, Interrupted, Said
 from gre import http
+from gre.answering.engines import Answer, Decoding, Interrupted, Said
 from gre.config import UserError, option
 from gre.llm import completion
 

@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 
 # gre's own order: a module imports only from its own line and from lines above it.
 ORDER = ["errors", "config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "export",
-         "rollout", "rewards", "training", "judge", "check", "plan", "tiny"]
+         "rollout", "answering", "rewards", "training", "judge", "check", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 # eval's: a room imports only from rooms before it.
 ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "adopt",

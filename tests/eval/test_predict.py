@@ -9,8 +9,10 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from eval import predict
-from eval.answering.engines import Said
+from eval.answering.rows import place_names
+from gre.answering.engines import Said
 from gre.config import UserError
+from gre.data.records import DataConfig, read_seed
 from tests.helpers.run_data import PLACES
 
 
@@ -49,7 +51,7 @@ def test_controls_show_other_pictures(plain_model, data, tmp_path, monkeypatch):
         shown.setdefault(pictures, []).extend(image.getpixel((0, 0)) for image in images)
         return [[Said("", True)]] * len(images)
 
-    monkeypatch.setattr(predict, "_answerer", lambda *_: answer)
+    monkeypatch.setattr(predict, "answerer", lambda *_: answer)
     for pictures in predict.PICTURES:
         predict.run(config(plain_model, data, tmp_path / f"{pictures}.jsonl", pictures=pictures))
     own = [(40 * number, 0, 90) for number in range(6)]
@@ -107,11 +109,11 @@ def test_a_model_answers_in_the_type_its_weights_have_on_disk(plain_model, data,
 
 
 def test_places_must_cover_every_picture(data, tmp_path):
-    rows = predict.read_seed(predict.DataConfig(path=str(data / "test/test.jsonl")))
-    assert predict.place_names(rows, "")[0] == "48.86, 2.35"
+    rows = read_seed(DataConfig(path=str(data / "test/test.jsonl")))
+    assert place_names(rows, "")[0] == "48.86, 2.35"
     (data / "some.jsonl").write_text((data / "truth.jsonl").read_text().replace("test/imgs/0.png", "test/imgs/9.png"))
     with pytest.raises(UserError, match="names no place for 1 photos, the first is row test:1"):
-        predict.place_names(rows, str(data / "some.jsonl"))
+        place_names(rows, str(data / "some.jsonl"))
 
 
 def company(*_):
@@ -126,7 +128,7 @@ def company(*_):
 @pytest.mark.parametrize("answerer", [None, company], ids=["model", "company"])
 def test_resume_and_shards_write_what_one_run_writes(plain_model, data, tmp_path, monkeypatch, answerer):
     if answerer:
-        monkeypatch.setattr(predict, "_answerer", answerer)
+        monkeypatch.setattr(predict, "answerer", answerer)
 
     def run(name: str, **keys) -> Path:
         predict.run(replace(config(plain_model, data, tmp_path / f"{name}.jsonl"), batch_size=4, **keys))
@@ -146,11 +148,11 @@ def test_resume_and_shards_write_what_one_run_writes(plain_model, data, tmp_path
     part = tmp_path / "shared.0of3.jsonl"
     part.write_bytes(part.read_bytes()[:500])
     run("shared", shard="0/3")
-    answers = predict._answerer
-    monkeypatch.setattr(predict, "_answerer", None)  # joining asks no model
+    answers = predict.answerer
+    monkeypatch.setattr(predict, "answerer", None)  # joining asks no model
     assert run("shared").read_bytes() == one
     assert (tmp_path / "shared.json").read_bytes() == (tmp_path / "one.json").read_bytes()
-    monkeypatch.setattr(predict, "_answerer", answers)
+    monkeypatch.setattr(predict, "answerer", answers)
 
 
 @pytest.mark.parametrize("break_it, message", [
@@ -161,7 +163,7 @@ def test_resume_and_shards_write_what_one_run_writes(plain_model, data, tmp_path
     (lambda folder: (folder / "p.0of2.json").write_text("{}"), "p.0of2.jsonl was predicted with another model"),
 ])
 def test_shards_that_make_no_whole_are_not_joined(plain_model, data, tmp_path, monkeypatch, break_it, message):
-    monkeypatch.setattr(predict, "_answerer", company)
+    monkeypatch.setattr(predict, "answerer", company)
     settings = config(plain_model, data, tmp_path / "p.jsonl")
     for mine in (0, 1):
         predict.run(replace(settings, shard=f"{mine}/2"))
@@ -178,7 +180,7 @@ def test_a_shard_is_one_of_n(plain_model, data, tmp_path, shard):
 
 
 def test_shards_of_different_batch_sizes_do_not_mix(plain_model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "_answerer", company)
+    monkeypatch.setattr(predict, "answerer", company)
     settings = config(plain_model, data, tmp_path / "p.jsonl", shard="0/2")
     predict.run(settings)
     with pytest.raises(UserError, match="predicted with another batch_size"):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from eval import predict
+from eval.answering.rows import read_prompt
 from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 
@@ -57,7 +58,7 @@ def test_a_prompt_may_stand_in_a_file(plain_model, bench, tmp_path):
     assert json.loads(out.with_suffix(".json").read_text())["question"]["texts"] == [
         {"text": "Where is this?", "rows": 3}]
     with pytest.raises(UserError, match="name a text file after the @"):
-        predict.read_prompt("@nowhere.txt")
+        read_prompt("@nowhere.txt")
 
 
 @pytest.mark.parametrize("left_out", TOLD)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from eval import compare, predict, predictions, score
-from eval.answering import question
 from eval.benchmarks.reader import BenchmarkConfig
 from eval.scoring import peers
+from gre.answering import question
 from gre.config import UserError, load
 from gre.text import instructions
 from gre.text.prompts import JUDGE_INSTRUCTION

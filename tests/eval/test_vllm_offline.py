@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from eval import predict
-from eval.answering import engines, vllm_offline
-from eval.answering.engines import Decoding
+from gre.answering import engines, vllm_offline
+from gre.answering.engines import Decoding
 from gre.config import UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon

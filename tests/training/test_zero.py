@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from eval.answering.engines import Decoding, by_transformers
-from eval.answering.vllm_offline import by_vllm
 from gre import manifest
+from gre.answering.engines import Decoding, by_transformers
+from gre.answering.vllm_offline import by_vllm
 from gre.config import UserError, load
 from gre.models import lora, zero
 from gre.models.folder import weights_folder

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig
 
-from eval.answering.engines import Answer, Decoding, Said
+from gre.answering.engines import Answer, Decoding, Said
 from gre.config import UserError
 from gre.models import adapter, vlm
 from gre.rollout.vllm.start import settings, start, unnoticed, with_adapter
