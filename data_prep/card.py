@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.shards import write_lines
-from eval.drawing import tables, worldmap
+from eval.drawing import tables
+from gre.geo import land
 from gre.provenance import write_atomically
 
 BANDS, COLUMNS = 45, 90  # of the equal-area cells: 126,000 km² each
@@ -90,7 +91,7 @@ def text(title: str, parts: Sequence[Part]) -> str:
 def html(title: str, parts: Sequence[Part]) -> str:
     """The card as a page of its own: no script, no network, all text escaped."""
     style = resources.files("eval.drawing").joinpath("report.css").read_text(encoding="utf-8")
-    body = [f"<h1>{escape(title)}</h1>", worldmap.land()]
+    body = [f"<h1>{escape(title)}</h1>", land.symbol()]
     for part in filter(None, parts):
         body += [f"<h2>{escape(part.title)}</h2>", *(f"<p>{escape(note)}</p>" for note in part.notes)]
         if part.rows:

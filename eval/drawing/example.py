@@ -12,6 +12,7 @@ from eval import predictions
 from eval.drawing import photos, worldmap
 from eval.predictions import Prediction
 from gre.config import REQUIRED, UserError, main, option
+from gre.geo import land
 
 FIRST, LAST = "stage1", "stage3"
 
@@ -56,7 +57,7 @@ def page(answers: dict[str, list[Prediction]], at: int, images: Path) -> str:
     maps = "".join(worldmap.errors(name, [rows[at]]) for name, rows in answers.items())
     return ("<!doctype html><html lang='en'><head><meta charset='utf-8'><title>one photo</title><style>" + style
             + "body { padding: 1rem; } path.arc { stroke-width: 1.2; opacity: 1; }</style></head><body>"
-            + photos.side_by_side(answers, images, [at]) + worldmap.land() + f"<div class='grid2'>{maps}</div>"
+            + photos.side_by_side(answers, images, [at]) + land.symbol() + f"<div class='grid2'>{maps}</div>"
             + "</body></html>\n")
 
 

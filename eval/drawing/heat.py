@@ -51,7 +51,7 @@ def explained() -> str:
 
 
 def figure(name: str, heats: Sequence[Heat]) -> str:
-    """The map, which needs worldmap.land() on its page; the largest discs lie below the small ones."""
+    """The map, which needs gre.geo.land.symbol() on its page; the largest discs lie below the small ones."""
     scale = LARGEST_DISC_DEG / max(heat.n for heat in heats) ** 0.5
     discs = "".join(
         f'<circle class="disc {worldmap.band(heat.median_km)}" cx="{heat.lon_deg:.1f}" cy="{-heat.lat_deg:.1f}" '

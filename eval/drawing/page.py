@@ -16,6 +16,7 @@ from eval.drawing import charts, cues, heat, photos, tables, worldmap
 from eval.drawing.cues import Cues
 from eval.predictions import Prediction
 from eval.scoring import peers, printed
+from gre.geo import land
 from gre.geo.accuracy import THRESHOLDS_KM
 
 
@@ -32,7 +33,7 @@ def page(scores: Sequence[Mapping], answers: Mapping[str, Sequence[Prediction]],
                 "<h2>Accuracy over distance</h2>", "<div class='grid2'>", charts.accuracy(
                     "Photos within a distance",
                     {name: [row.error_km for row in rows] for name, rows in answers.items()}, THRESHOLDS_KM), "</div>",
-                *chains(scores), "<h2>By country</h2>", heat.explained(), worldmap.land()]
+                *chains(scores), "<h2>By country</h2>", heat.explained(), land.symbol()]
     for name, rows in answers.items():
         heats = heat.by_country(rows)
         sections += ["<div class='grid2'>", heat.figure(name, heats), worldmap.errors(name, rows), "</div>",

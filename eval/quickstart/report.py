@@ -18,6 +18,7 @@ from eval.quickstart.results import CHECKPOINTS, CONTROLS, DATA, load, read_json
 from gre import provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, read_seed
+from gre.geo import land
 
 STAGE2 = {  # by its mode: (title, {legend: key in metrics.jsonl})
     "judge": (("Stage 2: reward", {"total": "reward", "format": "reward/format", "judge": "reward/judge"}),
@@ -97,7 +98,7 @@ def page(name: str, results: Mapping, scores: Mapping, answers: Mapping[str, lis
         "<h2>The judge</h2>", tables.judge(results, scores), tables.verdicts(scores),
         "<h2>Training curves</h2>", TEXTS["curves"], _grid(curves),
         "<h2>What was said in training</h2>", TEXTS["said"], said,
-        "<h2>Errors on the map</h2>", TEXTS["map"], worldmap.legend(), worldmap.land(),
+        "<h2>Errors on the map</h2>", TEXTS["map"], worldmap.legend(), land.symbol(),
         _grid(*(worldmap.errors(label, rows) for label, rows in answers.items())),
         "<h2>By country</h2>", heat.explained(),
         _grid(*(heat.figure(label, heat.by_country(rows)) for label, rows in answers.items())),

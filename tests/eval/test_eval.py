@@ -13,6 +13,7 @@ from eval.drawing import charts, worldmap
 from eval.predictions import Prediction
 from eval.quickstart import numbers
 from gre.config import UserError
+from gre.geo.land import symbol
 from gre.geo.point import LatLon
 
 THETAS_KM = [25.0, 750.0]
@@ -158,7 +159,7 @@ def test_arcs_are_shortest_ways_and_break_at_the_date_line():
 @pytest.fixture(scope="module")
 def land() -> list[np.ndarray]:
     """The rings of land as a page draws them: of each, the longitudes and latitudes of its corners, closed."""
-    drawn = re.search(r'<path class="land" transform="scale\(.1\)" fill-rule="evenodd" d="([^"]*)"', worldmap.land())[1]
+    drawn = re.search(r'<path class="land" transform="scale\(.1\)" fill-rule="evenodd" d="([^"]*)"', symbol())[1]
     subpaths = [np.array(re.findall(r"-?\d+", ring), int).reshape(-1, 2) for ring in drawn.split("Z")[:-1]]
     rings = [steps.cumsum(axis=0) / (10, -10) for steps in subpaths]
     return [np.concatenate([ring, ring[:1]]) for ring in rings]
@@ -194,7 +195,7 @@ def test_land_is_29_per_cent_of_the_globe(land):
 def test_land_has_natural_earths_polygons(land):
     """125 polygons, one with a hole, and the other side of two that reach across the date line on both."""
     assert len(land) == 125 + 1 + 2
-    assert len(worldmap.land()) < 40_000
+    assert len(symbol()) < 40_000
 
 
 def test_charts_escape_names_and_take_flat_lines():
