@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow
 from pyarrow import parquet
@@ -87,6 +87,31 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)
+
+
+class Files:
+    """JSON-lines files of one folder that grow together, `sidecar` for OUT/sidecar.jsonl; whole or not there."""
+
+    def __init__(self, out: Path, *names: str):
+        self.paths = {name: out / f"{name}.jsonl" for name in names}
+
+    def __enter__(self) -> Self:
+        self.partial = {name: path.with_name(path.name + ".partial") for name, path in self.paths.items()}
+        next(iter(self.paths.values())).parent.mkdir(parents=True, exist_ok=True)
+        self.streams = {name: open(path, "w", encoding="utf-8", errors="backslashreplace")
+                        for name, path in self.partial.items()}
+        return self
+
+    def add(self, name: str, row: Mapping[str, Any]) -> None:
+        self.streams[name].write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        for stream in self.streams.values():
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+        for name in self.paths if kind is None else ():
+            os.replace(self.partial[name], self.paths[name])
 
 
 def made_of(config: Any, out: Path, *without: str, source: Path) -> dict[str, Any]:

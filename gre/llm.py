@@ -7,10 +7,11 @@ their hash. The key comes from the environment and is written nowhere. No torch.
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Generic, TypeVar
@@ -23,6 +24,14 @@ from gre.config import UserError, option
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 PARTS = {"text": "text", "output_text": "text", "thinking": "thinking", "reasoning": "thinking", "refusal": "refusal"}
+CUT_OFF = ("length", "max_tokens", "model_length")  # a finish_reason that says so
+FILTERED = "content_filter"
+FILTER = re.compile(  # in the body of a 400; no word that a wrong setting is told by, such as safety_settings
+    r"content[_ ]?(filter|policy|management)|moderation|responsible[_ ]?ai|safety (system|filter|polic|reason)|flagged|"
+    r"data_inspection|sensitive (content|information|words)|harmful|inappropriate", re.IGNORECASE)
+MAY_FILTER = (400, 403, 422, 451)
+_TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
+LATER = ("reasoning", "refusal", "prompt_tokens", "completion_tokens")  # that earlier versions did not keep
 T = TypeVar("T")
 
 
@@ -45,22 +54,29 @@ class LLMConfig:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the LLM said. finish: the endpoint's finish_reason, "length" where the answer was cut off."""
+    """What the LLM said. finish: the endpoint's finish_reason, "length" where the answer was cut off. reasoning,
+    refusal: what the server put beside the text; tokens of prompt and completion as it counts them, None where it does
+    not."""
 
     text: str
     finish: str | None
+    reasoning: str = ""
+    refusal: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
     """One choice of an answer as any server puts it. text: None where there is none, not even an empty one; reasoning,
-    refusal: empty without; tokens: as the server counts them, None where it does not."""
+    refusal: empty without; tokens, prompt_tokens: as the server counts them, None where it does not."""
 
     text: str | None
     reasoning: str
     refusal: str
     finish: str | None
     tokens: int | None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,23 @@ class Client:
                        f"(the last: {wrong}; it began {reply.text[:120]!r}). Raise llm.attempts, or choose another "
                        "llm.model", kept)
 
+    def knows(self, messages: Sequence[Mapping]) -> bool:
+        """Whether the cache answers a conversation."""
+        return any(key in self.replies for key in self._asked(messages)[1])
+
+    def _asked(self, messages: Sequence[Mapping]) -> tuple[dict, tuple[str, str]]:
+        """(what is asked, the keys that its reply may be kept under). Earlier versions kept a reply under its limit."""
+        asked = {"model": self.config.model, "messages": list(messages), "decoding": self.decoding}
+        unlimited = {name: value for name, value in self.decoding.items() if name not in LIMITS}
+        return asked, (_hash({**asked, "decoding": unlimited}), _hash(asked))
+
+    def reply(self, messages: Sequence[Mapping], where: str) -> Reply:
+        """The first reply to a conversation, kept whatever it says. Raises UserError as `chat` does."""
+        reply, line = self.chat(messages, where)
+        if line is not None:
+            self._keep([line])
+        return reply
+
     def chat(self, messages: Sequence[Mapping], where: str, known: bool = True) -> tuple[Reply, dict | None]:
         """(the reply to a conversation, its line for the cache), the latter None for one that is in it.
 
@@ -141,10 +174,8 @@ class Client:
         UserError when the cache lacks it and llm.url is empty, when the endpoint refuses, and when it is still busy or
         unreachable after `llm.tries`.
         """
-        asked = {"model": self.config.model, "messages": list(messages), "decoding": self.decoding}
-        unlimited = {name: value for name, value in self.decoding.items() if name not in LIMITS}
-        name = _hash({**asked, "decoding": unlimited})
-        for key in (name, _hash(asked)):  # earlier versions kept a reply under its limit
+        asked, keys = self._asked(messages)
+        for key in keys:
             if known and key in self.replies:
                 return self.replies[key], None
         if self.endpoint is None:
@@ -156,7 +187,7 @@ class Client:
             where=where, tries=self.config.tries, timeout_s=self.config.timeout_s)
         with self.lock:
             self.asked += 1
-        return reply, {"key": name, **asked, "messages": [_without_pictures(message) for message in messages],
+        return reply, {"key": keys[0], **asked, "messages": [_without_pictures(message) for message in messages],
                        "reply": asdict(reply)}
 
     def _keep(self, lines: Sequence[dict]) -> None:
@@ -179,9 +210,9 @@ def _hash(asked: Mapping) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def picture(image: Image.Image) -> dict:
-    """A photo as a part of a message's content, PNG."""
-    return {"type": "image_url", "image_url": {"url": http.png_uri(image)}}
+def picture(image: Image.Image, form: str = "PNG") -> dict:
+    """A photo as a part of a message's content, PNG or JPEG."""
+    return {"type": "image_url", "image_url": {"url": http.data_uri(image, form)}}
 
 
 def read_json(text: str) -> Any:
@@ -207,7 +238,9 @@ def completion(content: bytes) -> Completion:
         message, finish = choice["message"], choice.get("finish_reason")
         parts, refusal = message.get("content"), message.get("refusal")
         reasoning = message.get("reasoning_content") or message.get("reasoning")
-        tokens = (body.get("usage") or {}).get("completion_tokens")
+        used = body.get("usage") or {}
+        tokens, asked = (count if isinstance(count := used.get(f"{which}_tokens"), int) else None
+                         for which in ("completion", "prompt"))
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no chat completion ({type(error).__name__}: {error})") from None
     for each in (None if isinstance(parts, list) else parts, refusal, reasoning, finish):
@@ -218,7 +251,22 @@ def completion(content: bytes) -> Completion:
         kind, text = _part(part)
         found[kind].append(text)
     return Completion("".join(found["text"]) if found["text"] else None, "".join(found["thinking"]),
-                      "".join(found["refusal"]), finish, tokens if isinstance(tokens, int) else None)
+                      "".join(found["refusal"]), finish, tokens, asked)
+
+
+def filtered(error: http.Refused, accepted: Sequence[int]) -> bool:
+    """Whether a refused request is a refusal to look at its photo."""
+    return error.status in accepted or error.status in MAY_FILTER and FILTER.search(error.said) is not None
+
+
+def in_form(reasoning: str, text: str) -> str:
+    """Chain and answer as our models write them, where the server has taken the chain out of the text."""
+    if not reasoning or "<think>" in text:
+        return text
+    chain = _TAGS.sub("", reasoning)
+    if not text:
+        return f"<think>{chain}"  # cut off in its thoughts
+    return f"<think>{chain}</think>" + (text if "<answer>" in text else f"<answer>{text}</answer>")
 
 
 def _part(part: Any) -> tuple[str, str]:
@@ -237,7 +285,9 @@ def _part(part: Any) -> tuple[str, str]:
 def _reply(content: bytes) -> Reply:
     """Raises ValueError for what is no chat completion."""
     said = completion(content)
-    return Reply(said.text or "", said.finish)
+    text, reasoning, refusal = (each.encode("utf-8", "replace").decode() for each in (  # no file takes half a character
+        said.text or "", said.reasoning, said.refusal))
+    return Reply(text, said.finish, reasoning, refusal, said.prompt_tokens, said.tokens)
 
 
 def _without_pictures(message: Mapping) -> dict:
@@ -260,7 +310,9 @@ def _read_cache(path: Path) -> dict[str, Reply]:
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             fields = json.loads(line)
-            replies[fields["key"]] = Reply(fields["reply"]["text"], fields["reply"]["finish"])
+            reply = Reply(fields["reply"]["text"], fields["reply"]["finish"])
+            replies[fields["key"]] = replace(reply, **{
+                name: fields["reply"][name] for name in LATER if name in fields["reply"]})
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(f"{path}, line {number}: no cached reply ({type(error).__name__}: {error}). Delete the "
                             "line; its question will be asked again") from None

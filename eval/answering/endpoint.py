@@ -7,7 +7,6 @@ repetition penalty out.
 """
 import math
 import os
-import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +22,9 @@ from tqdm import tqdm
 from gre import http
 from gre.answering.engines import Answer, Decoding, Interrupted, Said
 from gre.config import UserError, option
-from gre.llm import completion
+from gre.llm import CUT_OFF, FILTERED, completion, filtered, in_form
 
 ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # how servers say that the model ended its answer
-CUT_OFF = ("length", "max_tokens", "model_length")
-FILTERED = "content_filter"
-FILTER = re.compile(  # in the body of a 400; no word that a wrong setting is told by, such as safety_settings
-    r"content[_ ]?(filter|policy|management)|moderation|responsible[_ ]?ai|safety (system|filter|polic|reason)|flagged|"
-    r"data_inspection|sensitive (content|information|words)|harmful|inappropriate", re.IGNORECASE)
-MAY_FILTER = (400, 403, 422, 451)
-_TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
 
 @dataclass
@@ -104,11 +96,6 @@ def by_endpoint(config: EndpointConfig, model: str, max_pixels: int, decoding: D
     return answer
 
 
-def filtered(error: http.Refused, accepted: Sequence[int]) -> bool:
-    """Whether a refused request is a refusal to look at its photo."""
-    return error.status in accepted or error.status in MAY_FILTER and FILTER.search(error.said) is not None
-
-
 def data_uri(image: Image.Image, max_pixels: int) -> str:
     """The photo as PNG, made smaller where it has more than max_pixels."""
     width, height = image.size
@@ -135,14 +122,4 @@ def _said(content: bytes, max_tokens: int) -> Said:
     if answer.text is None and finished and not refused:
         raise ValueError("its message holds no content" + (
             ", only reasoning: is the server's reasoning parser made for this model?" if answer.reasoning else ""))
-    return Said(_in_form(answer.reasoning, answer.text or answer.refusal), finished, refused)
-
-
-def _in_form(reasoning: str, text: str) -> str:
-    """Chain and answer as our models write them, where the server has taken the chain out of the text."""
-    if not reasoning or "<think>" in text:
-        return text
-    chain = _TAGS.sub("", reasoning)
-    if not text:
-        return f"<think>{chain}"  # cut off in its thoughts
-    return f"<think>{chain}</think>" + (text if "<answer>" in text else f"<answer>{text}</answer>")
+    return Said(in_form(answer.reasoning, answer.text or answer.refusal), finished, refused)

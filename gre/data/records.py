@@ -295,9 +295,8 @@ def write_judge(path: str | Path, rows: Iterable[JudgeRow]) -> None:
 
 def write_seed(path: str | Path, rows: Iterable[SeedRow]) -> None:
     """Write the published form of GRE30K-Seed: JSON lines."""
-    lines = [_line({"image": _published_image(path, row.image), "instructions": row.instruction, **_degrees(row.truth)})
-             for row in rows]
-    _replace(path, "".join(line + "\n" for line in lines))
+    _replace(path, (_line({"image": _published_image(path, row.image), "instructions": row.instruction,
+                           **_degrees(row.truth)}) + "\n" for row in rows))
 
 
 def write_bench(path: str | Path, rows: Iterable[BenchRow],
@@ -329,16 +328,19 @@ def _degrees(truth: LatLon) -> dict[str, float]:
 
 
 def _write_array(path: str | Path, rows: Iterable[dict]) -> None:
-    _replace(path, "[\n" + ",\n".join(map(_line, rows)) + "\n]\n")
+    """A row after another, so that rows that are made one by one are never all in memory."""
+    lines = ((",\n" if number else "") + _line(row) for number, row in enumerate(rows))
+    _replace(path, chain(["[\n"], lines, ["\n]\n"]))
 
 
 def _line(row: dict) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
-def _replace(path: str | Path, text: str) -> None:
+def _replace(path: str | Path, pieces: Iterable[str]) -> None:
     """Write the file beside its place and rename it: an interrupted writer leaves no half file."""
     unfinished = Path(f"{path}.unfinished")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(text, encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8") as stream:
+        stream.writelines(pieces)
     os.replace(unfinished, path)

@@ -11,6 +11,26 @@ COT_INSTRUCTION = (
 )
 """GRE asks its teacher for the same five steps. Nobody is asked this by default."""
 
+TEACHER_INSTRUCTION = (
+    "Find out where on Earth this photo was taken, in five steps, each from what can be seen. First, architecture and "
+    "street furniture: styles, materials, roofs, poles, kerbs, bins. Second, text on signs and plates: language, "
+    "script, names, telephone and postal codes, the form of number plates. Third, vegetation, and the biomes that it "
+    "grows in. Fourth, terrain: relief, soil, water, where the sun stands. Fifth, transport: vehicles, road markings, "
+    "the side that is driven on. Leave out a step that the photo says nothing about, and name nothing that is not in "
+    "it. Then weigh the steps against each other and name country, region and city, and the neighbourhood too, even on "
+    "partial evidence. Reason in English and without any coordinates between <think> and </think>. Then write the "
+    "latitude and the longitude in decimal degrees, separated by a comma, south and west with a minus sign, between "
+    "<answer> and </answer>, and nothing else."
+)
+"""What a teacher is asked: GRE's five steps, in our words, since GRE's own are not published."""
+
+REGION_INSTRUCTION = (
+    "Where was this photo taken? From what can be seen, name the country, then the region, then the city, one a line, "
+    "between <think> and </think>; then write the latitude and the longitude in decimal degrees, separated by a comma, "
+    "between <answer> and </answer>."
+)
+"""The four levels of Geo-R's Chain of Region (arXiv 2601.00388)."""
+
 JUDGE_INSTRUCTION = (
     "Here is someone's reasoning about where this photo was taken. Is the answer right? Say True or False."
 )
