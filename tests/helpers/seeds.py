@@ -13,6 +13,7 @@ from typing import Self
 
 from PIL import Image
 
+from data_prep import chains, photos
 from data_prep.seeds.__main__ import Config, run
 from tests.helpers.llm_endpoint import Server
 from tests.helpers.photos import folder, jpeg
@@ -122,3 +123,14 @@ class TeacherServer:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_chains(out: Path, made: Path, said: Callable[[int, str], str | None], teachers: tuple[str, ...] = ("m",),
+                 finish: str = "stop") -> Path:
+    """A folder of chains as distil writes it. said: (photo number, teacher) → response, None for no answer."""
+    out.mkdir(parents=True)
+    rows = [chains.of(photo, chains.TEACHER, teacher, finish, response) for photo in photos.read(made)
+            for teacher in teachers if (response := said(photo.row - 1, teacher)) is not None]
+    (out / "chains.jsonl").write_text("".join(chains.line(row) + "\n" for row in rows))
+    (out / "card.json").write_text(json.dumps({"kind": "chains", "seeds_sha256": chains.seeds_hash(made)}))
+    return out
