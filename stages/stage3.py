@@ -2,8 +2,9 @@
 
 The paper's reward is 2 / (1 + e^(d / theta)) of the distance d, with a theta it does not state; ours is its mean over
 `gps.thetas_km`, so that near misses and far ones can both be told apart, or, with `gps.curriculum.levels_km`, the
-reward at one theta that is refined by a rule of ours (gre/rewards/curriculum.py). Its 8 completions a prompt and KL
-weight 0.04 are kept. The distance and the reader of answers are those of the evaluation. No supervised loss.
+reward at one theta that is refined by a rule of ours (gre/rewards/curriculum.py). `gps.shape` takes the distance
+rewards of other systems. Its 8 completions a prompt and KL weight 0.04 are kept. The distance and the reader of answers
+are those of the evaluation. No supervised loss.
 
     python -m stages.stage3 configs/gre7b/stage3.yaml model_name_or_path=runs/x/stage2 output_dir=runs/x/stage3
 """
@@ -21,7 +22,7 @@ from gre.rewards import answers
 from gre.rewards.answers import Answers
 from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step
 from gre.rewards.format import format_rewards
-from gre.rewards.gps import gps_reward, gps_rewards
+from gre.rewards.gps import DistanceConfig, distance_rewards, gps_rewards
 from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
@@ -34,14 +35,16 @@ PARENTS = {"stage2"}
 
 
 @dataclass
-class GPSConfig:
-    """The reward of a distance."""
+class GPSConfig(DistanceConfig):
+    """The reward of a distance, and its curriculum."""
 
-    thetas_km: list[float] = option([25.0, 200.0, 750.0, 2500.0], "scales of the reward; the mean over them is paid")
     curriculum: CurriculumConfig = option(CurriculumConfig, "pay at one theta, which is refined step by step, instead")
 
     def __post_init__(self):
-        gps_reward(0.0, self.thetas_km)
+        super().__post_init__()
+        if self.curriculum.levels_km and self.shape != "logistic":
+            raise ValueError(f"gps.curriculum.levels_km refines the theta of the logistic shape, and gps.shape is "
+                             f"{self.shape}: leave one of them out")
 
 
 @dataclass
@@ -56,7 +59,7 @@ def run(config: Config) -> None:
     """Train and hand on `output_dir`."""
     numbers, setup = CompletionNumbers(read_places(config.guards.places)), rl.prepare(*read(config))
     curriculum = Curriculum(config.gps.curriculum) if config.gps.curriculum.levels_km else None
-    gps = partial(curriculum_rewards, curriculum) if curriculum else partial(gps_rewards, config.gps.thetas_km)
+    gps = partial(curriculum_rewards, curriculum) if curriculum else partial(distance_rewards, config.gps)
     rl.train(setup, rl.Recipe(rewards={"format": format_rewards, "gps": gps},
                               on_rollout=partial(on_rollout, numbers, curriculum),
                               stateful={"curriculum": curriculum} if curriculum else {}))

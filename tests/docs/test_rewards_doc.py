@@ -10,19 +10,20 @@ from PIL import Image
 
 from gre.geo.point import LatLon
 from gre.rewards.answers import Answers
-from gre.rewards.gps import gps_reward
+from gre.rewards.gps import SHAPES, DistanceConfig, distance_reward, gps_reward
 from gre.training.grpo import GRPOConfig
 from stages.stage3 import GPSConfig
 from tests.helpers.grpo import trainer_of
 from tests.helpers.paths import ROOT
 
 PAGE = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
+TABLES = [[[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:2] == "| "]
+          for table in PAGE.split("\n\n") if table.startswith("| ")]
 RECIPE = re.search(r"```python\n(.*?)```", PAGE, re.S)[1]
 
 
 def test_the_table_is_what_the_code_pays():
-    head, *rows = ROWS
+    head, *rows = TABLES[0]
     distances_km = [float(cell.removesuffix(" km")) for cell in head[1:-1]]
     assert distances_km == [1, 25, 200, 750, 2500]
     thetas = [[float(theta) for theta in row[0].split(",")] for row in rows]
@@ -33,9 +34,21 @@ def test_the_table_is_what_the_code_pays():
         assert float(row[-1]) == gps_reward(None, theta)
 
 
+def test_the_table_of_shapes_is_what_the_code_pays():
+    head, *rows = TABLES[1]
+    assert [row[0] for row in rows] == list(SHAPES)
+    for shape, *paid in rows:
+        config = DistanceConfig(shape=shape)
+        distances_km = [float(cell.removesuffix(" km")) for cell in head[1:-1]]
+        assert paid == [*(f"{distance_reward(km, config):.4f}" for km in distances_km), "0"]
+        assert distance_reward(None, config) == 0
+
+
 @pytest.mark.parametrize("claim, value", [
     ("0.538 at d = θ", gps_reward(25, [25])), ("0.0007 at 8 θ", gps_reward(200, [25])),
     ("to within 0.005", gps_reward(1, [2500]) - gps_reward(25, [2500])),
+    ("from 1 km to 25 km it loses 0.016", distance_reward(1, DistanceConfig("geoscore"))
+     - distance_reward(25, DistanceConfig("geoscore"))),
     ("25 km to 1 km is 0.13", gps_reward(1, GPSConfig().thetas_km) - gps_reward(25, GPSConfig().thetas_km))])
 def test_numbers_in_the_text(claim, value):
     said = re.search(r"0\.\d+", claim)[0]
@@ -65,8 +78,7 @@ def test_the_recipe_works(tiny_vlm, tmp_path):
         Image.new("RGB", (56, 56), (60 * i, 99, 200)).save(tmp_path / f"{i}.png")
         rows.append(Row(f"seed:{i}", tmp_path / f"{i}.png", LatLon(0.0, 10.0)))
     texts = ["<answer>0, 10.0</answer>", "<answer>0, 11.0</answer>", "<answer>?</answer>"]  # 0, 111.2 km, none
-    assert made["piecewise_rewards"]([Answers(rows[0], texts, [True] * 3)]) == [
-        [1.0, pytest.approx(0.8 - 0.2 * (111.195 - 25) / 175, abs=1e-4), 0.0]]
+    assert made["thresholds_rewards"]([Answers(rows[0], texts, [True] * 3)]) == [[1.0, 3 / 5, 0.0]]
     trainer_of(tiny_vlm, rows, tmp_path, reference=False, grpo=GRPOConfig(num_generations=3, beta=0.0),
-               rewards={"piecewise": made["piecewise_rewards"]}).train()
-    assert "reward/piecewise" in json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+               rewards={"thresholds": made["thresholds_rewards"]}).train()
+    assert "reward/thresholds" in json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
