@@ -14,9 +14,7 @@ import numpy as np
 from eval.scoring.columns import Columns
 from gre.geo.places import Gazetteer
 from gre.geo.point import LatLon, distance_km
-from gre.text.named import Names
-
-SAME_SHARE = 0.7  # of the longer name's length, in GLOBE's comparison
+from gre.text.named import Names, same_to_globe
 
 
 def located(said: Sequence[Names], gazetteer: Gazetteer) -> tuple[list[LatLon | None], dict[str, int]]:
@@ -57,9 +55,3 @@ def globe_right(columns: Columns) -> dict[str, np.ndarray]:
     return {level: np.array([float(same_to_globe(said or "", truth or "")) for said, truth in zip(
         (getattr(names, level) for names in columns.globe_said), columns.true_names[level])])
         for level in ("country", "city")}
-
-
-def same_to_globe(a: str, b: str) -> bool:
-    """Whether two names are the same to GLOBE: neither is empty, and one holds the other and has 0.7 of its length."""
-    short, long = sorted((a.lower(), b.lower()), key=len)
-    return bool(short) and short in long and len(short) / len(long) >= SAME_SHARE

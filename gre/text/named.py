@@ -23,6 +23,7 @@ _NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|nul
                    r"[\[<(].*[\])>]", re.IGNORECASE)
 _BARE = re.compile(r"[^\d\n:;.!?,]{2,60}(?:,[^\d\n:;!?,]{2,40}){1,3}\.?")
 _LABELS = ("country", "city")
+_SAME_SHARE = 0.7  # of the longer name's length, in GLOBE's comparison
 
 
 class Names(NamedTuple):
@@ -34,13 +35,17 @@ class Names(NamedTuple):
 
 def parse_names(text: str) -> Names:
     """The country and the city that a completion answers with; both None where the chain never ends."""
+    return Names(*(names[0] if len(names) == 1 else None for names in names_said(text).values()))
+
+
+def names_said(text: str) -> dict[str, list[str]]:
+    """All different names (case aside) that a completion answers with, by label: "country" and "city"."""
     answer = (split_completion(text)[1] or "").strip()
-    said: dict[str, list[str]] = {label: [] for label in _LABELS}
+    said: dict[str, dict[str, str]] = {label: {} for label in _LABELS}
     for label, name in _json(answer) or _table(answer) or _labelled(answer) or _bare(answer):
         if not _NONE.fullmatch(name):
-            said[label].append(name)
-    return Names(*(names[0] if names and len({name.casefold() for name in names}) == 1 else None
-                   for names in said.values()))
+            said[label].setdefault(name.casefold(), name)
+    return {label: list(names.values()) for label, names in said.items()}
 
 
 def _json(answer: str) -> list[tuple[str, str]]:
@@ -102,10 +107,17 @@ def _clean(name: str) -> str:
     return " ".join(name.strip(_AROUND + "\r\n").split())
 
 
-def parse_names_as_globe(text: str) -> Names:
-    """The names as GLOBE's eval.py reads them, in small letters: from the first <answer> block, or the whole text
-    without one, what follows `country:` and `city:` (small letters only) up to the end of the line."""
+def parse_names_as_globe(text: str, untagged: bool = True) -> Names:
+    """The names as GLOBE's code reads them, in small letters: from the first <answer> block what follows `country:` and
+    `city:` (small letters only) up to the end of the line. untagged: its eval.py takes the whole text where there is no
+    such block; its reward takes nothing."""
     block = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
-    answer = block[1].strip() if block else text
+    answer = block[1].strip() if block else text if untagged else ""
     said = (re.search(label + r":\s*([^\n]+)", answer) for label in _LABELS)
     return Names(*(match[1].strip().lower() if match else None for match in said))
+
+
+def same_to_globe(a: str, b: str) -> bool:
+    """Whether two names are the same to GLOBE: neither is empty, and one holds the other and has 0.7 of its length."""
+    short, long = sorted((a.lower(), b.lower()), key=len)
+    return bool(short) and short in long and len(short) / len(long) >= _SAME_SHARE

@@ -9,7 +9,7 @@ from eval.scoring import named
 from gre.config import UserError
 from gre.geo.places import gazetteer
 from gre.geo.point import distance_km
-from gre.text.named import Names, parse_names, parse_names_as_globe
+from gre.text.named import Names, parse_names, parse_names_as_globe, same_to_globe
 from tests.helpers.prediction_lines import line, write
 
 CUT = 15000
@@ -59,7 +59,7 @@ def test_globe_s_own_reading(text, names):
     ("Paris", "paris", True), ("Niger", "Nigeria", True),  # 5 of 7 letters are 0.71: GLOBE counts Niger as Nigeria
     ("New York", "New York City", False), ("munich", "München", False), ("", "", False), ("", "x", False)])
 def test_globe_s_comparison(a, b, same):
-    assert named.same_to_globe(a, b) is named.same_to_globe(b, a) is same
+    assert same_to_globe(a, b) is same_to_globe(b, a) is same
 
 
 def said(number: int, country: str, city: str, at: tuple[float, float], **fields) -> dict:

@@ -1,0 +1,125 @@
+"""R_geo by hand: names that mean one place, places that share letters, two places in one answer, and the released
+rule."""
+from dataclasses import dataclass
+
+import pytest
+
+from gre.geo.places import gazetteer
+from gre.geo.point import LatLon
+from gre.rewards.answers import Answers
+from gre.rewards.gps import DistanceConfig
+from gre.rewards.place import MIN_POPULATION, PlaceConfig, named_distance_rewards, place_rewards
+from gre.text.named import Names, same_to_globe
+
+GAZETTEER = gazetteer(MIN_POPULATION)
+UPSTREAM = PlaceConfig(match="upstream")
+
+
+@dataclass
+class Row:
+    names: Names
+    truth: LatLon = LatLon(48.14, 11.58)
+
+
+def paid(answer: str, country: str, city: str, config: PlaceConfig = PlaceConfig()) -> float:
+    text = answer if "<" in answer else f"<think>x</think><answer>{answer}</answer>"
+    return place_rewards(config, GAZETTEER, [Answers(Row(Names(country, city)), [text], [True])])[0][0]
+
+
+@pytest.mark.parametrize("answer, country, city", [
+    ("country: Germany\ncity: München", "Germany", "Munich"),
+    ("country: Deutschland\ncity: Munich", "Germany", "München"),
+    ("country: USA\ncity: New York City", "United States", "New York"),
+    ("country: United States of America, city: New York", "USA", "New York City"),
+    ("Country: Finland,  City: Helsinki", "Finland", "Helsinki"),
+    ("country: UK\ncity: City of London", "United Kingdom", "London"),
+    ('{"country": "Côte d’Ivoire", "city": "Abidjan"}', "Ivory Coast", "Abidjan"), ("Kyoto, Japan", "Japan", "Kyoto"),
+    ("country: 日本; city: 京都市", "Japan", "Kyoto"), ("country: Niger\ncity: Niamey", "Niger", "Niamey"),
+    ("country: United States\ncity: Springfield", "USA", "Springfield"),     # which one nobody says, on either side
+    ("country: Peru\ncity: Zzyzx-sur-Mer", "Peru", "zzyzx sur mer"),         # in no gazetteer: spelled alike
+    ("country: Trinidad and Tobago\ncity: Port of Spain", "Trinidad and Tobago", "Port of Spain"),
+    ("country: USA\ncity: Paris, Texas", "United States", "Paris, TX"),
+    ("country: USA\ncity: San Juan, Puerto Rico", "Puerto Rico", "San Juan"),
+    ("country: Germany\ncity: Munich\n48.1, 11.6", "Germany", "Munich")])
+def test_names_of_one_place_earn_all(answer, country, city):
+    assert paid(answer, country, city) == 1.0
+
+
+@pytest.mark.parametrize("answer, country, city, reward", [
+    ("country: Germany\ncity: Berlin", "Germany", "Munich", 0.2), ("country: Germany", "Germany", "Munich", 0.2),
+    ("country: Germany\ncity: unknown", "Germany", "Munich", 0.2),
+    ("country: United States\ncity: Springfield, Illinois", "USA", "Springfield", 0.2),  # which one the row means?
+    ("country: France\ncity: Munich", "Germany", "Munich", 0.0), ("city: Munich", "Germany", "Munich", 0.0),
+    ("country: Nigeria\ncity: Niamey", "Niger", "Niamey", 0.0),
+    ("country: Niger\ncity: Lagos", "Nigeria", "Lagos", 0.0),
+    ("country: Austria\ncity: Sydney", "Australia", "Sydney", 0.0),
+    ("48.14, 11.58", "Germany", "Munich", 0.0), ("", "Germany", "Munich", 0.0),
+    ("<think>country: Germany\ncity: Munich", "Germany", "Munich", 0.0)])  # a chain that never ends
+def test_other_places_earn_what_is_right_of_them(answer, country, city, reward):
+    assert paid(answer, country, city) == pytest.approx(reward)
+
+
+@pytest.mark.parametrize("answer", [
+    "country: Germany\ncity: Munich\ncity: Berlin", "country: Germany\ncountry: France\ncity: Munich",
+    "country: Germany\ncity: Munich or Berlin", "country: Germany\ncity: Munich, Berlin",
+    "country: Germany\ncity: Munich / Hamburg", "country: Germany or France\ncity: Munich",
+    "country: Germany\ncity: Munich\n-33.9, 151.2", "country: Germany\n35.7, 139.7",
+    '[{"country": "Germany", "city": "Munich"}, {"country": "Germany", "city": "Berlin"}]'])
+def test_two_places_are_no_answer(answer):
+    assert paid(answer, "Germany", "Munich") == 0.0
+    row = Answers(Row(Names("Germany", "Munich")), [f"<answer>{answer}</answer>"], [True])
+    assert named_distance_rewards(DistanceConfig(), GAZETTEER, [row]) == [[0.0]]
+
+
+def test_alpha_is_the_citys_share():
+    for alpha in (0.0, 0.5, 1.0):
+        config = PlaceConfig(alpha)
+        assert paid("country: Germany\ncity: Munich", "Germany", "Munich", config) == 1.0
+        assert paid("country: Germany\ncity: Berlin", "Germany", "Munich", config) == 1 - alpha
+    with pytest.raises(ValueError, match="place.alpha is 1.5"):
+        PlaceConfig(1.5)
+    with pytest.raises(ValueError, match="write gazetteer or upstream"):
+        PlaceConfig(match="fuzzy")
+
+
+def test_a_name_is_rewarded_by_distance_where_no_coordinates_are_said():
+    """The gazetteer's Munich is 0.4 km from 48.14, 11.58, and Augsburg about 57 km."""
+    texts = [f"<answer>{answer}</answer>" for answer in (
+        "country: Germany\ncity: Munich", "country: Germany\ncity: Augsburg",
+        "country: Germany\ncity: Munich\n48.5, 11.58", "country: Germany", "country: Germany\ncity: Zzyzx")]
+    row = Answers(Row(Names("Germany", "Munich")), texts, [True] * 5)
+    rewards = named_distance_rewards(DistanceConfig("piecewise"), GAZETTEER, [row])[0]
+    assert rewards[0] == 1.0 and rewards[1] == pytest.approx(0.8 - 0.2 * (57 - 25) / 175, abs=0.01)
+    assert rewards[2] == pytest.approx(0.8 - 0.2 * (40.03 - 25) / 175, abs=1e-3) and rewards[3:] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("a, b, same", [
+    ("lyon", "Lyon", True), ("LYON", "lyon", True), ("", "", False), ("", "lyon", False),
+    ("abcdefg", "abcdefghij", True), ("abcdef", "abcdefghij", False),  # 0.7 of the length, and 0.6
+    ("defghij", "abcdefghij", True), ("cdefghi", "abcdefghij", True), ("acdefgh", "abcdefghij", False),
+    ("niger", "Nigeria", True), ("new york", "New York City", False), ("usa", "United States", False),
+    ("munich", "München", False), ("roma", "Rome", False)])
+def test_the_released_comparison_both_ways(a, b, same):
+    assert same_to_globe(a, b) is same_to_globe(b, a) is same
+
+
+@pytest.mark.parametrize("answer, country, city, upstream, ours", [
+    ("country: Finland,  city: Helsinki", "Finland", "Helsinki", 0.0, 1.0),  # the paper's own answer
+    ("Country: Finland\nCity: Helsinki", "Finland", "Helsinki", 0.0, 1.0),
+    ("country: USA\ncity: Boston", "United States", "Boston", 0.0, 1.0),
+    ("country: Germany\ncity: München", "Germany", "Munich", 0.2, 1.0),
+    ("country: United States\ncity: New York City", "United States", "New York", 0.2, 1.0),
+    ("country: Nigeria\ncity: Lagos", "Niger", "Lagos", 1.0, 0.0),           # Niger is Nigeria to it
+    ("country: Peru\ncity: Lima", "Peru", "Lima", 1.0, 1.0), ("country: Peru\ncity: Cusco", "Peru", "Lima", 0.2, 0.2),
+    ("country: Chile\ncity: Lima", "Peru", "Lima", 0.0, 0.0),
+    ("country: Peru\ncity: Lima\ncity: Cusco", "Peru", "Lima", 1.0, 0.0),    # the first of two places counts
+    ("country: Peru\ncity: Lima", "Peru", "", 0.2, 0.2)])
+def test_every_defect_of_the_released_rule_is_there_with_upstream_and_mended_without(answer, country, city, upstream,
+                                                                                    ours):
+    assert paid(answer, country, city, UPSTREAM) == pytest.approx(upstream)
+    assert paid(answer, country, city) == pytest.approx(ours)
+
+
+def test_the_released_reward_reads_no_answer_without_tags():
+    assert paid("<think>x</think>country: Peru\ncity: Lima", "Peru", "Lima", UPSTREAM) == 0.0
+    assert paid("<think>x</think>country: Peru\ncity: Lima", "Peru", "Lima") == 1.0
