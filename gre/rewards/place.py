@@ -71,7 +71,8 @@ def read(text: str, gazetteer: Gazetteer) -> Said | None:
 
 
 def _several(name: str, find: Callable[[str], Match]) -> bool:
-    """Whether a name is that of two places: `Paris or Lyon`, but neither `Bosnia and Herzegovina` nor `Paris, Texas`."""
+    """Whether a name is that of two places: `Paris or Lyon`, but not `Bosnia and Herzegovina`, and not `Paris, Texas`.
+    """
     whole = find(name)
     parts = [whole.place.name, *whole.ignored] if whole.status == "found" else _BETWEEN.split(name)
     if whole.status == "tie" or len(parts) < 2:
@@ -147,7 +148,8 @@ def named_distance_km(text: str, truth: LatLon, gazetteer: Gazetteer) -> float |
     return None if said is None or said.point is None else distance_km(said.point, truth)
 
 
-def named_distance_rewards(config: DistanceConfig, gazetteer: Gazetteer, groups: Sequence[Answers]) -> list[list[float]]:
+def named_distance_rewards(config: DistanceConfig, gazetteer: Gazetteer,
+                           groups: Sequence[Answers]) -> list[list[float]]:
     """The distance reward of every completion's place, which may be said by name."""
     return [[distance_reward(named_distance_km(text, group.row.truth, gazetteer), config) for text in group.texts]
             for group in groups]

@@ -18,7 +18,7 @@ ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain"
 WITHOUT_TORCH = ["gre.errors", "gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
                  "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
                  "gre.data.photos", "gre.training.look",
-                 "gre.rewards.format", "gre.rewards.gps", "gre.rewards.place",
+                 "gre.rewards.format", "gre.rewards.gps", "gre.rewards.place", "gre.rewards.grounding",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks.reader", "eval.benchmarks.published", "eval.scoring.areas", "eval.scoring.named",
                  "eval.compare", "eval.drawing.cues", "eval.chain.questions", "gre.geo.median", "gre.text.named",

@@ -12,7 +12,7 @@ from gre.rewards.place import MIN_POPULATION, PlaceConfig, named_distance_reward
 from gre.text.named import Names, same_to_globe
 
 GAZETTEER = gazetteer(MIN_POPULATION)
-UPSTREAM = PlaceConfig(match="upstream")
+OURS, UPSTREAM = PlaceConfig(), PlaceConfig(match="upstream")
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Row:
     truth: LatLon = LatLon(48.14, 11.58)
 
 
-def paid(answer: str, country: str, city: str, config: PlaceConfig = PlaceConfig()) -> float:
+def paid(answer: str, country: str, city: str, config: PlaceConfig = OURS) -> float:
     text = answer if "<" in answer else f"<think>x</think><answer>{answer}</answer>"
     return place_rewards(config, GAZETTEER, [Answers(Row(Names(country, city)), [text], [True])])[0][0]
 

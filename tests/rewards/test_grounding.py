@@ -1,0 +1,112 @@
+"""R_vis by hand: what counts as a claim, what is found, what gaming it earns, and the released rule."""
+from dataclasses import dataclass
+
+import pytest
+
+from gre.rewards.answers import Answers
+from gre.rewards.grounding import GroundingConfig, Vocabulary, forms, grounding_rewards, upstream_reward
+
+FILE = [("palm trees", "car", "red tower", "flag of Peru"), ("Church", "snow", "bus"), ("tree", "road sign"), ()]
+SEEN = FILE[0]
+VOCABULARY = Vocabulary(FILE)
+
+
+@dataclass
+class Row:
+    entities: tuple[str, ...] = SEEN
+
+
+def paid(chain: str, entities=SEEN, direction="precision", min_entities=1) -> float:
+    text = f"<think>{chain}</think><answer>1, 2</answer>"
+    config = GroundingConfig(direction, min_entities)
+    return grounding_rewards(config, VOCABULARY, [Answers(Row(entities), [text], [True])])[0][0]
+
+
+@pytest.mark.parametrize("chain, claimed", [
+    ("A palm tree stands by the road signs.", 2), ("Palm trees. Palm tree! PALM TREE", 1),
+    ("Take care of a careful carpet", 0), ("two cars, and a car", 1), ("buses and a bus", 1), ("churches", 1),
+    ("churchyard", 0), ("tree-lined", 0), ("trees", 1),
+    ("a tree, and a palm tree", 2), ("", 0), ("the sky", 0), ("Palm-trees", 0),
+    ("no palm trees", 0), ("There are no cars or buses.", 0), ("without snow", 0), ("It is not a church", 0),
+    ("neither snow nor a church", 0), ("a lack of snow", 0), ("Snow is absent here", 0),
+    ("The cars are not to be seen", 0),
+    ("I don’t see a church", 0), ("not only cars", 1), ("no snow, palm trees", 1), ("no snow but a church", 1),
+    ("No. A church.", 1), ("nobody on the bus", 1), ("A church without snow", 1)])
+def test_claims_by_hand(chain, claimed):
+    assert len(VOCABULARY.claims(chain)) == claimed
+
+
+@pytest.mark.parametrize("word, other, same", [
+    ("houses", "house", True), ("buses", "bus", True), ("cities", "city", True), ("movies", "movie", True),
+    ("boxes", "box", True), ("potatoes", "potato", True), ("leaves", "leaf", True), ("glass", "glas", False),
+    ("gas", "ga", False), ("planes", "plan", False), ("cars", "care", False), ("bus", "bu", False),
+    ("palm trees", "palms tree", False)])
+def test_plurals(word, other, same):
+    assert bool(forms(word) & forms(other)) is same
+
+
+@pytest.mark.parametrize("chain, precision, f1", [
+    ("Palm trees, a car, a red tower, the flag of Peru.", 1.0, 1.0),
+    ("A car and a bus.", 1 / 2, 2 * (1 / 2) * (1 / 4) / (1 / 2 + 1 / 4)),   # the bus is invented
+    ("A tree.", 1.0, 2 * 1 * (1 / 4) / (1 + 1 / 4)),                        # a palm tree is one
+    ("A bus, snow, a church.", 0.0, 0.0), ("Nothing to be seen, no cars.", 0.0, 0.0), ("", 0.0, 0.0)])
+def test_rewards_by_hand(chain, precision, f1):
+    assert paid(chain) == pytest.approx(precision) and paid(chain, direction="f1") == pytest.approx(f1)
+
+
+def test_a_flag_of_peru_is_a_flag_and_a_tower_is_no_red_tower():
+    known = Vocabulary([("flag",), ("flag of Peru",), ("tower",), ("red tower",)])
+    config = GroundingConfig(min_entities=1)
+
+    def one(chain, *listed):
+        return grounding_rewards(config, known, [Answers(Row(listed), [f"<think>{chain}</think>"], [True])])[0][0]
+
+    assert one("a flag", "flag of Peru") == one("a tower", "red tower") == 1.0
+    assert one("a red tower", "tower") == one("the flag of Peru", "flag") == 0.0
+
+
+def test_a_row_without_entities_and_a_chain_without_claims_earn_nothing():
+    assert paid("A car.", entities=()) == paid("The sky.") == paid("no cars") == 0.0
+    assert paid("A car.", entities=("?!",)) == 0.0
+
+
+def test_safe_words_are_not_rewarded():
+    """One word that is right in every picture is perfect precision; the minimum is of different claims."""
+    assert paid("A car, cars, a car again.", min_entities=1) == 1.0
+    assert paid("A car, cars, a car again.", min_entities=3) == 0.0
+    assert paid("A car, a tree.", min_entities=3) == 0.0
+    assert paid("A car, a tree, a red tower.", min_entities=3) == 1.0
+    assert paid("A car.", entities=("car",), min_entities=3) == 1.0  # there is no more to say
+    everything = "palm trees, a car, a red tower, the flag of Peru, a church, snow, a bus, a tree, a road sign"
+    assert paid(everything, min_entities=3) == pytest.approx(5 / 9)  # the tree is the palm
+
+
+def test_outside_the_chain_nothing_counts():
+    config = GroundingConfig(min_entities=1)
+    texts = ["<think>Look.</think><answer>a car</answer>", "A car.", "<think>A car."]
+    assert grounding_rewards(config, VOCABULARY, [Answers(Row(), texts, [True] * 3)]) == [[0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("text, entities, reward", [
+    ("<think>a careful look</think>", ["car"], 1.0),                         # part of a word
+    ("<think>no palm trees</think>", ["palm trees"], 1.0),                   # denied
+    ("<think>a car, a bus, snow, Mars</think>", ["car"], 1.0),               # what is invented costs nothing
+    ("<think>a palm tree</think>", ["palm trees"], 0.0),                     # another number
+    ("<think>a car</think>", ["Car", "CAR", "bus", "snow"], 1 / 3), ("<think>a car</think>", [], 0.0),
+    ("a car", ["car"], 1.0), ("<think>x</think><answer>car</answer>", ["car"], 0.0)])
+def test_the_released_recall(text, entities, reward):
+    assert upstream_reward(text, entities) == pytest.approx(reward)
+    row = Answers(Row(tuple(entities)), [text], [True])
+    assert grounding_rewards(GroundingConfig("upstream"), VOCABULARY, [row]) == [[pytest.approx(reward)]]
+
+
+def test_the_defects_of_the_released_recall_are_mended():
+    assert paid("a careful look") == paid("no palm trees") == 0.0
+    assert paid("a car, a bus, snow") == pytest.approx(1 / 3) and paid("a palm tree") == 1.0
+
+
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(ValueError, match="grounding.direction is 'recall'"):
+        GroundingConfig("recall")
+    with pytest.raises(ValueError, match="grounding.min_entities"):
+        GroundingConfig(min_entities=0)
