@@ -40,6 +40,10 @@ class Chain:
     def finished(self) -> bool:
         return (self.finish or "").lower() not in CUT_OFF
 
+    def named(self) -> dict[str, str | int]:
+        """What a sidecar says of a row made of it."""
+        return {"row": self.row, "image": self.image, "sha256": self.sha256, "kind": self.kind, "teacher": self.teacher}
+
     def error_km(self) -> float | None:
         """From the answer to the truth; None where no answer can be read."""
         answer = parse_answer(self.response) if self.finished else None

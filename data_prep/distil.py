@@ -18,13 +18,12 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow
-from pyarrow import parquet
 
-from data_prep import card, chains, photos, shards, split, teachers
+from data_prep import asked, card, chains, photos, shards, split, teachers
 from data_prep.card import Part
 from data_prep.photos import Photo
 from data_prep.shards import Work, write_lines
-from data_prep.teachers import Line, NoAnswer, Purse, Spent, Teacher
+from data_prep.teachers import Line, NoAnswer, Teacher
 from gre import provenance
 from gre.config import REQUIRED, check_least, main, option
 from gre.data.images import load_image
@@ -83,8 +82,7 @@ def run(config: Config) -> None:
     work = Work(out / "work", made_of)
     shares = split.shares_of(Path(config.split), seeds) if config.split else None
     known = _answered(config.without)
-    spent = _spent(work, config.teachers)
-    purse = Purse(config.ceiling, sum(spent[one.name].cost(one) for one in config.teachers) + _begun(work, config))
+    purse = asked.purse(work, "asked", config.teachers, config.ceiling)
     lines = {one.name: Line(one, purse) for one in config.teachers}
     wanted = (photo for photo in photos.read(seeds) if shares is None or split.part(photo.sha256, shares) != "seed")
     count = 0
@@ -108,17 +106,11 @@ def _answered(folders: Sequence[str]) -> set[tuple[str, str]]:
     return {(chain.sha256, chain.teacher) for folder in folders for chain in chains.read(Path(folder))}
 
 
-def _cache(work: Work, number: int, teacher: int) -> Path:
-    """The replies of one teacher about the photos of one shard, as they come."""
-    return work.folder / "replies" / f"{number:06d}.{teacher}.jsonl"
-
-
 def _shard(config: Config, work: Work, number: int, some: Sequence[Photo], lines: dict[str, Line],
            known: set[tuple[str, str]]) -> pyarrow.Table:
     """Ask every teacher about the photos of one shard."""
-    caches = [_cache(work, number, at) for at in range(len(config.teachers))]
-    clients = {one.name: lines[one.name].client(cache) for one, cache in zip(config.teachers, caches)}
-    asked = [(photo, one) for photo in some for one in config.teachers if (photo.sha256, one.name) not in known]
+    clients = {one.name: Client(one, asked.cache(work, number, at)) for at, one in enumerate(config.teachers)}
+    questions = [(photo, one) for photo in some for one in config.teachers if (photo.sha256, one.name) not in known]
 
     def ask(photo: Photo, one: Teacher) -> Reply | NoAnswer:
         try:
@@ -127,24 +119,21 @@ def _shard(config: Config, work: Work, number: int, some: Sequence[Photo], lines
         except NoAnswer as error:
             return error
 
-    replies = teachers.at_once([(one, lambda photo=photo, one=one: ask(photo, one)) for photo, one in asked],
+    replies = teachers.at_once([(one, lambda photo=photo, one=one: ask(photo, one)) for photo, one in questions],
                                f"photos {some[0].row} to {some[-1].row}")
     found: list[tuple[int, str]] = []
-    spent, outcomes = {one.name: Spent() for one in config.teachers}, Counter()
-    for (photo, one), reply in zip(asked, replies):
+    outcomes: Counter[str] = Counter()
+    for (photo, one), reply in zip(questions, replies):
         outcome, why = outcome_of(reply)
         outcomes[f"{one.name}\t{outcome}"] += 1
         found.append((OUTCOME, _json({"row": photo.row, "image": photo.image, "teacher": one.name, "outcome": outcome,
                                       "why": why})))
-        if isinstance(reply, Reply):
-            spent[one.name].add(reply)
         if outcome in ("answered", "cut off"):
             found.append((CHAIN, chains.line(chains.of(photo, chains.TEACHER, one.name, reply.finish, _said(reply)))))
-    for cache in filter(Path.exists, caches):  # in the order they came; by their keys they stand as in any other run
-        found += [(REPLY, line) for line in sorted(cache.read_text(encoding="utf-8").split("\n")[:-1])]
+    found += [(REPLY, line) for line in asked.replies(work, number, len(config.teachers))]
     return pyarrow.table({"kind": [kind for kind, _ in found], "line": [line for _, line in found]},
                          schema=SCHEMA.with_metadata({
-                             "spent": json.dumps({name: asdict(one) for name, one in spent.items()}),
+                             "spent": json.dumps({name: asdict(asked.of(client)) for name, client in clients.items()}),
                              "outcomes": json.dumps(outcomes)}))
 
 
@@ -171,32 +160,6 @@ def outcome_of(reply: Reply | NoAnswer) -> tuple[str, str]:
     return ("cut off" if (reply.finish or "").lower() in CUT_OFF else "answered"), ""
 
 
-def _spent(work: Work, asked: Sequence[Teacher]) -> dict[str, Spent]:
-    """What the shards that are there took, by teacher."""
-    spent = {one.name: Spent() for one in asked}
-    for path in sorted((work.folder / "asked").glob("*.parquet")):
-        for name, one in json.loads(_metadata(path, b"spent")).items():
-            spent[name].join(one)
-    return spent
-
-
-def _begun(work: Work, config: Config) -> float:
-    """The cost of answers that belong to shards which were not finished."""
-    total = 0.0
-    for number, one in enumerate(config.teachers):
-        for path in sorted((work.folder / "replies").glob(f"*.{number}.jsonl")):
-            if not work.path("asked", int(path.name[:6])).exists():
-                taken = Spent()
-                for reply in Client(one, path).replies.values():
-                    taken.add(reply)
-                total += taken.cost(one)
-    return total
-
-
-def _metadata(path: Path, key: bytes) -> bytes:
-    return parquet.read_schema(path).metadata[key]
-
-
 def _join(config: Config, work: Work, count: int, made_of: dict) -> str:
     """Put the shards together, and write ledger and card; returns its text."""
     out = Path(config.out)
@@ -204,10 +167,8 @@ def _join(config: Config, work: Work, count: int, made_of: dict) -> str:
         write_lines(out / name, _lines(work, count, kind))
     outcomes: Counter[str] = Counter()
     for number in range(count):
-        outcomes.update(json.loads(_metadata(work.path("asked", number), b"outcomes")))
-    spent = _spent(work, config.teachers)
-    ledger = {one.name: {**asdict(spent[one.name]), "price_in": one.price_in, "price_out": one.price_out,
-                         "cost": round(spent[one.name].cost(one), 6)} for one in config.teachers}
+        outcomes.update(asked.metadata(work.path("asked", number), "outcomes"))
+    ledger = asked.ledger(work, "asked", config.teachers)
     provenance.write_atomically(out / "ledger.json", json.dumps(ledger, indent=2, ensure_ascii=False) + "\n")
     table = {one.name: {outcome: outcomes[f"{one.name}\t{outcome}"] for outcome in OUTCOMES} for one in config.teachers}
     return card.write(out, f"Chains: {out.resolve().name}", _parts(table, ledger), {
@@ -216,18 +177,14 @@ def _join(config: Config, work: Work, count: int, made_of: dict) -> str:
 
 
 def _parts(table: dict[str, dict[str, int]], ledger: dict[str, dict]) -> list[Part]:
-    asked = sum(sum(row.values()) for row in table.values())
+    questions = sum(sum(row.values()) for row in table.values())
     chained = sum(row["answered"] + row["cut off"] for row in table.values())
-    uncounted = [f"{name} did not say of {one['uncounted']:,} answers how many tokens they took." for name, one in
-                 ledger.items() if one["uncounted"]]
     return [
-        Part("Questions", [f"{asked:,} questions, {chained:,} chains. Each question is listed in outcomes.jsonl."]),
+        Part("Questions", [f"{questions:,} questions, {chained:,} chains. Each question is listed in outcomes.jsonl."]),
         Part("Outcomes", head=("outcome", *table, "what it means"), rows=[
             (outcome, *(f"{row[outcome]:,}" for row in table.values()), meaning)
             for outcome, meaning in OUTCOMES.items() if any(row[outcome] for row in table.values())]),
-        Part("Ledger", uncounted, ("teacher", "answers", "tokens sent", "tokens written", "cost"), [
-            (name, f"{one['answers']:,}", f"{one['prompt_tokens']:,}", f"{one['completion_tokens']:,}",
-             f"{one['cost']:,.4f}") for name, one in ledger.items()])]
+        asked.part(ledger)]
 
 
 def _lines(work: Work, count: int, kind: int) -> Iterator[str]:

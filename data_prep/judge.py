@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_prep import blind, card, chains, photos, shards, split
 from data_prep.blind import Row
 from data_prep.card import Part
-from data_prep.chains import Chain
 from data_prep.shards import Files
 from gre import provenance
-from gre.config import REQUIRED, UserError, check_least, main, option
+from gre.config import REQUIRED, check_least, main, option
 from gre.data.records import JudgeRow, write_judge
 from gre.text.answers import split_completion
 from gre.text.chains import chain_of
@@ -53,7 +50,7 @@ def plan(config: Config) -> dict[str, list[str]]:
 def run(config: Config) -> None:
     """Write rows and card. Raises UserError naming file and remedy."""
     seeds, out = Path(config.seeds), Path(config.out)
-    made_of = source(seeds, Path(config.split), config.chains) | {"within_km": config.within_km}
+    made_of = split.source(seeds, Path(config.split), config.chains) | {"within_km": config.within_km}
     if shards.is_finished(out, made_of):
         print((out / "card.txt").read_text(encoding="utf-8") + f"{out}: was finished before")
         return
@@ -62,7 +59,8 @@ def run(config: Config) -> None:
     seen: list[Row] = []
 
     def rows(files: Files) -> Iterator[JudgeRow]:
-        for chain in of_part("judge", Path(config.split), config.chains):
+        for chain in (one for group in split.chains_of("judge", Path(config.split), config.chains) for one in group
+                      if one.kind == chains.TEACHER):
             error_km = chain.error_km()
             reasoning, answer = chain_of(chain.response).strip(), (split_completion(chain.response)[1] or "").strip()
             own = by_teacher.setdefault(chain.teacher, Counter())
@@ -71,10 +69,10 @@ def run(config: Config) -> None:
             counts[why or str(error_km <= config.within_km)] += 1
             own["dropped" if why else str(error_km <= config.within_km)] += 1
             if why:
-                files.add("dropped", {**named(chain), "fault": why, "why": chain.response[-80:]})
+                files.add("dropped", {**chain.named(), "fault": why, "why": chain.response[-80:]})
                 continue
             label = error_km <= config.within_km
-            files.add("sidecar", {**named(chain), "error_km": round(error_km, 3), "label": label})
+            files.add("sidecar", {**chain.named(), "error_km": round(error_km, 3), "label": label})
             if len(seen) < LOOKED_AT:
                 seen.append(Row(chain.sha256, reasoning, answer, label))
             yield JudgeRow("", photos.put(seeds, chain.image, out), JUDGE_INSTRUCTION, reasoning, answer, label,
@@ -86,30 +84,6 @@ def run(config: Config) -> None:
     print(card.write(out, f"GRE30K-Judge: {out.resolve().name}", _parts(config, counts, by_teacher, auc, len(seen)), {
         "kind": "judge", "made_of": made_of, "seeds_sha256": made_of["seeds_sha256"], "commit": provenance.commit(),
         "counts": dict(sorted(counts.items())), "blind_auc": auc}), end="")
-
-
-def source(seeds: Path, parts: Path, folders: list[str]) -> dict:
-    """What rows are made of, by content. Raises UserError for folders that do not belong together."""
-    photos.check(seeds)
-    split.shares_of(parts, seeds)
-    if chains.same_seeds(map(Path, folders)) != chains.seeds_hash(seeds):
-        raise UserError(f"{folders[0]} was made from other seeds than {seeds}")
-    return {"seeds_sha256": chains.seeds_hash(seeds), "split": provenance.file_hash(parts / "card.json"),
-            "chains": [provenance.file_hash(Path(folder) / "chains.jsonl") for folder in folders]}
-
-
-def of_part(part: str, parts: Path, folders: list[str]) -> Iterator[Chain]:
-    """The teachers' chains about the photos of one part of a split."""
-    shares = split.shares_of(parts)
-    for group in tqdm(chains.by_photo([Path(folder) for folder in folders]), part, unit="photo"):
-        if split.part(group[0].sha256, shares) == part:
-            yield from (chain for chain in group if chain.kind == chains.TEACHER)
-
-
-def named(chain: Chain) -> dict:
-    """What a sidecar says of a row's chain."""
-    return {"row": chain.row, "image": chain.image, "sha256": chain.sha256, "kind": chain.kind,
-            "teacher": chain.teacher}
 
 
 def _parts(config: Config, counts: Counter, by_teacher: dict[str, Counter], auc: float | None, seen: int) -> list[Part]:

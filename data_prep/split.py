@@ -7,7 +7,7 @@ data_prep.seeds.
 """
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from data_prep import card, chains, photos, shards
 from data_prep.card import Part
+from data_prep.chains import Chain
 from gre import provenance
 from gre.config import REQUIRED, UserError, check_least, main, option
 from gre.data.raw import IMAGE_MARK
@@ -59,6 +60,26 @@ def shares_of(folder: Path, seeds: Path | None = None) -> dict[str, float]:
     if seeds is not None and content["seeds_sha256"] != chains.seeds_hash(seeds):
         raise UserError(f"split={folder} was made from other seeds than {seeds}: split these")
     return shares
+
+
+def source(seeds: Path, parts: Path | None, folders: Sequence[str]) -> dict:
+    """What rows are made of, by content. Raises UserError for folders that do not belong together."""
+    photos.check(seeds)
+    if parts is not None:
+        shares_of(parts, seeds)
+    if chains.same_seeds(map(Path, folders)) != chains.seeds_hash(seeds):
+        raise UserError(f"{folders[0]} was made from other seeds than {seeds}")
+    return {"seeds_sha256": chains.seeds_hash(seeds),
+            "split": "" if parts is None else provenance.file_hash(parts / "card.json"),
+            "chains": [provenance.file_hash(Path(folder) / "chains.jsonl") for folder in folders]}
+
+
+def chains_of(name: str, parts: Path | None, folders: Sequence[str]) -> Iterator[list[Chain]]:
+    """The chains about each photo of one part; without a split, of every photo."""
+    shares = None if parts is None else shares_of(parts)
+    for group in tqdm(chains.by_photo([Path(folder) for folder in folders]), name, unit="photo"):
+        if shares is None or part(group[0].sha256, shares) == name:
+            yield group
 
 
 def plan(config: Config) -> dict[str, list[str]]:

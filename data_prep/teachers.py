@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,7 +34,7 @@ class Teacher(LLMConfig):
     price_out: float = option(0.0, "price of a million tokens written")
 
     def __post_init__(self):
-        check_least("teachers.", self, {"concurrency": 1, "tries": 1, "timeout_s": 0, "price_in": 0, "price_out": 0,
+        check_least("", self, {"concurrency": 1, "tries": 1, "timeout_s": 0, "price_in": 0, "price_out": 0,
                                         "per_minute": 1e-6})
         self.name = self.name or self.model
 
@@ -60,10 +59,13 @@ def check(teachers: Sequence[Teacher]) -> None:
         raise UserError(f"teachers are called {', '.join(map(repr, names))}: give each a model, and a name of its own")
     for teacher in teachers:
         parts = urlsplit(teacher.url)
-        if teacher.url and (parts.scheme not in ("http", "https") or parts.username or parts.password or parts.query):
+        if not teacher.url:
+            raise UserError(f"{teacher.name} has no url: name an OpenAI-compatible address, such as "
+                            "http://localhost:8000/v1")
+        if parts.scheme not in ("http", "https") or parts.username or parts.password or parts.query:
             raise UserError(f"{teacher.name}: url must look like https://host/v1, without a key or a password in it: "
                             f"the key belongs into the environment variable {teacher.key_env}")
-        if teacher.url and not teacher.send_photos and not is_this_machine(parts.hostname or ""):
+        if not teacher.send_photos and not is_this_machine(parts.hostname or ""):
             raise UserError(f"{teacher.name}: photos would be sent to {parts.hostname}. If they may leave this "
                             "machine, say so with send_photos: true beside its url")
 
@@ -134,9 +136,6 @@ class Line:
     def __init__(self, teacher: Teacher, purse: Purse):
         self.teacher, self.purse = teacher, purse
         self.lock, self.next, self.failed = threading.Lock(), 0.0, 0
-
-    def client(self, cache: Path) -> Client:
-        return Client(self.teacher, cache)
 
     def reply(self, client: Client, messages: Sequence[Mapping], where: str) -> Reply:
         """The reply to a question, which is kept whatever it says; one that was kept before costs nothing.

@@ -3,12 +3,13 @@
 Points become unit vectors, among which scipy's k-d tree finds the nearest: the straight line through the globe orders
 points as the great circle does.
 """
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial import KDTree
 
-from gre.geo.point import LatLon
+from gre.geo.point import EARTH_RADIUS_KM, LatLon
 
 
 def unit_vectors(points: Sequence[LatLon]) -> np.ndarray:
@@ -31,3 +32,8 @@ class NearestPoint:
     def indices(self, points: Sequence[LatLon]) -> np.ndarray:
         """(n,) index of the nearest point of each; of several at one place, the first given."""
         return self._first[self._tree.query(unit_vectors(points))[1]]
+
+    def within(self, point: LatLon, km: float) -> list[int]:
+        """Indices of all points within so many km of one, in no order; of several at one place, the first given."""
+        chord = 2 * math.sin(min(km / EARTH_RADIUS_KM, math.pi) / 2)
+        return [int(self._first[at]) for at in self._tree.query_ball_point(unit_vectors([point])[0], chord)]

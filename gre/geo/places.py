@@ -49,6 +49,8 @@ TERRITORIES = {  # with a country code of their own; people also say "Hong Kong,
 _OF = re.compile(r"^(the )?((democratic |federal |islamic |peoples )*republic|kingdom|state|commonwealth|federation|"
                  r"principality|sultanate|union) of (the )?|^the ")
 _CODE = re.compile("[A-Z]{2,3}")
+_WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+LONGEST_NAME = 6  # words of a country's name that is looked for in a text
 _Area = tuple[str, str | None]  # country code, region code or None for the whole country
 
 
@@ -139,6 +141,38 @@ class Gazetteer:
     def nearest_cities(self, points: Sequence[LatLon]) -> list[City]:
         """`nearest` for millions of points: without distances."""
         return [self.cities[index] for index in self._search.indices(points)] if len(points) else []
+
+    def around(self, point: LatLon, km: float) -> list[City]:
+        """The cities within so many km of a point, the most populous first. ValueError for a point off the globe."""
+        return sorted((self.cities[index] for index in self._search.within(point, km)),
+                      key=lambda city: (-city.population, city.id))
+
+    def countries_in(self, text: str) -> list[set[str]]:
+        """The countries that a text names, in its order, each as the codes it may mean: Georgia is a state, too.
+
+        The longest name counts: "New Mexico" and "Jersey City" name no country. Names are written with a capital; typos
+        and adjectives ("French") name none.
+        """
+        words = [(word, names.fold(word)) for word in _WORDS.findall(text)]
+        found, at = [], 0
+        while at < len(words):
+            for length in range(min(LONGEST_NAME, len(words) - at), 0, -1):
+                name = " ".join(folded for _, folded in words[at:at + length])
+                country, regions = self._country_names.get(name), self._region_names.get(name, set())
+                if words[at][0][0].isupper() and (country or regions or length > 1 and name in self._names):
+                    found += [country | {code for code, _ in regions}] if country else []
+                    break
+            at += length
+        return found
+
+    def called(self, city: City) -> set[str]:
+        """All folded names of a city: its own and the others that GeoNames has."""
+        own = (city.name, *self._other_names[self._index[city.id]])
+        return {spelling for name in own if not _CODE.fullmatch(name) for spelling in names.spellings(name)}
+
+    @functools.cached_property
+    def _index(self) -> dict[int, int]:
+        return {city.id: index for index, city in enumerate(self.cities)}
 
     def country(self, name: str) -> Match[Country]:
         """The country of that name: an everyday or official name, a code in capitals, or a typo of a name."""

@@ -1,6 +1,7 @@
 """A place on the globe, in degrees, and the one distance used by rewards, evaluation and data preparation."""
 from typing import NamedTuple, Self
 
+EARTH_RADIUS_KM = 6371.0088  # of the sphere that haversine measures on
 NO_ANSWER_KM = 20015.0  # what an unanswered photo is charged: half the Earth's circumference
 
 

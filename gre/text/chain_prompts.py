@@ -47,6 +47,13 @@ REVIEW = (
     "under `told` true or false, under `why` one sentence. Reply with one JSON object and nothing else."
 )
 
+SEEN = (
+    "You check a reasoning about where this photo was taken against the photo. List the things that the reasoning says "
+    "are seen in the photo: buildings, signs and what they say, plants, vehicles, people, parts of the landscape; not "
+    "what it knows or concludes. Reply with an object: under `seen` the list of those that are in the photo, under "
+    "`unseen` the list of those that are not, each in the reasoning's own words." + _MATERIAL
+)
+
 KEY_STEPS = (
     "You write the key steps of the reasoning that leads from this photo to where it was taken. You get the photo, "
     "the true latitude and longitude, a draft of the reasoning, and its geographic indicators. Write what a careful "

@@ -161,7 +161,10 @@ def test_photos_leave_the_machine_only_with_leave(eight, tmp_path):
         teachers.check([Teacher(model="m", url="https://me:secret@host/v1", send_photos=True)])
     with pytest.raises(UserError, match="called 'm', 'm': give each"):
         teachers.check([Teacher(model="m"), Teacher(model="m")])
-    teachers.check([Teacher(model="m", url="https://api.example.com/v1", send_photos=True), Teacher(model="n")])
+    teachers.check([Teacher(model="m", url="https://api.example.com/v1", send_photos=True),
+                    Teacher(model="n", url="http://localhost:8000/v1")])
+    with pytest.raises(UserError, match="m has no url"):
+        teachers.check([Teacher(model="m")])
     with pytest.raises(ConfigError, match="instruction holds digits"):
         load(distil.Config, ["seeds=s", "out=o", "teachers=[{model: m}]", "instruction=answer as 0.0, 0.0"])
 
