@@ -9,14 +9,14 @@ trained and measured on go into photos.json: RL must not ask it about them.
     python -m stages.judge configs/gre7b/judge.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct \
         policy.model_name_or_path=runs/x/stage1 policy.data=dataset/gre_seed/gre_seed.jsonl
 """
-import gc
 from dataclasses import dataclass
 from functools import partial
 
 from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import DataConfig, JudgeRow, Keys, SeedRow, read_judge, read_seed
-from gre.judge.model import Judge
+from gre.judge.fit import fit
+from gre.judge.model import RIGHT, Judge
 from gre.judge.photos import unseen, write_photos
 from gre.judge.quality import (
     MIN_AUC,
@@ -28,13 +28,12 @@ from gre.judge.quality import (
     sample_completions,
     sampling,
 )
-from gre.judge.rows import check_split, encode, length, split_by_photo
+from gre.judge.rows import check_split, length, split_by_photo
 from gre.models.vlm import load_processor
 from gre.rollout.generate import TransformersRollout
 from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.inputs import check_inputs, plan
-from gre.training.sft import SFTTrainer
-from gre.training.stage import Stage, StageConfig, training_metrics
+from gre.training.stage import Stage, StageConfig
 
 PARENTS = {manifest.BASE, "stage1"}
 AT_ONCE = 16  # photos judged at a time when it is measured
@@ -52,17 +51,7 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Train on GRE30K-Judge, measure and hand on `output_dir`."""
     stage, train_rows, held_out, seeds, policy = read(config)
-    model = stage.load_trained()
-    Judge(model, stage.processor)  # refuses a tokenizer without True and False as single tokens
-    stage.begin(train_rows)
-    trainer = SFTTrainer(model, stage.args, train_rows, partial(encode, stage.processor, load=stage.picture_loader()),
-                         tokens_per_pass=config.train.tokens_per_pass, callbacks=stage.callbacks())
-    stage.train(trainer)
-    stage.save(trainer)
-    metrics = {**training_metrics(trainer), "rows": len(train_rows)}
-    trainer.accelerator.free_memory()
-    del trainer, model
-    gc.collect()
+    metrics = fit(stage, train_rows, RIGHT)
     if stage.args.process_index == 0:
         metrics |= measure(config, stage, held_out, policy, seeds)
         metrics["photos_sha256"] = write_photos(stage.folder, {row.image for row in (*train_rows, *held_out)})

@@ -17,7 +17,7 @@ from torch import Tensor
 from gre.config import main, option
 from gre.data.records import SeedRow
 from gre.judge.guard import GUARD_STEPS, JudgeGuard
-from gre.judge.reward import JudgeConfig, check_judge, judge_parent, rows_for
+from gre.judge.reward import JudgeConfig, check_judge, judge_parent, p_true_rewards, rows_for
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_rewards
 from gre.rollout.vllm.start import leave
@@ -46,7 +46,7 @@ def run(config: Config) -> None:
     checked = check_judge(config.judge, setup)
     guard = JudgeGuard(config.judge.min_rank_correlation, GUARD_STEPS, Path(config.output_dir) / "alarms.jsonl")
     rl.train(setup, rl.Recipe(
-        rewards={"format": format_rewards, "judge": checked.reward(config.judge, config)},
+        rewards={"format": format_rewards, "judge": checked.reward(config.judge, config, p_true_rewards)},
         on_rollout=partial(on_rollout, numbers, guard), stateful={"judge_guard": guard},
         made_of={"judge": checked.parent.sha256}, metrics={"judge": {**checked.parent.record(), **checked.measured}}))
 

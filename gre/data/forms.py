@@ -22,7 +22,7 @@ _OTHER_FILES = {  # how a file begins that is none of these forms: what it is, a
     b"version https://git-lfs": "a pointer of Git LFS, not the file: get it with `git lfs pull`",
     b"<!doctype html": "a web page, which a server sent instead of the file: download the file itself",
     b"<html": "a web page, which a server sent instead of the file: download the file itself"}
-_FIELDS_OF_OBJECTS = ("conversations", "indicators", "steps")  # of a row itself: no array of rows
+_FIELDS_OF_OBJECTS = ("conversations", "indicators", "steps", "entities", "images")  # of a row itself: no array of rows
 
 
 def rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -1,4 +1,4 @@
-"""The rows of GRE30K-CoT, -Judge, -Seed and GREval-Bench, exactly as published: read, checked row by row, written.
+"""The rows of GRE30K-CoT, -Judge, -Seed, GREval-Bench and MP16-Reason, as published: read, checked by row, written.
 
 gre.data.forms says in which forms a file may lie on disk; `image` is a path or a list of one path; degrees are decimal.
 Published rows say `images/x.jpg` while the published folders are called `imgs`: a leading `images/` is read from
@@ -21,11 +21,13 @@ from typing import Any, NamedTuple, TypeVar
 from gre.config import option
 from gre.data import forms, raw
 from gre.data.raw import IMAGE_MARK, BadRow, DataError
+from gre.data.reason import SOLUTION, ReasonRow, reason_row
 from gre.geo.point import LatLon
 from gre.geo.truth import swapped
 
 LABELS = {"true": True, "truth": True, "false": False}  # the paper's text once says Truth
-KINDS = {"cot": "GRE30K-CoT", "judge": "GRE30K-Judge", "seed": "GRE30K-Seed", "bench": "GREval-Bench"}
+KINDS = {"cot": "GRE30K-CoT", "judge": "GRE30K-Judge", "seed": "GRE30K-Seed", "bench": "GREval-Bench",
+         "reason": "MP16-Reason"}
 SHOWN = 10  # bad rows in one message
 FIRST = 10_000  # rows that say of which kind a file is when it is streamed
 FEW_ROWS = 10  # fewer say nothing about the file as a whole: all may lie in the middle of nowhere
@@ -102,7 +104,7 @@ class BenchRow:
     truth: LatLon
 
 
-Row = TypeVar("Row", CoTRow, JudgeRow, SeedRow, BenchRow)
+Row = TypeVar("Row", CoTRow, JudgeRow, SeedRow, BenchRow, ReasonRow)
 
 
 def read_cot(config: DataConfig, keys: Keys = DATA) -> list[CoTRow]:
@@ -126,6 +128,11 @@ def read_bench(config: DataConfig, keys: Keys = DATA) -> list[BenchRow]:
     return _read(config, keys, "bench")
 
 
+def read_reason(config: DataConfig, keys: Keys = DATA) -> list[ReasonRow]:
+    """The rows of an MP16-Reason file."""
+    return _read(config, keys, "reason")
+
+
 def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, Iterator[tuple[int, Row | str]]]:
     """(kind of the file, of KINDS; row number and the row, or what is wrong with it). JSON lines are read one by one.
 
@@ -140,6 +147,8 @@ def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, It
     if not found:
         raise DataError(f"{path}: its rows are none of {', '.join(KINDS.values())} (docs/formats.md)")
     kind = found.most_common(1)[0][0]
+    if kind == "reason":
+        raise DataError(f"{path} is an MP16-Reason file, which only GLOBE's stages read (stages/globe.py)")
     _check_order(path, [value for _, value in first])
 
     def rows() -> Iterator[tuple[int, Row | str]]:
@@ -185,7 +194,7 @@ def _bench(row: dict, id: str, image: Callable[[str], Path]) -> BenchRow:
 
 
 _BUILD: dict[str, Callable[[dict, str, Callable[[str], Path]], Any]] = {
-    "cot": _cot, "judge": _judge, "seed": _seed, "bench": _bench}
+    "cot": _cot, "judge": _judge, "seed": _seed, "bench": _bench, "reason": reason_row}
 
 
 def _read(config: DataConfig, keys: Keys, kind: str) -> list:
@@ -264,7 +273,8 @@ def _kinds(value: Any) -> list[str]:
         return []
     judged, asked = "predicted_cot" in value, "conversations" in value
     found = {"judge": judged, "cot": asked and not judged, "seed": "instructions" in value,
-             "bench": "sample_id" in value or "gt_cot" in value}
+             "bench": "sample_id" in value or "gt_cot" in value,
+             "reason": SOLUTION in value or "localizability" in value}
     return [kind for kind, here in found.items() if here]
 
 

@@ -1,8 +1,10 @@
 """The judge: a vision-language model that says True or False about a chain of reasoning and its answer.
 
-Template, the same in training and in use, and for a policy that learns by RL to judge: a user's turn of the photo,
-JUDGE_INSTRUCTION and, as plain text, the chain and the answer; then the assistant's header, after which one word is the
+Template, the same in training and in use, and for a policy that learns by RL to judge: a user's turn of the photo, the
+instruction and, as plain text, the chain and the answer; then the assistant's header, after which one word is the
 verdict. Everything up to the instruction is a prefix shared by all chains about a photo, so it is forwarded once.
+Instruction, text and words are a `Question`: GLOBE's reward model is a judge that is asked another one, to be answered
+by yes or no.
 
 Shapes: n prompts, R chains in all, L tokens of a chain with the assistant's header and the verdict, V vocabulary.
 """
@@ -20,10 +22,28 @@ from gre.models.scoring import packed_logits
 from gre.models.vlm import Pixels, encode_prompt, encode_text
 from gre.rollout.vllm.client import Asked, Server
 from gre.text.answers import split_completion
-from gre.text.prompts import JUDGE_CHAIN, JUDGE_INSTRUCTION
+from gre.text.prompts import JUDGE_CHAIN, JUDGE_INSTRUCTION, LOCALIZABILITY_CHAIN, LOCALIZABILITY_INSTRUCTION
 
 AT_ONCE = 64  # questions to a server at a time
 TAGS = re.compile(r"</?(?:think|answer)>")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about a chain. template: what follows the instruction, with {chain} and, if need be, {answer}.
+    words: that say True and False."""
+
+    instruction: str
+    template: str
+    words: tuple[str, str]
+
+    def text(self, chain: str, answer: str = "") -> str:
+        """Chain and answer as the judge reads them, without the tags they may stand in."""
+        return self.template.format(chain=TAGS.sub("", chain).strip(), answer=TAGS.sub("", answer).strip())
+
+
+RIGHT = Question(JUDGE_INSTRUCTION, JUDGE_CHAIN, ("True", "False"))
+LOCALIZABLE = Question(LOCALIZABILITY_INSTRUCTION, LOCALIZABILITY_CHAIN, ("yes", "no"))
 
 
 @dataclass(frozen=True)
@@ -37,13 +57,13 @@ class Verdicts:
 class Judge:
     """P(True) of chains about photos. `model` must use shared-prefix attention (`load_model` installs it)."""
 
-    def __init__(self, model, processor):
-        self.model, self.processor = model, processor
-        self.words = {verdict: verdict_tokens(processor.tokenizer, verdict) for verdict in (True, False)}
+    def __init__(self, model, processor, question: Question = RIGHT):
+        self.model, self.processor, self.question = model, processor, question
+        self.words = {verdict: verdict_tokens(processor.tokenizer, verdict, question) for verdict in (True, False)}
 
     def prompt(self, image: Image.Image | Pixels) -> Prompt:
         """What all chains about a photo share."""
-        return judge_prompt(self.processor, image)
+        return judge_prompt(self.processor, image, self.question)
 
     @torch.no_grad()
     def p_true(self, prompts: Sequence[Prompt], chains: Sequence[Sequence[str]], batch_size: int = 8) -> Verdicts:
@@ -51,7 +71,8 @@ class Judge:
 
         batch_size: prompts forwarded at once. The model is left in the mode it was found in.
         """
-        groups = [judge_group(self.processor, prompt, texts) for prompt, texts in zip(prompts, chains, strict=True)]
+        groups = [judge_group(self.processor, prompt, texts, question=self.question)
+                  for prompt, texts in zip(prompts, chains, strict=True)]
         groups = [group for group in groups if group.completions]
         was_training = self.model.training
         self.model.eval()
@@ -71,18 +92,19 @@ class ServedJudge:
     """`Judge` backed by a `vllm serve` of the same folder. Prompts must hold their photo; `p_true` raises UserError
     when the server refuses, or does not answer after some tries: a verdict is never made up."""
 
-    def __init__(self, server: Server, processor):
-        self.server, self.processor = server, processor
-        self.words = {verdict: verdict_tokens(processor.tokenizer, verdict).tolist() for verdict in (True, False)}
+    def __init__(self, server: Server, processor, question: Question = RIGHT):
+        self.server, self.processor, self.question = server, processor, question
+        self.words = {verdict: verdict_tokens(processor.tokenizer, verdict, question).tolist()
+                      for verdict in (True, False)}
 
     def prompt(self, image: Image.Image) -> Prompt:
         """What all chains about a photo share."""
-        return judge_prompt(self.processor, image)
+        return judge_prompt(self.processor, image, self.question)
 
     def p_true(self, prompts: Sequence[Prompt], chains: Sequence[Sequence[str]]) -> Verdicts:
         """As `Judge.p_true`. The server keeps what the chains about a photo share."""
         return self.read([continued(prompt, ids[:-1]) for prompt, texts in zip(prompts, chains, strict=True)
-                          for ids in judge_group(self.processor, prompt, texts).completions])
+                          for ids in judge_group(self.processor, prompt, texts, question=self.question).completions])
 
     def read(self, prompts: Sequence[Prompt]) -> Verdicts:
         """Verdicts on prompts that end where the verdict begins."""
@@ -104,8 +126,8 @@ def _verdicts(true: Tensor, false: Tensor) -> Verdicts:
 
 
 def judge_text(chain: str, answer: str) -> str:
-    """Chain and answer as the judge reads them, without the tags they may stand in."""
-    return JUDGE_CHAIN.format(chain=TAGS.sub("", chain).strip(), answer=TAGS.sub("", answer).strip())
+    """Chain and answer as the judge reads them; see `Question.text`."""
+    return RIGHT.text(chain, answer)
 
 
 def completion_text(completion: str) -> str:
@@ -114,9 +136,9 @@ def completion_text(completion: str) -> str:
     return judge_text(chain or "", answer or "")
 
 
-def judge_prompt(processor, image: Image.Image | Pixels) -> Prompt:
+def judge_prompt(processor, image: Image.Image | Pixels, question: Question = RIGHT) -> Prompt:
     """The photo and the instruction, without what ends the turn."""
-    whole, end = encode_prompt(processor, JUDGE_INSTRUCTION, image), len(_turn_end(processor))
+    whole, end = encode_prompt(processor, question.instruction, image), len(_turn_end(processor))
     return replace(whole, input_ids=whole.input_ids[:-end], mm_token_type_ids=whole.mm_token_type_ids[:-end])
 
 
@@ -133,24 +155,26 @@ def continued(prompt: Prompt, text_ids: LongTensor) -> Prompt:
                    mm_token_type_ids=torch.cat([kinds, kinds.new_zeros(len(text_ids))]), positions=None)
 
 
-def judge_group(processor, prompt: Prompt, texts: Sequence[str], verdicts: Sequence[bool] | None = None) -> Group:
+def judge_group(processor, prompt: Prompt, texts: Sequence[str], verdicts: Sequence[bool] | None = None,
+                question: Question = RIGHT) -> Group:
     """One completion per text: the text, the end of the turn and the assistant's header, the verdict's word.
 
     Only that word is scored. verdicts: the labels when training; otherwise True stands in, and only logits are read.
     """
     turn_end = _turn_end(processor)
-    words = {verdict: verdict_tokens(processor.tokenizer, verdict)[:1] for verdict in (True, False)}
+    words = {verdict: verdict_tokens(processor.tokenizer, verdict, question)[:1] for verdict in (True, False)}
     labels = [True] * len(texts) if verdicts is None else verdicts
     completions = [torch.cat([encode_text(processor, text), turn_end, words[bool(label)]])
                    for text, label in zip(texts, labels, strict=True)]
     return Group(prompt, completions, [torch.arange(len(ids)) == len(ids) - 1 for ids in completions])
 
 
-def verdict_tokens(tokenizer, verdict: bool) -> LongTensor:
+def verdict_tokens(tokenizer, verdict: bool, question: Question = RIGHT) -> LongTensor:
     """Tokens that say `verdict`: the word itself first, then those of its variants (case, leading space) that are one
     token. Raises UserError when the word itself is not."""
-    word = str(verdict)
-    variants = [space + form for form in (word, word.lower(), word.upper()) for space in ("", " ")]
+    word = question.words[not verdict]
+    cases = dict.fromkeys((word, word.lower(), word.upper(), word.capitalize()))
+    variants = [space + form for form in cases for space in ("", " ")]
     ids = [tokenizer(variant, add_special_tokens=False).input_ids for variant in variants]
     if len(ids[0]) != 1:
         raise UserError(f"{word!r} is {len(ids[0])} tokens for this tokenizer: take a model that says it in one")

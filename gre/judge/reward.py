@@ -10,7 +10,7 @@ from gre import manifest
 from gre.config import UserError, check_least, option
 from gre.data.images import load_image
 from gre.data.records import SeedRow
-from gre.judge.model import Judge, ServedJudge, completion_text
+from gre.judge.model import RIGHT, Judge, Question, ServedJudge, completion_text
 from gre.judge.photos import judged_photos, unseen_rows
 from gre.judge.quality import (
     MIN_AUC,
@@ -39,19 +39,29 @@ TIMEOUT_S = 600.0  # a served judge may take for a verdict
 
 
 @dataclass
-class JudgeConfig:
-    """The judge and what is asked of it."""
+class AskedConfig:
+    """A judge and how it is asked."""
 
     model_name_or_path: str | None = option(None, "the judge's folder")
     url: str = option("", "of a server of that folder, which scripts/serve.sh started; empty: judged in this process")
     min_auc: float = option(MIN_AUC, "lowest AUC, on held-out Judge rows and on stage 1's completions, RL starts with")
     batch_size: int = option(8, "photos judged at a time")
     accept_seen_photos: bool = option(False, "train on photos the judge has seen, or may have seen")
+
+    def __post_init__(self):
+        check_least("judge.", self, {"min_auc": 0, "batch_size": 1})
+
+
+@dataclass
+class JudgeConfig(AskedConfig):
+    """The judge and what is asked of it."""
+
     min_rank_correlation: float = option(0.05, "lowest mean rank correlation of P(True) with nearness, within groups, "
                                                "over 20 steps; below it the run stops. -1 never stops one")
 
     def __post_init__(self):
-        check_least("judge.", self, {"min_auc": 0, "batch_size": 1, "min_rank_correlation": -1})
+        super().__post_init__()
+        check_least("judge.", self, {"min_rank_correlation": -1})
 
 
 @dataclass(frozen=True)
@@ -62,12 +72,20 @@ class Checked:
     parent: manifest.Parent
     measured: dict
 
-    def reward(self, settings: JudgeConfig, config: RLConfig) -> Reward:
-        """P(True) of every completion of a step. A served judge is asked by all processes together: where one fails,
-        all stop."""
+    def reward(self, settings: AskedConfig, config: RLConfig, pay: Callable[..., list[list[float]]]) -> Reward:
+        """`pay` (judge, batch size, groups, load) for a step. A served judge is asked by all processes together: where
+        one fails, all stop."""
         load = picture_loader(self.judge.processor, config.data, config.output_dir)
-        pay = partial(p_true_rewards, self.judge, settings.batch_size, load=load)
+        pay = partial(pay, self.judge, settings.batch_size, load=load)
         return partial(together, pay) if settings.url else pay
+
+
+def load_judge(settings: AskedConfig, setup: Setup, parent: manifest.Parent,
+               question: Question = RIGHT) -> Judge | ServedJudge:
+    """The judge in `parent`, in this process or behind judge.url."""
+    if settings.url:
+        return served_judge(settings, setup.stage.config, parent, question)
+    return Judge(setup.stage.load_frozen(parent.model_dir), load_processor(parent.model_dir), question)
 
 
 def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
@@ -79,8 +97,7 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     config: RLConfig = setup.stage.config
     parent = judge_parent(settings, config)
     metrics = parent.manifest["metrics"] if parent.manifest else {}
-    judge = served_judge(settings, config, parent) if settings.url else Judge(
-        setup.stage.load_frozen(parent.model_dir), load_processor(parent.model_dir))
+    judge = load_judge(settings, setup, parent)
     if metrics.get("policy_sha256") == setup.stage.parent.sha256 and "policy_sampling" in metrics:
         check_sampling(metrics["policy_sampling"], setup.rollout)
     else:  # another policy, or an older judge that does not say how that one was sampled
@@ -91,11 +108,11 @@ def check_judge(settings: JudgeConfig, setup: Setup) -> Checked:
     return Checked(judge, parent, measured)
 
 
-def judge_parent(settings: JudgeConfig, config: RLConfig) -> manifest.Parent:
-    """The judge's folder, verified. Raises UserError when none is given."""
+def judge_parent(settings: AskedConfig, config: RLConfig, stage: str = "judge") -> manifest.Parent:
+    """The judge's folder, verified. stage: that trains such judges. Raises UserError when none is given."""
     if settings.model_name_or_path is None:
-        raise UserError("no judge is given: write judge.model_name_or_path=FOLDER (stages/judge.py trains one)")
-    return manifest.verify_parent(settings.model_name_or_path, {"judge"}, config.accept_parent)
+        raise UserError(f"no judge is given: write judge.model_name_or_path=FOLDER (stages/{stage}.py trains one)")
+    return manifest.verify_parent(settings.model_name_or_path, {stage}, config.accept_parent)
 
 
 def rows_for(judge: manifest.Parent, rows: list[SeedRow], config: RLConfig) -> list[SeedRow]:
@@ -116,7 +133,8 @@ def check_sampling(measured: dict, rollout: Rollout) -> None:
                         "rollout's key to the judge's value, or train the judge with the rollout's")
 
 
-def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Parent) -> ServedJudge:
+def served_judge(settings: AskedConfig, config: RLConfig, parent: manifest.Parent,
+                 question: Question = RIGHT) -> ServedJudge:
     """The judge at judge.url. UserError unless it serves this very folder with what this run needs."""
     if config.data.cache_gib:
         raise UserError("data.cache_gib keeps processed photos, and a served judge processes photos itself: write "
@@ -128,7 +146,7 @@ def served_judge(settings: JudgeConfig, config: RLConfig, parent: manifest.Paren
     together(lambda: PartialState().is_main_process and server.check(wanted))
     if PartialState().is_main_process:
         print(f"judge: served at {server.url}, in {dtype}", flush=True)
-    return ServedJudge(server, processor)
+    return ServedJudge(server, processor, question)
 
 
 def measure_on_policy(settings: JudgeConfig, setup: Setup, judge: Judge | ServedJudge) -> dict:

@@ -7,23 +7,22 @@ from gre.config import UserError
 from gre.data.hashes import photo_hashes
 from gre.data.images import load_image, picture_size
 from gre.data.records import JudgeRow
-from gre.judge.model import judge_group, judge_prompt, judge_text
+from gre.judge.model import RIGHT, Question, judge_group, judge_prompt
 from gre.models.packing import Group
 from gre.models.vlm import encode_text, prompt_length
-from gre.text.prompts import JUDGE_INSTRUCTION
 from gre.training.data import Loader
 
 
-def encode(processor, row: JudgeRow, load: Loader = load_image) -> Group:
+def encode(processor, row: JudgeRow, load: Loader = load_image, question: Question = RIGHT) -> Group:
     """A Judge row as a group whose one scored token is the verdict."""
-    prompt = judge_prompt(processor, load(row.image))
-    return judge_group(processor, prompt, [judge_text(row.chain, row.answer)], [row.label])
+    prompt = judge_prompt(processor, load(row.image), question)
+    return judge_group(processor, prompt, [question.text(row.chain, row.answer)], [row.label], question)
 
 
-def length(processor, row: JudgeRow) -> int:
+def length(processor, row: JudgeRow, question: Question = RIGHT) -> int:
     """Tokens of a Judge row, the verdict included; of its photo only the header is read."""
-    prompt = prompt_length(processor, JUDGE_INSTRUCTION, *picture_size(row.image))
-    return prompt + len(encode_text(processor, judge_text(row.chain, row.answer))) + 1
+    prompt = prompt_length(processor, question.instruction, *picture_size(row.image))
+    return prompt + len(encode_text(processor, question.text(row.chain, row.answer))) + 1
 
 
 def split_by_photo(rows: Sequence[JudgeRow], held_out_share: float, seed: int) -> tuple[list[JudgeRow], list[JudgeRow]]:

@@ -31,6 +31,18 @@ REGION_INSTRUCTION = (
 )
 """The four levels of Geo-R's Chain of Region (arXiv 2601.00388)."""
 
+PLACE_INSTRUCTION = (
+    "You are a geolocation expert. You are participating in a geolocation challenge. Based on the provided image:\n"
+    "1. Carefully analyze the image for clues about its location (architecture, signage, vegetation, terrain, etc.)\n"
+    "2. Think step-by-step about what country, and city this is likely to be in and why\n\n"
+    "Your final answer include these two lines somewhere in your response:\n"
+    "country: [country name]\n"
+    "city: [city name]\n\n"
+    "You MUST output the thinking process in <think> </think> and give answer in <answer> </answer> tags."
+)
+"""What GLOBE asks in training, word for word. Its evaluation asks something else; here a model is asked what it was
+trained on. MP16-Reason's rows hold no question of their own."""
+
 JUDGE_INSTRUCTION = (
     "Here is someone's reasoning about where this photo was taken. Is the answer right? Say True or False."
 )
@@ -38,3 +50,13 @@ JUDGE_INSTRUCTION = (
 
 JUDGE_CHAIN = "\nReasoning: {chain}\nAnswer: {answer}"
 """What follows the judge's question in the same user turn; chain and answer enter as plain text."""
+
+LOCALIZABILITY_INSTRUCTION = (
+    "Here is someone's reasoning about where this photo was taken. Can the place be told from what is to be seen in "
+    "it? Say yes or no."
+)
+"""The question of GLOBE's reward model, in the judge's form: GLOBE sends its own as a system message, and the whole
+completion as the user's text."""
+
+LOCALIZABILITY_CHAIN = "\nReasoning: {chain}"
+"""What follows that question in the same user turn."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from gre.data.raw import DataError
+from gre.data.reason import ReasonRow
 from gre.data.records import LABELS, CoTRow, JudgeRow, SeedRow
 from gre.geo.accuracy import THRESHOLDS_KM
 from gre.geo.point import LatLon, distance_km, valid
@@ -24,9 +25,9 @@ EXCHANGED = 3  # times as far as wrong answers lie right ones only where the lab
 SOME = 100    # rows, fewer of which may well show one place
 
 
-def look_at(rows: Sequence[CoTRow] | Sequence[JudgeRow] | Sequence[SeedRow], name: str) -> str:
+def look_at(rows: Sequence[CoTRow] | Sequence[JudgeRow] | Sequence[SeedRow] | Sequence[ReasonRow], name: str) -> str:
     """The line about the rows of one file. Raises DataError when they are not what they are taken for."""
-    kinds = {CoTRow: _cot, JudgeRow: _judge, SeedRow: _seed}
+    kinds = {CoTRow: _cot, JudgeRow: _judge, SeedRow: _seed, ReasonRow: _reason}
     return f"{name}: {kinds[type(rows[0])](rows, name)}"
 
 
@@ -96,6 +97,13 @@ def _seed(rows: Sequence[SeedRow], name: str) -> str:
                 "as a default value would be. Write where each photo was taken", name)
     questions = len({row.instruction for row in rows})
     return f"{len(rows):,} rows ask {questions:,} questions about {len(places):,} places"
+
+
+def _reason(rows: Sequence[ReasonRow], name: str) -> str:
+    said = Counter(row.localizable for row in rows)
+    return (f"{len(rows):,} rows name {len({row.names for row in rows if row.names.country}):,} places and list "
+            f"{len({entity for row in rows for entity in row.entities}):,} different entities; {said[True]:,} are "
+            f"marked localizable, {said[False]:,} not, {said[None]:,} neither")
 
 
 def _far(answers: Sequence[tuple[LatLon, LatLon]], far: int) -> str:
