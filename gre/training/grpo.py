@@ -18,11 +18,12 @@ nothing. Old policy, reference and update go through one scoring function (gre.m
 Departures from the paper, which trains with VLM-R1: a prompt is forwarded once per group; the loss is averaged over
 tokens, not first over each completion (`grpo.normalize: sequence` does that); the std has a floor.
 """
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import torch
@@ -76,7 +77,7 @@ OnRollout = Callable[[int, list[Answers], dict[str, Tensor], Meter], None]  # st
 
 
 class GRPOTrainer(PackedTrainer):
-    """Maximises the sum of `rewards`, which are named by the stage.
+    """Maximises the sum of `rewards`, which are named by the stage, each times its weight (1 where none is given).
 
     rows: what `encode` turns into a Prompt when it is due; rewards see them. reference: the policy the stage started
     from, frozen, or `model` itself, which without its adapter is that policy; None when beta is 0. samples: the file
@@ -87,12 +88,14 @@ class GRPOTrainer(PackedTrainer):
 
     def __init__(self, model, args: TrainingArguments, *, rows: Sequence[Any], encode: Callable[[Any], Prompt],
                  rewards: dict[str, Reward], rollout: Rollout, tokenizer, reference, grpo: GRPOConfig,
-                 samples: Path, on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None, **kwargs):
+                 samples: Path, on_rollout: OnRollout | None = None, labels: Sequence[bool] | None = None,
+                 weights: Mapping[str, float] = MappingProxyType({}), **kwargs):
         check_weights(model, args)
         if (reference is None) != (grpo.beta == 0):
             raise ValueError("a reference is needed exactly when grpo.beta is not 0")
         self.rows, self.rewards, self.rollout, self.tokenizer, self.grpo = rows, rewards, rollout, tokenizer, grpo
         self.samples, self.on_rollout, self.labels, self.meter = Samples(samples), on_rollout, labels, Meter()
+        self.weights = weights
         super().__init__(model=model, args=args, train_dataset=_Prompts(rows, encode),
                          data_collator=lambda items: {name: [item[name] for item in items] for name in items[0]},
                          **kwargs)
@@ -134,7 +137,7 @@ class GRPOTrainer(PackedTrainer):
         with self.meter.clock("seconds/rewards"):
             for name in self.rewards:
                 rewards[name] = self._reward(name, answers, rolled)
-        total = torch.stack(list(rewards.values())).sum(0)
+        total = torch.stack([self.weights.get(name, 1.0) * values for name, values in rewards.items()]).sum(0)
         member = torch.arange(len(rows)).repeat_interleave(self.grpo.num_generations)
         advantage = advantages(total.flatten(), member, self.grpo.scale_by_std).view_as(total)
         for each, values in zip(rolled, advantage, strict=True):

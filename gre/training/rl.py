@@ -8,7 +8,7 @@ import torch
 
 from gre.config import UserError, option
 from gre.data.images import load_image
-from gre.data.records import DataConfig, JudgeRow, SeedRow, read_seed
+from gre.data.records import DataConfig, JudgeRow, ReasonRow, SeedRow, read_seed
 from gre.models.packing import Prompt
 from gre.models.vlm import encode_prompt
 from gre.rewards.answers import Reward
@@ -40,7 +40,7 @@ class Setup:
     and what samples its completions."""
 
     stage: Stage
-    rows: list[SeedRow] | list[JudgeRow]
+    rows: list[SeedRow] | list[JudgeRow] | list[ReasonRow]
     validation: list[SeedRow]
     rollout: Rollout
 
@@ -54,12 +54,14 @@ def encode(processor, row: SeedRow, load: Loader = load_image) -> Prompt:
 class Recipe:
     """What one stage of RL does differently from another.
 
-    rewards: by name; their sum is maximised. encode: (processor, row, how to load a photo) -> prompt. on_rollout,
-    labels: see GRPOTrainer. stateful: what a resumed run has to remember. made_of: sha256 of what else the weights come
-    from. metrics: what else the manifest shall hold; measure: the same, from the trained model, on every process.
+    rewards: by name; their sum is maximised, each times its weight, 1 where none is given. encode: (processor, row, how
+    to load a photo) -> prompt. on_rollout, labels: see GRPOTrainer. stateful: what a resumed run has to remember.
+    made_of: sha256 of what else the weights come from. metrics: what else the manifest shall hold; measure: the same,
+    from the trained model, on every process.
     """
 
     rewards: Mapping[str, Reward]
+    weights: Mapping[str, float] = field(default_factory=dict)
     encode: Callable[[Any, Any, Loader], Prompt] = encode
     on_rollout: OnRollout | None = None
     labels: Sequence[bool] | None = None
@@ -107,9 +109,9 @@ def train(setup: Setup, recipe: Recipe) -> None:
                 **{f"rewards.{name}": code_hash(reward) for name, reward in recipe.rewards.items()})
     trainer = GRPOTrainer(
         model, stage.args, rows=setup.rows, encode=partial(recipe.encode, stage.processor, load=stage.picture_loader()),
-        rewards=recipe.rewards, rollout=rollout, tokenizer=stage.processor.tokenizer, reference=reference,
-        grpo=config.grpo, samples=stage.folder / "samples.jsonl", on_rollout=recipe.on_rollout, labels=recipe.labels,
-        tokens_per_pass=config.train.tokens_per_pass, stateful=recipe.stateful,
+        rewards=recipe.rewards, weights=recipe.weights, rollout=rollout, tokenizer=stage.processor.tokenizer,
+        reference=reference, grpo=config.grpo, samples=stage.folder / "samples.jsonl", on_rollout=recipe.on_rollout,
+        labels=recipe.labels, tokens_per_pass=config.train.tokens_per_pass, stateful=recipe.stateful,
         callbacks=[*stage.callbacks(), Alarms(stage.folder / "alarms.jsonl")])
     add_validation(trainer, stage.processor, config.validation, setup.validation)
     stage.train(trainer)
