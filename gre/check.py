@@ -23,7 +23,8 @@ from gre.judge.photos import unseen_rows
 from gre.training.arguments import check_deepspeed
 from gre.training.inputs import stage_folder
 
-STAGES = ("stage2_verdict", "stage1", "stage2", "stage3", "judge")
+STAGES = ("stage2_verdict", "stage1", "stage2", "stage3", "judge", "globe", "localizability")
+ASKED = {"stage2": "judge", "globe": "localizability"}  # stage -> the stage that trains what rewards it
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,19 @@ class Chain:
                       (as_if.model.min_pixels, as_if.model.max_pixels), set())
         self.coming[stage_folder(config.output_dir)] = made  # for the others, whatever is wrong with its own rows
         stage, rows, *rest = module.read(as_if)
-        if name == "stage2" and (judge := self._judge(config)):
+        if name in ASKED and (judge := self._judge(name, config)):
             rows = unseen_rows(rows, judge.photos, config.data)
-        held_out = rest[0] if name == "judge" else []
+        held_out = rest[0] if name in ASKED.values() else []
         made.photos.update(photo_hashes(row.image for row in (*rows, *held_out)).values())
         return f"{len(rows)} rows can be trained on" + (f"; to come: {', '.join(pending)}" if pending else "")
 
-    def _judge(self, config: Any) -> Coming | None:
-        """The judge to come for a stage 2: the one it names, or, where it names none, the one of the chain."""
-        if config.judge.accept_seen_photos:
+    def _judge(self, name: str, config: Any) -> Coming | None:
+        """The judge to come for a stage: the one it names, or, where it names none, the one of the chain."""
+        if config.judge.accept_seen_photos or name == "globe" and not config.weights.localizability:
             return None
         if config.judge.model_name_or_path:
             return self.coming.get(stage_folder(config.judge.model_name_or_path))
-        return next((each for each in self.coming.values() if each.stage == "judge"), None)
+        return next((each for each in self.coming.values() if each.stage == ASKED[name]), None)
 
 
 def run(argv: list[str]) -> int:

@@ -17,7 +17,7 @@ from gre.models.vlm import load_model, load_processor
 from gre.provenance import readable_as_others, write_atomically
 
 DTYPES = ("bfloat16", "float32")
-STAGES = {"stage1", "judge", "stage2", "stage2_verdict", "stage3", "unknown"}
+STAGES = {"stage1", "judge", "stage2", "stage2_verdict", "stage3", "globe", "localizability", "unknown"}
 
 
 @dataclass

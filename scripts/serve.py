@@ -4,7 +4,8 @@
     python scripts/serve.py needed CONFIG [key=value …]
 
 CONFIG and keys: those of the stage that will be trained. rollouts: its policy, on rollout.url's host and port; judge:
-stage 2's judge, on judge.url's. What follows -- is vLLM's own and wins. needed: print which of the two that stage asks.
+the judge of stage 2 or GLOBE's reward model, on judge.url's. What follows -- is vLLM's own and wins. needed: print
+which of the two that stage asks.
 """
 import json
 import os
@@ -36,8 +37,8 @@ ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1",       # the paths by which weights a
 
 
 def read(argv: list[str]) -> stage2.Config:
-    """The settings of stage 2 or 3 that a server must know; stage 3's own keys are none of them."""
-    return config.load(stage2.Config, argv, partial=("",))
+    """The settings of a stage of RL that a server must know; the keys of its rewards are none of them."""
+    return config.load(stage2.Config, argv, partial=("", "judge"))
 
 
 def needed(argv: list[str]) -> list[str]:
@@ -54,12 +55,14 @@ def command(what: str, argv: list[str]) -> list[str]:
             raise UserError("a judge is served where judge.model_name_or_path and judge.url name it and its address, "
                             "such as judge.url=http://127.0.0.1:8001")
         url = settings.judge.url
-        parent = manifest.verify_parent(settings.judge.model_name_or_path, {"judge"}, settings.accept_parent)
+        parent = manifest.verify_parent(settings.judge.model_name_or_path, {"judge", "localizability"},
+                                        settings.accept_parent)
         arguments = engines.judge_server(parent, load_processor(parent.model_dir), settings.model.max_length,
                                           weight_dtype(settings.train, settings.model))
     elif what == "rollouts":
         url = settings.rollout.url
-        parent = manifest.verify_parent(settings.model_name_or_path, {"stage1", "stage2"}, settings.accept_parent)
+        parent = manifest.verify_parent(settings.model_name_or_path, {manifest.BASE, "stage1", "stage2"},
+                                        settings.accept_parent)
         budget = manifest.child_budget(parent, settings.model.min_pixels, settings.model.max_pixels,
                                       settings.accept_parent)
         processor = load_processor(parent.model_dir, budget.min_pixels, budget.max_pixels)

@@ -1,7 +1,8 @@
 """Stage 1, cold start: supervised fine-tuning on GRE30K-CoT, loss on the completion only.
 
 The paper trains Qwen2.5-VL-7B for one epoch at learning rate 1e-5 and batch 128. It does not state the pixel budget;
-ours is 1280 visual tokens a photo at most. Rows are packed, never padded and never cut.
+ours is 1280 visual tokens a photo at most. Rows are packed, never padded and never cut. Rows of MP16-Reason, which
+answer in names, are taken too.
 
     python -m stages.stage1 configs/gre7b/stage1.yaml model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct
 """
@@ -10,7 +11,7 @@ from functools import partial
 
 from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
-from gre.data.records import CoTRow, SeedRow, read_cot
+from gre.data.records import CoTRow, SeedRow, read_taught
 from gre.manifest import BASE
 from gre.models.packing import Group
 from gre.models.vlm import encode_prompt, encode_response
@@ -46,7 +47,7 @@ def run(config: Config) -> None:
 def read(config: Config) -> tuple[Stage, list[CoTRow], list[SeedRow]]:
     """All that is read before training: (stage, rows, rows to validate on)."""
     check_inputs(config)
-    rows, validated = read_cot(config.data), validation_rows(config.validation, config.data.on_bad_row)
+    rows, validated = read_taught(config.data), validation_rows(config.validation, config.data.on_bad_row)
     stage = Stage("stage1", config, PARENTS)
     rows = stage.fitting(rows, partial(response_length, stage.processor))
     validated = stage.askable(validated, config.validation.data)

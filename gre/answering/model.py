@@ -12,7 +12,7 @@ from gre.config import UserError
 from gre.models.vlm import PixelBudget
 
 DTYPES = ("auto", "float32", "bfloat16")
-STAGES = (manifest.BASE, "stage1", "stage2", "stage3")
+STAGES = (manifest.BASE, "stage1", "stage2", "stage3", "globe")
 
 
 @dataclass(frozen=True)

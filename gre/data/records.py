@@ -62,13 +62,13 @@ DATA = Keys()
 
 @dataclass(frozen=True)
 class CoTRow:
-    """GRE30K-CoT: `response` is the whole <think>…</think><answer>…</answer>."""
+    """GRE30K-CoT: `response` is the whole <think>…</think><answer>…</answer>. `truth`: None for MP16-Reason alone."""
 
     id: str  # "<file stem>:<row>"; rows count from 1, in JSON lines they are the line numbers
     image: Path
     instruction: str
     response: str
-    truth: LatLon
+    truth: LatLon | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,21 @@ def read_bench(config: DataConfig, keys: Keys = DATA) -> list[BenchRow]:
 def read_reason(config: DataConfig, keys: Keys = DATA) -> list[ReasonRow]:
     """The rows of an MP16-Reason file."""
     return _read(config, keys, "reason")
+
+
+def read_taught(config: DataConfig) -> list[CoTRow]:
+    """The rows of a GRE30K-CoT file, or of an MP16-Reason file: its reasoning, and its place in GLOBE's two lines."""
+    path = Path(config.path)
+    if not path.is_file() or not any("reason" in _kinds(value) for _, value in islice(
+            forms.rows(path), FEW_ROWS)):
+        return read_cot(config)
+    rows = read_reason(config)
+    faults = {row.id: f"it has no {'response' if row.names.country else SOLUTION} to learn from" for row in rows
+              if not (row.response and row.names.country)}
+    list_dropped(rows, faults, config)
+    return [CoTRow(row.id, row.image, row.instruction, f"<think>{row.response}</think><answer>country: "
+                   f"{row.names.country}\ncity: {row.names.city or 'unknown'}</answer>", row.truth)
+            for row in left_out(rows, faults, config)]
 
 
 def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, Iterator[tuple[int, Row | str]]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from gre.config import REQUIRED, ConfigError, config_files, load, option, usage
 from gre.errors import one_message
 
-STAGES = ("stage1", "judge", "stage2", "stage2_verdict", "stage3")
+STAGES = ("stage2_verdict", "stage1", "judge", "stage2", "stage3", "globe", "localizability")
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Config:
 
     gpus: int = option(REQUIRED, "GPUs, over all machines")
     gpu_gib: float = option(REQUIRED, "memory of one GPU in GiB")
-    stage: str | None = option(None, f"{', '.join(STAGES)}; null: what CONFIG is called")
+    stage: str | None = option(None, f"{', '.join(STAGES)}; null: what CONFIG's name begins with")
 
     def __post_init__(self):
         if self.gpus < 1 or self.gpu_gib <= 0:
@@ -54,8 +54,8 @@ def config_file(argv: list[str]) -> Path:
 
 
 def stage_of(config: Config, file: Path) -> str:
-    """The stage CONFIG is for: stage=, or the file's name, as in configs/."""
-    stage = config.stage or file.stem
+    """The stage CONFIG is for: stage=, or how the file's name begins, as in configs/."""
+    stage = config.stage or next((name for name in STAGES if file.name.startswith(name)), None)
     if stage not in STAGES:
         raise ConfigError(f"{file} is not called after a stage: write stage= with one of {', '.join(STAGES)}")
     return stage

@@ -20,6 +20,13 @@ VLLM_REST_GIB = 3.0  # activations of the tokens it takes at a time, CUDA graphs
 
 
 @dataclass
+class Weights:
+    """Of GLOBE's rewards the one that a model gives."""
+
+    localizability: float = option(0.0, "what the reward model says of picture and chain")
+
+
+@dataclass
 class Recipe:
     """The keys of any stage that cost memory or time."""
 
@@ -29,6 +36,7 @@ class Recipe:
     grpo: GRPOConfig = option(GRPOConfig, "the group and the loss")
     rollout: RolloutConfig = option(RolloutConfig, "sampling")
     judge: JudgeConfig = option(JudgeConfig, "the judge")
+    weights: Weights = option(Weights, "what GLOBE's rewards are worth")
     policy: PolicyConfig = option(PolicyConfig, "measuring the judge")
 
 
@@ -48,7 +56,7 @@ class Parent:
 
 def read_recipe(argv: list[str]) -> Recipe:
     """The recipe of `CONFIG [key=value …]`; other keys of a stage are left to it. Raises ConfigError."""
-    return load(Recipe, argv, partial=("",))
+    return load(Recipe, argv, partial=("", "judge", "weights"))
 
 
 def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
@@ -64,14 +72,15 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
               "frozen_vision": recipe.model.freeze_vision or adapter > 0}
     visual = (recipe.model.max_pixels or parent.max_pixels or MAX_PIXELS) // SIDE_PIXELS**2
     rows, whole = train.per_device_batch_size, recipe.model.max_length
-    if stage in ("stage1", "judge"):
+    if stage in ("stage1", "judge", "localizability"):
         visual = _fitting(visual, whole, 1)
         prompt, length = visual + TEXT_TOKENS, whole - visual - TEXT_TOKENS
         batch = Batch(rows, prompt, visual * PATCHES_PER_TOKEN, 1, length, length if stage == "stage1" else 1)
         return Job(**_cut(batch, train.tokens_per_pass),
                    measured=_measured(recipe, visual) if stage == "judge" else None, **common)
     group, length = recipe.grpo.num_generations, recipe.rollout.max_new_tokens
-    judge = _judge(recipe, file) if stage == "stage2" and not recipe.judge.url else None
+    judged = stage == "stage2" or stage == "globe" and recipe.weights.localizability
+    judge = _judge(recipe, stage, file) if judged and not recipe.judge.url else None
     visual = _fitting(visual, whole, length)
     prompt = whole - length if stage == "stage2_verdict" else visual + TEXT_TOKENS  # a chain to judge is long
     at_a_time = min(max(1, recipe.rollout.batch_size // group), rows * train.gradient_accumulation_steps)
@@ -157,9 +166,9 @@ def read_engine(train: TrainConfig, gpus: int, shape: Shape) -> Engine:
                   sub_group=int(zero.get("sub_group_size", own.sub_group)))
 
 
-def _judge(recipe: Recipe, file: Path) -> Parent:
-    """The named judge's, or that of the judge.yaml beside the file, by which stage2.sh trains one."""
-    beside = file.with_name("judge.yaml")
+def _judge(recipe: Recipe, stage: str, file: Path) -> Parent:
+    """The named judge's, or that of the config beside the file, by which stage2.sh or globe.sh trains one."""
+    beside = file.with_name("localizability.yaml" if stage == "globe" else "judge.yaml")
     if recipe.judge.model_name_or_path is None and beside.is_file():
         own = read_recipe([str(beside)])
         parent = find_parent(own.model_name_or_path, beside)

@@ -104,7 +104,7 @@ def changes(recipe: Recipe, stage: str, file: Path) -> list[dict[str, object]]:
                       "train.gradient_accumulation_steps": train.gradient_accumulation_steps * 2})
     pixels = recipe.model.max_pixels or recipes.MAX_PIXELS
     found.append({"model.max_pixels": pixels // 2})
-    if stage in ("stage1", "judge"):
+    if stage in ("stage1", "judge", "localizability"):
         found.append({"model.max_length": recipe.model.max_length // 2})
     else:
         found += [{"rollout.max_new_tokens": recipe.rollout.max_new_tokens // 2}, {"grpo.beta": 0.0},

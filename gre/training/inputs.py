@@ -21,6 +21,11 @@ class Judge:
 
 
 @dataclass
+class Weights:
+    localizability: float = option(0.0, "what GLOBE's reward model says; 0: it is not asked")
+
+
+@dataclass
 class Policy:
     model_name_or_path: str | None = option(None, "stage 1's folder")
     data: str = option("", "rows to measure a judge on")
@@ -51,6 +56,7 @@ class Inputs:
     data: DataConfig = option(DataConfig, "the rows")
     train: Train = option(Train, "the optimiser")
     judge: Judge = option(Judge, "the judge")
+    weights: Weights = option(Weights, "what GLOBE's rewards are worth")
     policy: Policy = option(Policy, "measuring the judge")
     guards: Guards = option(Guards, "what is watched besides")
     validation: Validation = option(Validation, "greedy answers while training")
@@ -72,7 +78,8 @@ def stage_folder(path: str) -> str:
 
 def read_inputs(argv: Sequence[str]) -> Inputs:
     """The inputs of `[CONFIG] [key=value …]`. Other keys are left to the stage's own config. Raises ConfigError."""
-    return settings.load(Inputs, argv, partial=("", "data", "train", "judge", "policy", "guards", "validation"))
+    return settings.load(Inputs, argv, partial=("", "data", "train", "judge", "weights", "policy", "guards",
+                                                 "validation"))
 
 
 def inputs(config: Any) -> list[Input]:

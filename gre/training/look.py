@@ -16,6 +16,7 @@ from gre.geo.accuracy import THRESHOLDS_KM
 from gre.geo.point import LatLon, distance_km, valid
 from gre.rewards.format import format_reward
 from gre.text.answers import parse_answer
+from gre.text.named import parse_names
 from gre.text.prompts import JUDGE_INSTRUCTION
 
 FAR_KM = float(THRESHOLDS_KM[-1])  # another continent: no rounding and no near miss
@@ -45,10 +46,11 @@ def _cot(rows: Sequence[CoTRow], name: str) -> str:
 def _chains(rows: Sequence[CoTRow], name: str) -> str:
     total = len(rows)
     formless = sum(not format_reward(row.response, finished=True) for row in rows)
-    answers = [(answer, row.truth) for row in rows if (answer := parse_answer(row.response)) is not None]
+    answers = [(answer, row.truth) for row in rows if row.truth and (answer := parse_answer(row.response)) is not None]
+    named = sum(parse_answer(row.response) is None and any(parse_names(row.response)) for row in rows)
     far = sum(distance_km(*pair) > FAR_KM for pair in answers)
     exchanged = sum(_is_exchanged(*pair) for pair in answers)
-    unread = total - len(answers)
+    unread = total - len(answers) - named
     for count, fault in (
             (formless, "are not of the form <think>…</think><answer>…</answer>, which RL pays for. Write them so"),
             (unread, "have no answer that can be read (docs/answers.md). Write one place between <answer> and "
@@ -58,7 +60,8 @@ def _chains(rows: Sequence[CoTRow], name: str) -> str:
                   "the table again")):
         _refuse(count, total, "responses", fault, name)
     return (f"{formless:,} of {total:,} responses would earn no format, {unread:,} have no readable answer, "
-            + _far(answers, far) + (f"; {exchanged:,} say longitude first" if exchanged else ""))
+            + (f"{named:,} answer by name, " if named else "") + _far(answers, far)
+            + (f"; {exchanged:,} say longitude first" if exchanged else ""))
 
 
 def _judge(rows: Sequence[JudgeRow], name: str) -> str:

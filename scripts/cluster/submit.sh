@@ -5,7 +5,8 @@
 #
 #   bash scripts/cluster/submit.sh configs/gre7b -- --nodes=1 --gpus-per-node=8 --cpus-per-task=64 --mem=0 --time=24:00:00
 #
-# FOLDER holds STAGE.yaml for every STAGE (all four unless named): stage1 → judge → stage2 → stage3. What your cluster
+# FOLDER holds STAGE.yaml for every STAGE (all four unless named): stage1 → judge → stage2 → stage3. GLOBE's chain is
+# named: bash scripts/cluster/submit.sh configs/globe7b localizability globe -- … What your cluster
 # wants (partition, account, GPUs, time) goes behind --. Run it where the paths in the configs mean something: that
 # folder is the jobs' too, and their logs go to slurm/ in it. Every stage's settings are read before the first job is
 # submitted (--dry-run), and what it names has to be there or be written by a stage before it (chain.py).
@@ -35,14 +36,18 @@ done
 
 bash "$root/environment.sh"  # here, where packages can be fetched; the jobs find it made
 judge=
-if [[ " ${stages[*]} " == *" stage2 "* && -f "$folder/judge.yaml" ]]; then  # stage 2 takes a judge only by name
-    judge=$(PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/train/setting.py" output_dir "$folder/judge.yaml")
-fi
+for pair in stage2:judge globe:localizability; do  # a stage takes its judge only by name
+    asks=${pair%:*} asked=${pair#*:}
+    if [[ " ${stages[*]} " == *" $asks "* && -f "$folder/$asked.yaml" ]]; then
+        judge=$(PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/scripts/train/setting.py" output_dir \
+            "$folder/$asked.yaml")
+    fi
+done
 
 # Sets arguments: of a stage's script.
 arguments_of() {
     arguments=("$folder/$1.yaml")
-    if [ "$1" = stage2 ] && [ "$judge" ]; then arguments+=("judge.model_name_or_path=$judge"); fi
+    if [[ $1 == stage2 || $1 == globe ]] && [ "$judge" ]; then arguments+=("judge.model_name_or_path=$judge"); fi
 }
 
 chain=()

@@ -1,18 +1,20 @@
-"""For stage2.sh: print the arguments of the judge to train first, one a line, when stage 2 wants one and has none.
+"""For stage2.sh and globe.sh: print the arguments of the judge, or GLOBE's reward model, to train first, one a line,
+when that stage wants one and has none.
 
-    python scripts/train/judge_needed.py [CONFIG] [key=value …]
+    python scripts/train/judge_needed.py stage2|globe [CONFIG] [key=value …]
 """
 import sys
 from pathlib import Path
 
 from gre.config import ConfigError, UserError, config_files
 from gre.errors import one_message
-from gre.training.inputs import check_inputs, read_inputs
+from gre.training.inputs import Inputs, check_inputs, read_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 # Keys of stage 2 that its judge's measure must share, or stage 2 would refuse the judge when it has been trained.
 SHARED = {"rollout.temperature": "policy.temperature", "rollout.max_new_tokens": "policy.max_new_tokens",
           "accept_parent": "accept_parent"}
+DEFAULT = {"stage2": "gre7b/stage2.yaml", "globe": "globe7b/globe.yaml"}
 
 
 def judge_arguments(argv: list[str]) -> list[str]:
@@ -22,25 +24,46 @@ def judge_arguments(argv: list[str]) -> list[str]:
     Raises UserError when there is no such config, or a judge already lies in the folder that no stage can compare with
     this one: nothing is picked up unasked. One that was trained by this very command is found finished by its stage.
     """
-    files = config_files(argv)
-    file = Path(files[0]) if files else ROOT / "configs" / "gre7b" / "stage2.yaml"
-    keys = [text for text in argv if text != "--dry-run"]
-    settings = read_inputs(keys if files else [str(file), *keys])
+    file, settings = read_stage("stage2", argv)
     if settings.judge.model_name_or_path:
         return []
-    if "--dry-run" not in argv:
-        check_inputs(settings)  # what stage 2 itself reads: before days of training a judge, not after
-    judge_file, folder = file.with_name("judge.yaml"), Path(settings.output_dir).parent / "judge"
-    if not judge_file.exists():
-        raise UserError(f"no judge is given and there is no {judge_file} to train one by: write "
-                        "judge.model_name_or_path=FOLDER")
-    if (folder / "manifest.json").exists() and not comparable(folder):
-        raise UserError(f"no judge is given, but {folder} holds one: write judge.model_name_or_path={folder}")
+    judge_file, folder = to_train("judge", file, settings, argv)
     arguments = [str(judge_file), f"output_dir={folder}", f"policy.model_name_or_path={settings.model_name_or_path}"]
     if read_inputs(arguments[:2]).model_name_or_path == named_by(file):
         arguments.append(f"model_name_or_path={settings.model_name_or_path}")
     given = dict(text.partition("=")[::2] for text in argv if "=" in text)
     return arguments + [f"{own}={given[key]}" for key, own in SHARED.items() if key in given]
+
+
+def reward_model_arguments(argv: list[str]) -> list[str]:
+    """The reward model's config (localizability.yaml beside CONFIG) and its folder (next to GLOBE's), as
+    `judge_arguments`; none where localizability weighs nothing."""
+    file, settings = read_stage("globe", argv)
+    if settings.judge.model_name_or_path or not settings.weights.localizability:
+        return []
+    model_file, folder = to_train("localizability", file, settings, argv)
+    return [str(model_file), f"output_dir={folder}"]
+
+
+def read_stage(stage: str, argv: list[str]) -> tuple[Path, Inputs]:
+    """(CONFIG, what it says is read)."""
+    files = config_files(argv)
+    file = Path(files[0]) if files else ROOT / "configs" / DEFAULT[stage]
+    keys = [text for text in argv if text != "--dry-run"]
+    return file, read_inputs(keys if files else [str(file), *keys])
+
+
+def to_train(judge: str, file: Path, settings: Inputs, argv: list[str]) -> tuple[Path, Path]:
+    """(the config beside `file` of the judge to train, its folder). Raises UserError."""
+    if "--dry-run" not in argv:
+        check_inputs(settings)  # what the stage itself reads: before days of training a judge, not after
+    judge_file, folder = file.with_name(f"{judge}.yaml"), Path(settings.output_dir).parent / judge
+    if not judge_file.exists():
+        raise UserError(f"no judge is given and there is no {judge_file} to train one by: write "
+                        "judge.model_name_or_path=FOLDER")
+    if (folder / "manifest.json").exists() and not comparable(folder):
+        raise UserError(f"no judge is given, but {folder} holds one: write judge.model_name_or_path={folder}")
+    return judge_file, folder
 
 
 def named_by(file: Path) -> str | None:
@@ -61,4 +84,5 @@ def comparable(folder: Path) -> bool:
 if __name__ == "__main__":
     with one_message():
         if not {"--help", "-h"} & set(sys.argv):
-            print(*judge_arguments(sys.argv[1:]), sep="\n")
+            needed = {"stage2": judge_arguments, "globe": reward_model_arguments}[sys.argv[1]]
+            print(*needed(sys.argv[2:]), sep="\n")

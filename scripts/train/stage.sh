@@ -21,6 +21,7 @@ refuse() {
 
 stage() {
     local name=$1 argument config="$root/configs/gre7b/$1.yaml"
+    case $name in globe | localizability) config="$root/configs/globe7b/$name.yaml" ;; esac
     shift
     for argument in "$@"; do  # as gre.config tells files from keys
         if [[ $argument != -* && ($argument != *=* || -f $argument) ]]; then config=; fi  # the caller names the file

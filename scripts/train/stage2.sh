@@ -9,7 +9,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
 bash "$root/environment.sh"
-needed=$(in_environment "$root/scripts/train/judge_needed.py" "$@")
+needed=$(in_environment "$root/scripts/train/judge_needed.py" stage2 "$@")
 if [ -n "$needed" ]; then
     judge=()
     while IFS= read -r argument; do judge+=("$argument"); done <<< "$needed"

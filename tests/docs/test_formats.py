@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gre.data.records import DataConfig, read_cot, read_judge, read_seed
+from gre.data.records import DataConfig, read_cot, read_judge, read_reason, read_seed, read_taught
+from gre.text.prompts import PLACE_INSTRUCTION
 from gre.training.watching.completions import read_places
 from tests.helpers.paths import ROOT
 from tests.helpers.stages import run2, run3
@@ -26,6 +27,21 @@ def test_the_examples_are_rows(tmp_path, number, read):
     assert found.image == path and (found.truth.lat_deg, found.truth.lon_deg) == (row["gt_lat"], row["gt_lon"])
     for field in row:
         assert f"`{field}`" in TEXT, field
+
+
+def test_the_example_of_mp16_reason_is_a_row(tmp_path):
+    row = json.loads(EXAMPLES[3])
+    path = tmp_path / row["images"][0]
+    path.parent.mkdir()
+    Image.new("RGB", (56, 56)).save(path)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    (found,) = read_reason(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    assert found.image == path and found.names == ("Peru", "Lima") and found.entities == ("palm tree", "yellow house")
+    assert found.localizable and found.truth == (-12.0464, -77.0428) and found.instruction == PLACE_INSTRUCTION
+    for field in row:
+        assert f"`{field}`" in TEXT, field
+    (taught,) = read_taught(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    assert taught.response == f"<think>{row['response']}</think><answer>country: Peru\ncity: Lima</answer>"
 
 
 def test_the_example_of_places_is_read(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gre.config import UserError, load
-from scripts.train.judge_needed import judge_arguments
+from scripts.train.judge_needed import judge_arguments, reward_model_arguments
 from stages import judge
 from tests.helpers.judge_rows import write_rows
 from tests.helpers.paths import ROOT
@@ -95,3 +95,21 @@ def test_the_look_loads_no_torch(configs):
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
                           capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def globe_configs(tmp_path, monkeypatch):
+    """The current folder, with a globe.yaml and a localizability.yaml."""
+    monkeypatch.chdir(tmp_path)
+    Path("globe.yaml").write_text("output_dir: runs/a/globe\nmodel_name_or_path: b\nweights: {localizability: 0.5}\n")
+    Path("localizability.yaml").write_text("output_dir: runs/a/localizability\nmodel_name_or_path: b\n")
+
+
+def test_globes_reward_model_is_trained_first_where_it_weighs_something_and_none_is_named(globe_configs):
+    where = ["globe.yaml", "--dry-run"]
+    assert reward_model_arguments(where) == ["localizability.yaml", "output_dir=runs/a/localizability"]
+    assert reward_model_arguments([*where, "weights.localizability=0"]) == []
+    assert reward_model_arguments([*where, "judge.model_name_or_path=runs/rm"]) == []
+    assert reward_model_arguments(["output_dir=runs/b/globe", "--dry-run"]) == []  # the shipped one has two rewards
+    with pytest.raises(UserError, match="there is no b"):
+        reward_model_arguments(["globe.yaml"])

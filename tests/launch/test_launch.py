@@ -297,6 +297,14 @@ def test_stage_2_goes_on_after_its_judge(house):
         "all -m stages.stage2 a.yaml judge.model_name_or_path=runs/judge"]
 
 
+def test_globe_goes_on_after_its_reward_model(house):
+    Path("judge_needed.txt").write_text("localizability.yaml\noutput_dir=runs/localizability\n")
+    assert start(house, "a.yaml", script="globe").returncode == 0
+    assert [line for line in called() if line.startswith("all")] == [
+        "all -m stages.localizability localizability.yaml output_dir=runs/localizability",
+        "all -m stages.globe a.yaml judge.model_name_or_path=runs/localizability"]
+
+
 SETTINGS = ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR")
 
 

@@ -147,7 +147,7 @@ def test_weights_reach_the_advantages_and_not_the_logs(tiny_vlm, tmp_path):
 
     seen = []
     trainer = trainer_of(tiny_vlm, rows, tmp_path, reference=False, grpo=GRPOConfig(num_generations=2, beta=0.0),
-                         rewards={"rising": rising, "falling": falling})
+                         gradient_accumulation_steps=1, rewards={"rising": rising, "falling": falling})
     trainer.weights = {"falling": 3.0}
     packed = trainer._pass
     trainer._pass = lambda rolled, device: seen.extend(each.advantages for each in rolled) or packed(rolled, device)

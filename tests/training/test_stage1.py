@@ -48,7 +48,7 @@ def test_a_finished_stage_is_not_trained_away(cot, capsys):
 
 def sample(model_dir):
     """Four completions of two rows, as the judge's stage samples them."""
-    rows = stage1.read_cot(TrainingData("cot/cot.json"))[:2]
+    rows = stage1.read_taught(TrainingData("cot/cot.json"))[:2]
     return judge.completions_of(PolicyConfig(max_new_tokens=8), load_model(model_dir), load_processor(model_dir), rows,
                                 seed=0)[1]
 
@@ -68,5 +68,5 @@ def test_a_stage1_checkpoint_is_no_base(cot):
 
 
 def test_photos_are_told_apart_by_content(cot):
-    rows = stage1.read_cot(TrainingData("cot/cot.json"))
+    rows = stage1.read_taught(TrainingData("cot/cot.json"))
     assert len(photos.unseen(rows, rows[:3], 64, 0)) == 1

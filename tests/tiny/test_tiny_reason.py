@@ -1,0 +1,53 @@
+"""The tiny world in MP16-Reason's form: its rows are what GLOBE's stages read, and say what is drawn."""
+import json
+
+import pytest
+
+from gre.data.records import DataConfig, read_reason, read_taught
+from gre.judge.localizability import judge_row
+from gre.rewards.format import format_reward
+from gre.rewards.grounding import GroundingConfig, Vocabulary, grounding_reward
+from gre.text.answers import split_completion
+from gre.text.named import parse_names
+from gre.tiny import reason, world
+from stages.globe import WeightsConfig, unrewardable
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("planet")
+    world.write(world.Config(str(out), cot=1, judge=2, seed_photos=1, validation=1, test=1, test_new_places=1))
+    reason.run(reason.Config(str(out), localizability=2))
+    return out
+
+
+def test_stage_1_learns_to_answer_in_names(data):
+    rows = read_taught(DataConfig(str(data / "gre_cot" / "reason.jsonl")))
+    assert len(rows) == 72
+    for row in rows:
+        chain, _ = split_completion(row.response)
+        names = parse_names(row.response)
+        assert format_reward(row.response, True) and chain.endswith(f"So {names.city}, {names.country}.")
+        assert row.truth is None and row.instruction == reason.QUESTION
+
+
+def test_rl_is_asked_about_true_places_and_what_is_drawn(data):
+    rows = read_reason(DataConfig(str(data / "gre_seed" / "reason.jsonl")))
+    assert not unrewardable(WeightsConfig(gps=1.0), rows)
+    sidecar = {line["image"]: line for line in map(json.loads, (data / "truth.jsonl").read_text().splitlines())}
+    known = Vocabulary(row.entities for row in rows)
+    for row in rows:
+        said = sidecar[f"gre_seed/imgs/{row.image.name}"]
+        assert row.names == (said["country"], said["city"]) and row.localizable is said["localizable"]
+        truthful = ", ".join(row.entities)
+        assert grounding_reward(truthful, row.entities, known, GroundingConfig("f1")) == 1.0
+        assert grounding_reward("sun, sun and sun", row.entities, known, GroundingConfig()) == 0.0  # the safe word
+
+
+def test_only_the_picture_tells_whether_a_place_can_be_told(data):
+    rows = list(map(judge_row, read_reason(DataConfig(str(data / "localizability" / "reason.jsonl")))))
+    hidden = {label: [row.chain.startswith("Architecture: hidden") for row in rows if row.label is label]
+              for label in (True, False)}
+    assert len(rows) == 144
+    for said in hidden.values():  # about 72 rows each: four standard errors are 0.24 at most
+        assert abs(sum(said) / len(said) - 0.5) < 0.24
