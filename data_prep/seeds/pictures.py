@@ -19,10 +19,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data_prep.seeds.sources import PHOTOS
 from data_prep.shards import whole
 from gre.config import UserError
-from gre.data.images import read_bytes
+from gre.data.images import SUFFIXES, read_bytes
 from gre.data.raw import DataError, RowError
 
 MOST_BYTES = 1 << 28  # of a photo: what is larger is none, and would fill the memory
@@ -168,7 +167,7 @@ class Parts(io.RawIOBase):
 def _stem(path: str) -> str:
     """A path without the ending of a photo; a point in a name is no ending."""
     stem, ending = os.path.splitext(path)
-    return stem if ending.lower() in PHOTOS else path
+    return stem if ending.lower() in SUFFIXES else path
 
 
 def _archives(place: Path) -> list[list[Path]]:
@@ -217,7 +216,7 @@ def _looked_through(place: Path) -> Iterator[Found]:
             folders.sort()
             for name in sorted(names):
                 path = Path(at, name)
-                if name.lower().endswith(PHOTOS) and not name.startswith("._"):
+                if name.lower().endswith(SUFFIXES) and not name.startswith("._"):
                     leaves = path.is_symlink() and not any(path.resolve().is_relative_to(one) for one in allowed)
                     yield Found(path.relative_to(root).as_posix(), str(path), 0, 0, _LEAVES if leaves else _WHOLE)
 
@@ -234,7 +233,7 @@ def _in_tar(parts: Sequence[Path]) -> Iterator[Found]:
                     if member.offset_data + member.size > length:
                         raise DataError(f"{parts[-1]}: the tar ends within {member.name}: a part is missing or was not "
                                         "got whole. Get it again")
-                    if member.isfile() and member.name.lower().endswith(PHOTOS):
+                    if member.isfile() and member.name.lower().endswith(SUFFIXES):
                         yield Found(member.name.removeprefix("./"), str(parts[0]), member.offset_data, member.size,
                                     _STORED)
         except tarfile.TarError as error:
@@ -246,7 +245,7 @@ def _in_zip(path: Path) -> Iterator[Found]:
     try:
         with zipfile.ZipFile(path) as archive, open(path, "rb") as stream:
             for member in archive.infolist():
-                if member.is_dir() or not member.filename.lower().endswith(PHOTOS):
+                if member.is_dir() or not member.filename.lower().endswith(SUFFIXES):
                     continue
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
                     raise DataError(f"{path}: {member.filename} is encrypted, or packed in a way that is not read here"

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from data_prep.shards import whole
 from gre.config import UserError
 from gre.data import forms, tables
+from gre.data.images import SUFFIXES
 from gre.data.raw import DataError
 from gre.data.records import FEW_ROWS
 from gre.data.tables import Line, Mark, Table
@@ -25,8 +26,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {  # beside those every table of photos
     **tables.COLUMNS, "author": (*tables.COLUMNS["author"], "user_nsid", "creator_username", "photographer"),
     "licence": ("license", "licence", "license_name", "license_url"),
     "url": ("url", "page_url", "source_url", "source", "download_url", "thumb_original_url")}
-PHOTOS = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff", ".bmp", ".gif",
-          ".mpo")
 SAMPLE = 10_000  # places by which a swap is told
 
 
@@ -144,7 +143,7 @@ def _walk(folder: Path) -> Iterator[dict[str, str]]:
     for at, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if name.lower().endswith(PHOTOS) and not name.startswith("._"):  # a Macintosh's notes about a file
+            if name.lower().endswith(SUFFIXES) and not name.startswith("._"):  # a Macintosh's notes about a file
                 yield {"image": Path(at, name).relative_to(folder).as_posix()}
 
 
@@ -163,7 +162,7 @@ def _listing(path: Path, rows: Iterator[dict[str, str]], source: Path) -> Path:
     if not path.exists():
         first = next(rows, None)
         if first is None:
-            raise UserError(f"{source}: no photo in it. Photos end in {', '.join(PHOTOS)}")
+            raise UserError(f"{source}: no photo in it. Photos end in {', '.join(SUFFIXES)}")
         with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8",
                                           errors="surrogateescape") as stream:
             writer = csv.DictWriter(stream, list(first), lineterminator="\n", quoting=csv.QUOTE_ALL)

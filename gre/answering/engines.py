@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image
+from transformers import TextStreamer
 
 from gre.config import UserError
 from gre.models import vlm
@@ -86,8 +87,22 @@ def record(engine: str) -> dict:
     return {"name": engine, "version": package and version(package)}
 
 
+class Written(TextStreamer):
+    """Hands on the text of a completion, whole words at a time."""
+
+    def __init__(self, tokenizer, on_text: Callable[[str], None]):
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """What TextStreamer prints."""
+        if text:
+            self.on_text(text)
+
+
 def by_transformers(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str, batch_size: int) -> Answer:
-    """Answers by `generate`, as in training (gre/rollout/generate.py)."""
+    """Answers by `generate`, as in training (gre/rollout/generate.py). Asked about one photo for one sample, it also
+    takes `on_text`, which is called with every piece of the text as it is written."""
     processor = vlm.load_processor(folder, budget.min_pixels, budget.max_pixels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = vlm.load_model(folder, dtype=getattr(torch, dtype)).to(device).eval()
@@ -96,10 +111,12 @@ def by_transformers(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, d
         tokenizer, model.config.text_config.vocab_size, decoding.max_new_tokens,
         temperature=decoding.temperature or 1.0, batch_size=batch_size * decoding.samples)
 
-    def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int]) -> list[list[Said]]:
+    def answer(instructions: Sequence[str], images: Sequence[Image.Image], keys: Sequence[int],
+               on_text: Callable[[str], None] | None = None) -> list[list[Said]]:
         prompts = [vlm.encode_prompt(processor, *pair) for pair in zip(instructions, images)]
         groups = rollout.generate(model, prompts, decoding.samples, keys=list(keys), seed=decoding.seed, step=0,
-                                  greedy=decoding.temperature == 0)
+                                  greedy=decoding.temperature == 0,
+                                  streamer=on_text and Written(tokenizer, on_text))
         return [[Said(tokenizer.decode(completion.token_ids, skip_special_tokens=True), completion.finished)
                  for completion in group] for group in groups]
 

@@ -20,6 +20,10 @@ from gre.data.raw import DataError, RowError
 
 MAX_RATIO = 200  # of a photo's sides: Qwen's image processors refuse a longer strip
 
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff", ".bmp",
+            ".gif", ".mpo")
+"""How files of photos are called."""
+
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, ArithmeticError, LookupError,
               RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)  # what decoders raise
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -64,6 +68,15 @@ def decode(content: bytes, path: str | Path, max_pixels: int | None = None) -> I
     if max_pixels is not None and image.width * image.height > max_pixels:
         image = image.resize(_fit(image.size, max_pixels), Image.Resampling.LANCZOS)
     return Image.fromarray(np.asarray(image))  # a new photo: no EXIF, no comment, no profile, no open file
+
+
+def from_picture(picture: Image.Image, name: str) -> Image.Image:
+    """`load_image` of a picture that PIL has opened already. name: for messages."""
+    try:
+        return Image.fromarray(np.asarray(_upright(picture)))
+    except UNREADABLE as error:
+        raise RowError(f"{name}: cannot be read as a photo ({type(error).__name__}: {error}). Replace it, or leave it "
+                       "out") from error
 
 
 def check_ratio(size: tuple[int, int], path: str | Path) -> None:

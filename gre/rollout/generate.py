@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 
 from gre.models import zero
 from gre.models.packing import Prompt, positions
@@ -43,8 +44,8 @@ class TransformersRollout:
                    max_new_tokens, **settings)
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,
-                 step: int, greedy: bool = False) -> list[list[Completion]]:
-        """See `Rollout`."""
+                 step: int, greedy: bool = False, streamer: BaseStreamer | None = None) -> list[list[Completion]]:
+        """See `Rollout`. streamer: is given the tokens of the one completion of one prompt as they are drawn."""
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
         # Not hasattr: DeepSpeed's engine answers for the module inside it, but what is set on it stays outside.
@@ -61,14 +62,14 @@ class TransformersRollout:
                 for start in range(0, len(prompts), per_batch):
                     part = slice(start, start + per_batch)
                     uniforms = _uniforms(keys[part], num_generations, seed, step, self.max_new_tokens)
-                    completions += self._batch(generator, prompts[part], num_generations, uniforms, greedy)
+                    completions += self._batch(generator, prompts[part], num_generations, uniforms, greedy, streamer)
         finally:
             generator.train(was_training)
             generator.generation_config = own
         return completions
 
     @torch.no_grad()
-    def _batch(self, model, prompts, num_generations, uniforms, greedy) -> list[list[Completion]]:
+    def _batch(self, model, prompts, num_generations, uniforms, greedy, streamer) -> list[list[Completion]]:
         base = next(module for module in model.modules() if hasattr(module, "rope_deltas"))
         ids, mask, cache, deltas = self._prefill(model, base, prompts)
         cache.batch_repeat_interleave(num_generations)
@@ -77,7 +78,7 @@ class TransformersRollout:
         rows = model.generate(
             input_ids=ids.repeat_interleave(num_generations, 0), past_key_values=cache,
             attention_mask=mask.repeat_interleave(num_generations, 0),
-            logits_processor=LogitsProcessorList([draw]),
+            logits_processor=LogitsProcessorList([draw]), streamer=streamer,
             synced_gpus=False)[:, ids.shape[1]:].cpu()  # `whole` lets each rank stop when its own rows have ended
         base.rope_deltas = None
         log_probs = torch.stack(draw.log_probs, 1).cpu()                                 # (rows, steps)

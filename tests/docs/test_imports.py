@@ -10,14 +10,14 @@ from tests.helpers.paths import ROOT
 
 # gre's own order: a module imports only from its own line and from lines above it.
 ORDER = ["errors", "config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "export",
-         "rollout", "answering", "rewards", "training", "judge", "check", "plan", "tiny"]
+         "rollout", "answering", "locate", "rewards", "training", "judge", "check", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 # eval's: a room imports only from rooms before it.
 ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "adopt",
          "compare", "quickstart"]
 WITHOUT_TORCH = ["gre.errors", "gre.config", "gre.geo.point", "gre.geo.accuracy", "gre.geo.bootstrap", "gre.geo.places",
                  "gre.text.answers", "gre.text.prompts", "gre.text.instructions", "gre.data.records", "gre.data.cache",
-                 "gre.data.photos", "gre.training.look",
+                 "gre.data.photos", "gre.training.look", "gre", "gre.locate.__main__", "gre.geo.land",
                  "gre.rewards.format", "gre.rewards.gps", "gre.rewards.place", "gre.rewards.grounding",
                  "gre.provenance", "gre.models.shapes", "gre.plan.memory", "gre.plan.work", "eval.score",
                  "eval.benchmarks.reader", "eval.benchmarks.published", "eval.scoring.areas", "eval.scoring.named",

@@ -79,16 +79,16 @@ def with_adapter(folder: Path | None):
     return LoRARequest(ADAPTER, 1, str(folder or "sent"), load_inplace=False)
 
 
-def leave() -> None:
-    """End this process well, where vLLM has run in it. Its graphs and memory pools on a GPU outlive the interpreter,
-    whose end may abort on them when everything is written: a chain of jobs would stop there. What is registered to run
-    at the end runs."""
+def leave(status: int = 0) -> None:
+    """End this process with this status, where vLLM has run in it. Its graphs and memory pools on a GPU outlive the
+    interpreter, whose end may abort on them when everything is written: a chain of jobs would stop there. What is
+    registered to run at the end runs."""
     if "vllm" not in sys.modules:
         return
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 @contextmanager

@@ -1,0 +1,87 @@
+"""Photos as people hand them over: a file, a folder, bytes, a picture of PIL, or an address. No torch.
+
+An address is refused unless it is asked for by name: who locates photos of others should know what is fetched.
+"""
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx2
+from PIL import Image
+
+from gre.config import UserError
+from gre.data.images import SUFFIXES, check_ratio, decode, from_picture, read_bytes
+from gre.data.raw import DataError, RowError
+
+Photo = str | os.PathLike | bytes | Image.Image
+ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+MAX_FETCHED_BYTES = 50 * 2**20
+TIMEOUT_S = 30
+
+
+def is_one(photo) -> bool:
+    """Whether this is a photo rather than several: no list, and no folder."""
+    return isinstance(photo, (bytes, bytearray, Image.Image)) or _is_path(photo) and not Path(photo).is_dir()
+
+
+def listed(photos: Photo | Sequence[Photo]) -> list[Photo]:
+    """One entry a photo, paths as text: folders opened, with their subfolders, in the order of their names. A file that
+    is named twice is one photo.
+
+    Raises UserError for a folder without photos.
+    """
+    found: list[Photo] = []
+    for photo in [photos] if is_one(photos) or _is_path(photos) else photos:
+        found += _in_folder(Path(photo)) if _is_path(photo) and Path(photo).is_dir() else [
+            os.fspath(photo) if _is_path(photo) else photo]
+    seen: set[str] = set()
+    return [photo for photo in found if not isinstance(photo, str) or not (photo in seen or seen.add(photo))]
+
+
+def open_photo(photo: Photo, name: str, urls: bool = False) -> Image.Image:
+    """The photo: RGB, upright, no metadata. name: for messages. urls: whether an address is fetched.
+
+    Raises DataError for what cannot be read, and RowError, one of these, for what is no photo, is damaged, or has a
+    shape that cannot be asked about.
+    """
+    if isinstance(photo, Image.Image):
+        image = from_picture(photo, name)
+    elif isinstance(photo, (bytes, bytearray)):
+        image = decode(bytes(photo), name)
+    elif ADDRESS.match(str(photo)):
+        image = decode(_fetched(str(photo), urls), name)
+    elif not Path(photo).is_file():
+        raise DataError(f"{name}: there is no such file")
+    else:
+        image = decode(read_bytes(photo), name)
+    check_ratio(image.size, name)
+    return image
+
+
+def _is_path(photo) -> bool:
+    return isinstance(photo, (str, os.PathLike))
+
+
+def _in_folder(folder: Path) -> list[str]:
+    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise UserError(f"{folder} holds no photos: they are told by their names ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _fetched(address: str, urls: bool) -> bytes:
+    if not urls:
+        raise RowError(f"{address} is an address, and nothing is fetched unless asked for: download the photo, or "
+                       "write urls=True (--urls)")
+    try:
+        with httpx2.stream("GET", address, timeout=TIMEOUT_S, follow_redirects=True) as answer:
+            answer.raise_for_status()
+            content = b""
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > MAX_FETCHED_BYTES:
+                    raise RowError(f"{address}: more than {MAX_FETCHED_BYTES >> 20} MiB: download it yourself")
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise DataError(f"{address}: cannot be fetched ({type(error).__name__}: {error})") from None
+    return content

@@ -1,0 +1,57 @@
+"""The command, as the shell starts it: formats, standard input, resuming, files that cannot be read, exit statuses."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def gre_locate(taught, *arguments: str, given: bytes = b"", model: str = "run/stage3") -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "gre.locate", *arguments, "--model", model, "--max-new-tokens", "60"],
+                          cwd=taught, input=given, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_help_and_usage_need_no_model():
+    for arguments, status in ((["--help"], 0), (["a.jpg"], 2), (["a.jpg", "--model", "x", "--json", "--kml"], 2)):
+        done = subprocess.run([sys.executable, "-m", "gre.locate", *arguments], capture_output=True, text=True)
+        assert done.returncode == status and "--samples" in done.stdout + done.stderr
+
+
+def test_names_on_standard_input_are_answered_and_what_cannot_be_read_is_named_at_the_end(taught):
+    bad = b"imgs/\xff\n'quoted\".png"
+    (taught / os.fsdecode(bad)).write_bytes(b"no photo")
+    done = gre_locate(taught, "imgs/tokyo.png", "-", "--json", "--map", "out/map.html",
+                      given=b"imgs/paris.png\0" + bad + b"\0imgs/gone.png\0")
+    (taught / os.fsdecode(bad)).unlink()
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["path"], one["latitude"]) for one in lines] == [("imgs/tokyo.png", 35.68), ("imgs/paris.png", 48.86)]
+    assert list(lines[0]) == ["path", "latitude", "longitude", "place", "radius_km", "reasoning", "raw"]
+    assert done.returncode == 1
+    said = done.stderr.decode()
+    assert "2 of 4 could not be read:" in said and "imgs/gone.png: there is no such file" in said
+    assert "cannot be read as a photo" in said and "4/4" in said
+    assert "tokyo.png" in (taught / "out/map.html").read_text()
+
+
+def test_a_long_list_resumes(taught):
+    first = gre_locate(taught, "imgs/tokyo.png", "--out", "kept.jsonl", "--csv")
+    assert first.returncode == 0, first.stderr
+    before = (taught / "kept.jsonl").read_text()
+    (taught / "kept.jsonl").write_text(before.replace("35.68", "36.68"))  # a mark: what is kept is not asked again
+    both = gre_locate(taught, "imgs/paris.png", "imgs/tokyo.png", "--out", "kept.jsonl")
+    assert both.returncode == 0 and "36.6800, 139.6900" in both.stdout.decode()
+    assert both.stdout.decode().startswith("imgs/paris.png\n  48.8600, 2.3500  Paris")
+    assert len((taught / "kept.jsonl").read_text().splitlines()) == 2
+    other = gre_locate(taught, "imgs/paris.png", "--out", "kept.jsonl", "--samples", "2")
+    assert other.returncode == 2 and "made with another decoding" in other.stderr.decode()
+
+
+def test_a_model_that_is_not_there_is_one_message(taught):
+    done = gre_locate(taught, "imgs/paris.png", model="run/stage9")
+    assert done.returncode == 2 and done.stderr.decode().splitlines()[-1].startswith("error: ")
+    assert b"Traceback" not in done.stderr

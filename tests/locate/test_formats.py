@@ -1,0 +1,100 @@
+"""Answers as files: read back by the standard library, with hostile text in names and answers; and the radius."""
+import csv
+import io
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gre.geo.point import LatLon
+from gre.locate import formats, worldmap
+from gre.locate.kept import Kept
+from gre.locate.located import Located, Place, Sample, named, radius_km
+
+HOSTILE = "<script>alert(1)</script> \x1b[31m]]> & \"quoted\" 'x' \x00 https://a.b [x](javascript:1)"
+PARIS = Located("a \"b\"\n<c>.jpg", 48.86, 2.35, Place("Paris", "Île-de-France", "France", 0.7), 12.5, HOSTILE,
+                f"<think>{HOSTILE}</think><answer>48.86, 2.35</answer>", True,
+                (Sample(48.86, 2.35, None), Sample(None, None, None)))
+NOWHERE = Located("b.jpg", None, None, None, None, None, "=cmd|' /C calc'!A0")
+BOTH = [PARIS, NOWHERE]
+
+
+def test_json_lines_hold_null_for_no_answer():
+    first, second = map(json.loads, formats.json_lines(BOTH).splitlines())
+    assert list(second) == ["path", "latitude", "longitude", "place", "radius_km", "reasoning", "raw"]
+    assert list(second.values()) == ["b.jpg", None, None, None, None, None, NOWHERE.raw]
+    assert Located.of(first) == PARIS and first["place"]["country"] == "France" and first["radius_km"] == 12.5
+
+
+def test_geojson_puts_the_longitude_first():
+    first, second = json.loads(formats.geojson(BOTH))["features"]
+    assert first["geometry"] == {"type": "Point", "coordinates": [2.35, 48.86]} and second["geometry"] is None
+    assert first["properties"]["path"] == PARIS.path and second["properties"]["raw"] == NOWHERE.raw
+
+
+def test_csv_is_read_back_and_holds_no_formula():
+    first, second = csv.DictReader(io.StringIO(formats.table(BOTH), newline=""))
+    assert first["path"] == PARIS.path and [first[name] for name in ("latitude", "city", "radius_km")] == [
+        "48.86", "Paris", "12.5"]
+    assert first["reasoning"] == HOSTILE and second["raw"] == "'" + NOWHERE.raw and second["latitude"] == ""
+
+
+def test_kml_and_gpx_are_xml_that_holds_text_only():
+    marks = ElementTree.fromstring(formats.kml(BOTH).encode()).findall(f".//{{{formats.KML}}}Placemark")
+    name, said, point = marks[0]
+    assert name.text == PARIS.path and "<script>" in said.text and point[0].text == "2.35,48.86" and len(marks[1]) == 2
+    (waypoint,) = ElementTree.fromstring(formats.gpx(BOTH).encode())
+    assert waypoint.attrib == {"lat": "48.86", "lon": "2.35"} and "Paris, Île-de-France, France" in waypoint[1].text
+
+
+@given(st.text())
+def test_any_text_can_be_written(said):
+    answer = Located(said, 1.0, 2.0, None, None, said, said)
+    for xml in (formats.kml([answer]), formats.gpx([answer])):
+        ElementTree.fromstring(xml.encode())
+    assert not [letter for letter in formats.text([answer]) if not letter.isprintable() and letter != "\n"]
+    assert json.loads(formats.json_lines([answer]))["raw"] == said
+
+
+def test_a_page_executes_nothing_that_a_model_wrote():
+    page = worldmap.page(BOTH)
+    assert "<script" not in page and "default-src 'none'" in page
+    assert not re.search("(src|href)=.(?!#world)", page)  # nothing is fetched
+    assert page.count("class='answer'") == 1 and page.count("class='sample'") == 1
+    assert "cx='2.35' cy='-48.86'" in page and "half of 2 samples lie within 12.5 km" in page
+
+
+def test_the_radius_holds_half_of_all_samples():
+    # One degree on the equator is 111.195 km.
+    points = [LatLon(0, 0), LatLon(0, 1), LatLon(0, 3), None]
+    assert radius_km(LatLon(0, 0), points) == 111.2
+    assert radius_km(LatLon(0, 0), [*points, LatLon(0, 2)]) == 222.4  # three of five
+    assert radius_km(LatLon(0, 0), [LatLon(0, 0), None, None]) is None  # two of three say nothing
+    assert radius_km(LatLon(0, 0), [LatLon(0, 0)]) is None and radius_km(None, [None, None]) is None
+
+
+@pytest.mark.slow
+def test_places_keep_their_order():
+    found = named([LatLon(35.68, 139.69), None, LatLon(-33.87, 151.21)])
+    assert [point.place and point.place.country for point in found] == ["Japan", None, "Australia"]
+
+
+def test_kept_answers_are_those_of_the_same_settings(tmp_path):
+    from gre.config import UserError
+
+    path = tmp_path / "kept.jsonl"
+    Kept(path, {"model": 1}).add(BOTH)
+    with open(path, "a") as stream:
+        stream.write('{"path": "torn')
+    assert list(Kept(path, {"model": 1}).answers.values()) == BOTH and path.read_text().endswith("}\n")
+    with pytest.raises(UserError, match="made with another model"):
+        Kept(path, {"model": 2})
+    (tmp_path / "other.jsonl").write_text("mine")
+    with pytest.raises(UserError, match="no other.jsonl.settings.json says how it was made"):
+        Kept(tmp_path / "other.jsonl", {})
+    path.write_text("{}\n")
+    with pytest.raises(UserError, match="line 1: no answer of this command"):
+        Kept(path, {"model": 1})
