@@ -1,6 +1,13 @@
 """From photos to the files that stages read: the factory, step by step.
 
     python -m data_prep.seeds          photos with coordinates, from anywhere → a seeds folder
+    python -m data_prep.split          which photos are for CoT, for Judge, for Seed → GRE30K-Seed
+    python -m data_prep.distil         teachers' raw chains about the photos
+    python -m data_prep.regions        chains that the gazetteer writes, without a teacher
+    python -m data_prep.judge          raw chains → GRE30K-Judge
+    python -m data_prep.cot            raw chains → GRE30K-CoT, unverified
+    python -m data_prep.verify         … and verified
+    python -m data_prep.gre30k         all of these in one
     python -m data_prep.inspect        any data file → its card: what is in it, and what is wrong with it
     python -m data_prep.contamination  which photos of a data file a benchmark shows too
     python -m data_prep.rejection      a model's own best samples → GRE30K-CoT
@@ -19,6 +26,9 @@ A seeds folder, which later steps start from (docs/formats.md says every field):
     OUT/dropped.jsonl   every row that is not there, and why
     OUT/card.*          the card
     OUT/work/           shards, removed at the end
+
+Later steps: photos (a seeds folder's rows) → chains (what was said of them) ← teachers (who is asked, at what cost) and
+asked (their replies on disk). Rows go on with a sidecar, a line a row, that says whose they are.
 
 Rooms of `seeds`, in the order a row goes through them: sources (tables, folders, marks) → pictures (where the photo's
 bytes are) → check (a shard's rows, each opened once) → duplicates (over all shards) → sample (which are taken) → write.

@@ -73,13 +73,15 @@ def run(config: Config) -> None:
                 continue
             label = error_km <= config.within_km
             files.add("sidecar", {**chain.named(), "error_km": round(error_km, 3), "label": label})
-            if len(seen) < LOOKED_AT:
-                seen.append(Row(chain.sha256, reasoning, answer, label))
+            seen.append(Row(chain.sha256, reasoning, answer, label))
+            if len(seen) > 2 * LOOKED_AT:  # by content: a table may be sorted by country
+                seen[:] = sorted(seen)[:LOOKED_AT]
             yield JudgeRow("", photos.put(seeds, chain.image, out), JUDGE_INSTRUCTION, reasoning, answer, label,
                            chain.truth)
 
     with Files(out, "sidecar", "dropped") as files:
         write_judge(out / "gre_judge.json", rows(files))
+    seen = sorted(seen)[:LOOKED_AT]
     auc = blind.auc_of(seen)
     print(card.write(out, f"GRE30K-Judge: {out.resolve().name}", _parts(config, counts, by_teacher, auc, len(seen)), {
         "kind": "judge", "made_of": made_of, "seeds_sha256": made_of["seeds_sha256"], "commit": provenance.commit(),

@@ -1,5 +1,6 @@
-"""What the suite itself asks a judge, and a question about places in GRE's words. What a policy is asked stands in its
-data rows, and after training in its manifest; gre.text.chain_prompts has what an LLM is asked about chains.
+"""What the suite itself asks a judge and a teacher, and questions that rows may ask a policy. What a policy is asked
+stands in its data rows, and after training in its manifest; gre.text.chain_prompts has what an LLM is asked about
+chains.
 
 Formats are shown in words, never in digits: a prompt that shows numbers gets them echoed as an answer.
 """

@@ -64,6 +64,25 @@ def test_a_chain_a_photo_and_the_bill(eight, tmp_path):
     assert len(replies) == 8 and all("base64" not in json.dumps(reply) for reply in replies)
 
 
+@pytest.mark.slow
+def test_two_teachers_are_asked_side_by_side_and_one_may_think_aloud(eight, tmp_path):
+    """`loud` is behind a server that puts the chain beside the text, and counts no tokens."""
+    def loud(number: int, _: int):
+        think, _, answer = chain(number)[7:].partition("</think>")
+        message = {"content": answer, "reasoning_content": think}
+        return 200, {}, json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    with TeacherServer(lambda number, _: usual(chain(number))) as first, TeacherServer(loud) as second:
+        distil.run(distil.Config(seeds=str(eight), out=str(tmp_path / "out"), teachers=[
+            Teacher(url=first.url, model="m"), Teacher(url=second.url, model="m", name="loud", price_in=5.0)]))
+    rows = lines(tmp_path / "out" / "chains.jsonl")
+    assert [(row["row"], row["teacher"]) for row in rows] == [(n, name) for n in range(1, 9) for name in ("m", "loud")]
+    assert all(row["response"] == chain(row["row"] - 1) for row in rows)
+    ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    assert (ledger["loud"]["uncounted"], ledger["m"]["uncounted"], ledger["loud"]["cost"]) == (8, 0, 0)
+    assert "loud did not say of 8 answers" in (tmp_path / "out" / "card.txt").read_text()
+
+
 def bad(number: int, _: int):
     """An answer of every kind that teachers give on a bad day."""
     return [usual(chain(0)), (429, {"Retry-After": "0"}, "slow down"), (500, {}, "broken"), None,

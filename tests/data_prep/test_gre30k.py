@@ -101,7 +101,8 @@ def test_coordinates_alone_are_enough_for_stage_1(sixteen, tmp_path, monkeypatch
 @pytest.mark.parametrize("given, fault", [
     ([], "name one config"), ([str(REGIONS), "region.within_km=3"], "unknown key 'region'; did you mean 'regions'"),
     ([str(REGIONS)], "write either photos=FOLDER"),
-    ([str(CONFIG), "seeds.table=t"], "no value for teachers"), ([str(REGIONS), "steps=[seeds, cotton]"], "steps names 'cotton'"),
+    ([str(CONFIG), "seeds.table=t"], "no value for teachers"),
+    ([str(REGIONS), "steps=[seeds, cotton]"], "steps names 'cotton'"),
     ([str(REGIONS), "seeds.table=t", "cot.within=3"], "unknown key 'within'; did you mean 'within_km'"),
     ([str(REGIONS), "seeds.table=t", "steps=[seeds, judge]"], "no section judge"),
     ([str(REGIONS), "--wet-run"], "--wet-run is not an option")])
