@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gre.config import UserError
-from gre.llm import Client, LLMConfig, Question, picture, read_json
+from gre.llm import Client, LLMConfig, Question, Reply, picture, read_json
 from tests.helpers.llm_endpoint import Endpoint
 
 
@@ -186,3 +186,17 @@ def test_pictures_are_sent_whole_and_kept_as_a_hash(tmp_path):
         sent = endpoint.requests[0][2]["messages"][0]["content"][0]
         assert sent["image_url"]["url"].startswith("data:image/png;base64,")
     assert "base64" not in (tmp_path / "c.jsonl").read_text()
+
+
+def test_a_reply_is_kept_whatever_it_says_with_its_tokens(tmp_path):
+    """Half a character is no text that a file takes; it becomes a question mark."""
+    asked = [{"role": "user", "content": "q"}]
+    with Endpoint(echo) as endpoint:
+        endpoint.faults = [(200, {}, '{"choices": [{"message": {"content": "a\\ud800b", "refusal": "no", "reasoning": '
+                                     '"hm"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}')]
+        asking = client(endpoint, tmp_path / "c.jsonl")
+        assert not asking.knows(asked)
+        first = asking.reply(asked, "row q")
+        assert first == Reply("a?b", "stop", "hm", "no", 7, None)
+        assert asking.knows(asked) and asking.reply(asked, "row q") == first and asking.asked == 1
+    assert client(None, tmp_path / "c.jsonl").reply(asked, "row q") == first
