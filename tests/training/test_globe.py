@@ -8,13 +8,17 @@ from gre import manifest
 from gre.config import UserError, load
 from gre.data.records import SeedRow
 from gre.geo.point import LatLon
+from gre.judge.model import Judge
 from gre.judge.photos import write_photos
+from gre.rewards import localizability
 from gre.rewards.answers import Answers
 from gre.training.grpo import GRPOConfig
+from gre.training.trainer import checkpoints
 from stages import globe
 from tests.helpers.grpo import trainer_of
 from tests.helpers.judge_rows import picture
 from tests.helpers.reason_rows import write_reason
+from tests.helpers.resuming import Killed
 from tests.helpers.stages import write_stage
 
 ALL = ("format", "place", "grounding", "localizability", "gps")
@@ -129,6 +133,44 @@ def test_a_judge_is_no_reward_model_of_localizability(here, vlm):
     write_stage(vlm, "judge", {"auc": 0.9, "auc_on_policy": 0.9, "photos_sha256": photos})
     with pytest.raises(UserError, match="judge"):
         globe.read(load(globe.Config, [*KEYS, "weights.localizability=1", "judge.model_name_or_path=run/judge"]))
+
+
+@pytest.mark.slow
+def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(here, monkeypatch):
+    """The reward model fails at the third step; then the process is killed while it saves its last checkpoint. What it
+    comes to is the model of an uninterrupted run."""
+    write_reason(here / "data", 6)
+    keys = ["weights.localizability=1", "judge.model_name_or_path=run/localizability", "train.max_steps=5"]
+    monkeypatch.setattr(localizability, "split_completion", lambda text: (text, None))  # random text has no chain
+    run(*keys, "output_dir=whole/x")
+    asked, p_true = [], Judge.p_true
+
+    def dies(judge, prompts, chains, *rest, **others):
+        asked.append(chains)
+        if len(asked) == 3:
+            raise UserError("the reward model is gone")
+        return p_true(judge, prompts, chains, *rest, **others)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="is gone"):
+        patch.setattr(Judge, "p_true", dies)
+        run(*keys, "output_dir=killed/x", "train.save_steps=2")
+    assert len(asked) == 3 and not Path("killed/x/manifest.json").exists()
+    logs = [json.loads(line) for line in Path("killed/x/metrics.jsonl").read_text().splitlines()]
+    assert [log["step"] for log in logs] == [1, 2] and all(log["reward/localizability"] > 0 for log in logs)
+    complete = checkpoints.complete
+
+    def killed(folder, step, *rest):
+        if step == 4:
+            raise Killed
+        complete(folder, step, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoints, "complete", killed)
+        run(*keys, "output_dir=killed/x", "train.save_steps=2")
+    run(*keys, "output_dir=killed/x", "train.save_steps=2")
+    whole, resumed = (manifest.read_manifest(Path(name, "x")) for name in ("whole", "killed"))
+    assert resumed["model_sha256"] == whole["model_sha256"]
+    assert resumed["metrics"]["train_loss"] == whole["metrics"]["train_loss"]
 
 
 @pytest.mark.slow
