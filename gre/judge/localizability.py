@@ -28,7 +28,7 @@ from gre.training.watching.alarms import ring
 from gre.training.watching.completions import rank_correlation
 
 STAGE = "localizability"      # that trains such a model
-MAX_CALIBRATION_ERROR = 0.15  # above it a probability is none, and R_loc is one
+MAX_CALIBRATION_ERROR = 0.15  # R_loc is a probability; judges of the tiny world came to 0.05 to 0.11
 GREY = (127, 127, 127)
 GUARD_STEPS = 20              # of a window, of steps with an unlocalizable picture
 NUMBERS = ("auc", "auc_text_only", "calibration_error", "n")
@@ -79,8 +79,8 @@ def check_gate(metrics: Mapping[str, float], min_auc: float) -> None:
                         f"judge.min_auc={min_auc}, so RL does not start. {again}, or lower judge.min_auc")
     if not metrics["calibration_error"] <= MAX_CALIBRATION_ERROR:
         raise UserError(f"the reward model's calibration error on held-out rows is {metrics['calibration_error']:.3f}, "
-                        f"above {MAX_CALIBRATION_ERROR}, so RL does not start: its probabilities are none. {again}, or "
-                        "for fewer steps")
+                        f"above {MAX_CALIBRATION_ERROR}, so RL does not start: its probabilities are none. {again}, "
+                        "or for another number of steps")
 
 
 def check(settings: LocalizabilityConfig, setup: Setup) -> Checked:
