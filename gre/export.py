@@ -1,15 +1,18 @@
 """A stage's model as one plain Hugging Face folder: an adapter is merged into its weights, once.
 
-    python -m gre.export model=runs/NAME/stage3 out=FOLDER [dtype=bfloat16]
+    python -m gre.export model=runs/NAME/stage3 out=FOLDER [dtype=bfloat16] [scores=FILE.json] [licence=apache-2.0]
 
-Merging rounds: out/README.md says by how much, relative to what was trained.
+Merging rounds: out/README.md, the model card, says by how much, relative to what was trained. Nothing leaves this
+machine unless push=OWNER/NAME asks for it.
 """
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import torch
 
 from gre import config, manifest
+from gre.card import card, read_scores
 from gre.config import REQUIRED, UserError, option
 from gre.models import folder as model_folder
 from gre.models import lora
@@ -25,6 +28,10 @@ class Config:
     model: str = option(REQUIRED, "the stage's folder")
     out: str = option(REQUIRED, "folder that is written; it must not exist")
     dtype: str = option("bfloat16", "type of the weights: bfloat16, or float32, which rounds nothing worth naming")
+    scores: str = option("", "what eval.score wrote about this stage with out=, for the card; empty: none")
+    licence: str = option("", "of the base, as the Hub spells it, such as apache-2.0; empty: the card says unknown")
+    push: str = option("", "OWNER/NAME on the Hugging Face Hub to upload the folder to, private where it is new; "
+                           "empty: nothing is sent")
     accept_parent: str = option("verified", "verified, or any: take an unfinished or altered stage")
 
     def __post_init__(self):
@@ -39,6 +46,7 @@ def run(settings: Config) -> None:
     if out.exists():
         raise UserError(f"{out} is there already: write another out, or remove it")
     parent = manifest.verify_parent(settings.model, STAGES, settings.accept_parent)
+    scores = read_scores(settings.scores, parent) if settings.scores else None
     dtype = getattr(torch, settings.dtype)
     model = load_model(parent.model_dir, dtype)
     adapter = model_folder.holds_adapter(parent.model_dir)
@@ -46,24 +54,32 @@ def run(settings: Config) -> None:
     model.save_pretrained(out)
     load_processor(parent.model_dir).save_pretrained(out)
     readable_as_others(out)
-    write_atomically(out / "README.md", card(parent, settings.dtype, error if adapter else None))
+    merged = error if adapter else None
+    write_atomically(out / "README.md", card(parent, settings.dtype, merged, settings.licence, scores))
     print(f"{out}: {parent.stage} of {parent.name} in {settings.dtype}"
           + (f", its adapter merged; rounding is {error:.2%} of what the adapter changes" if adapter else ""),
           flush=True)
+    if settings.push:
+        print(f"pushed to {push(out, settings.push)}", flush=True)
 
 
-def card(parent: manifest.Parent, dtype: str, error: float | None) -> str:
-    """The model card. error: of merging, relative to the change; None where nothing was merged."""
-    asked = [each["text"] for each in (parent.instructions or {}).get("texts", [])]
-    lines = ["---", "library_name: transformers", "pipeline_tag: image-text-to-text", "---", "",
-             f"# {parent.stage} of {parent.name}", "",
-             f"Exported from a stage whose `model/` has sha256 `{parent.sha256}`. Weights: {dtype}."]
-    if error is not None:
-        lines += ["", f"It was trained as an adapter in float32 beside frozen weights. Merged into {dtype}, rounding "
-                      f"is {error:.2%} of what the adapter changes (relative Frobenius norm, over all layers)."]
-    if asked:
-        lines += ["", "It was trained on this question; ask it the same:", "", *(f"> {text}" for text in asked[:1])]
-    return "\n".join(lines) + "\n"
+def push(folder: Path, name: str) -> str:
+    """Upload the folder to the Hub's repository `name`, made private where it is new; returns its address.
+
+    Raises UserError when the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi  # takes seconds
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub = HfApi()
+    try:
+        repository = hub.create_repo(name, private=True, exist_ok=True)
+        hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Export by gre-suite")
+    except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
+        raise UserError(f"{folder} is written, and {name} took no upload ({type(error).__name__}: "
+                        f"{str(error).splitlines()[0]}): log in (hf auth login), then hf upload {name} {folder}"
+                        ) from error
+    return str(repository)
 
 
 if __name__ == "__main__":
