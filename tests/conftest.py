@@ -88,3 +88,15 @@ def cot(plain_model, tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_cot(pictures())
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory) -> Path:
+    """A folder with run/stage3, which knows the three photos in imgs/. Read it, or leave it as it was."""
+    from tests.helpers.taught import write_taught
+
+    folder = tmp_path_factory.mktemp("taught")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_taught()
+    return folder

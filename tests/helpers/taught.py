@@ -1,0 +1,39 @@
+"""A finished stage that knows three photos, taught in seconds from the tiny base."""
+import shutil
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from gre.models.packing import Group
+from gre.models.scoring import score
+from gre.models.vlm import encode_prompt, encode_response, load_model, load_processor
+from tests.helpers.paths import ROOT
+from tests.helpers.stages import write_stage
+
+PLACES = {"paris.png": ((200, 30, 30), "48.86, 2.35"), "tokyo.png": ((30, 200, 30), "35.68, 139.69"),
+          "nowhere.png": ((30, 30, 200), "unknown")}
+
+
+def write_taught() -> None:
+    """run/stage3 in the current folder, asked "Where is this?", and imgs/ with what it knows; of one photo it says no
+    place."""
+    shutil.copytree(ROOT / "gre/tiny/base", "base")
+    Path("imgs").mkdir()
+    model, processor = load_model("base"), load_processor("base")
+    groups = []
+    for name, (colour, answer) in PLACES.items():
+        image = Image.new("RGB", (56, 56), colour)
+        image.save(f"imgs/{name}")
+        text = f"<think>A photo of {name}.\nThe colour says it.</think><answer>{answer}</answer>"
+        groups.append(Group(encode_prompt(processor, "Where is this?", image), [encode_response(processor, text)]))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(200):
+        loss = -score(model, groups).log_probs.mean()
+        if loss.item() < 0.01:
+            break
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.item() < 0.01
+    write_stage((model.eval(), processor), "stage3", {})
