@@ -21,6 +21,7 @@ TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 LAYERS = rf"model\.language_model\..*\.({'|'.join(TEXT_LAYERS)})"  # the vision tower has layers of these names too
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT's, before every name
+MORE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")  # of peft's, not read here
 A, B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -39,7 +40,7 @@ class Adapted(nn.Linear):
 
 
 def rank(folder: str | Path) -> int:
-    """The rank of the adapter in a model folder; 0 where there is none. Raises UserError for a file that is no JSON."""
+    """The rank of the adapter in a model folder; 0 where there is none. Raises UserError for one of another kind."""
     if not model_folder.holds_adapter(Path(folder)):
         return 0
     return int(_config(Path(folder))["r"])
@@ -49,9 +50,6 @@ def attach(model: nn.Module, folder: str | Path) -> None:
     """Put the adapter of a model folder beside the weights of `model`, frozen. Raises UserError when it is of another
     kind than ours, or does not fit."""
     config, weights = _config(Path(folder)), load_file(Path(folder) / WEIGHTS)
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("use_rslora"):
-        raise UserError(f"{folder} holds an adapter of another kind than plain LoRA: merge it into its base (peft's "
-                        "merge_and_unload, then save_pretrained) and name that folder")
     names = sorted({name.removesuffix(A).removesuffix(B) for name in weights})
     scale = config["lora_alpha"] / config["r"]
     for name in names:
@@ -93,8 +91,13 @@ def none(layer_name: str, width_in: int, width_out: int) -> dict[str, Tensor]:
 
 
 def _config(folder: Path) -> dict:
+    """The adapter's config, of plain LoRA with one rank: what `write` writes, and others may."""
     try:
-        return json.loads((folder / model_folder.ADAPTER).read_text(encoding="utf-8"))
+        config = json.loads((folder / model_folder.ADAPTER).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{folder / model_folder.ADAPTER} is not JSON ({error}): take the whole folder of the stage "
                         "again") from None
+    if config.get("peft_type") != "LORA" or not config.get("r") or any(config.get(name) for name in MORE):
+        raise UserError(f"{folder} holds an adapter of another kind than plain LoRA: merge it into its base (peft's "
+                        "merge_and_unload, then save_pretrained) and name that folder")
+    return config

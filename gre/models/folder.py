@@ -74,6 +74,9 @@ def _check_kind(folder: Path) -> None:
         if holds_adapter(folder):
             if not (folder / ADAPTER_WEIGHTS).is_file():
                 raise UserError(f"{folder} lacks {ADAPTER_WEIGHTS}: {AGAIN}")
+        elif (folder / ADAPTER_WEIGHTS).exists() and _json(folder / ADAPTER).get("base_model_name_or_path") == BASE:
+            raise UserError(f"{folder} holds an adapter that a stage handed on, without its {BASE}/: take the whole "
+                            "folder of the stage again")
         elif (folder / ADAPTER).exists():
             raise UserError(f"{folder} holds an adapter beside its model (adapter_config.json), and transformers would "
                             "load both: merge the two (peft's merge_and_unload, then save_pretrained), or move the "

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: `stage NAME [CONFIG] [key=value …]` trains one stage and becomes its process, and
-# `own_stage FILE.py [CONFIG] [key=value …]` one of the user's own.
+# Sourced by the scripts beside it: `stage NAME [CONFIG] [key=value …]` trains one stage and becomes its process,
+# `judged_stage NAME JUDGE [CONFIG] [key=value …]` trains JUDGE before it where it is missing, and
+# `own_stage FILE.py [CONFIG] [key=value …]` trains one of the user's own.
 #
 # How many processes: one for each GPU that is seen, one on a machine without; NPROC=… says otherwise. Several machines:
 # the same command on each with NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT, or under srun with one task a machine.
@@ -28,6 +29,24 @@ stage() {
     done
     bash "$root/environment.sh"
     start "$name" -m "stages.$name" -- ${config:+"$config"} "$@"
+}
+
+judged_stage() {
+    local name=$1 trainer=$2 needed folder argument judge=()
+    shift 2
+    bash "$root/environment.sh"
+    needed=$(in_environment "$root/scripts/train/judge_needed.py" "$name" "$@")
+    if [ -n "$needed" ]; then
+        while IFS= read -r argument; do judge+=("$argument"); done <<< "$needed"
+        for argument in "$@"; do
+            if [ "$argument" = --dry-run ]; then judge+=(--dry-run); fi
+        done
+        folder=${judge[1]#output_dir=}
+        echo "$name.sh: no judge.model_name_or_path is given, so it is trained first, by $trainer.sh, into $folder"
+        forwarding stage "$trainer" "${judge[@]}"
+        set -- "$@" "judge.model_name_or_path=$folder"
+    fi
+    stage "$name" "$@"
 }
 
 own_stage() {

@@ -8,17 +8,4 @@
 # paper's form, in which the policy itself judges, is stage2_verdict.sh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
-bash "$root/environment.sh"
-needed=$(in_environment "$root/scripts/train/judge_needed.py" stage2 "$@")
-if [ -n "$needed" ]; then
-    judge=()
-    while IFS= read -r argument; do judge+=("$argument"); done <<< "$needed"
-    for argument in "$@"; do
-        if [ "$argument" = --dry-run ]; then judge+=(--dry-run); fi
-    done
-    folder=${judge[1]#output_dir=}
-    echo "stage2.sh: no judge.model_name_or_path is given, so a judge is trained first, into $folder"
-    forwarding stage judge "${judge[@]}"
-    set -- "$@" "judge.model_name_or_path=$folder"
-fi
-stage stage2 "$@"
+judged_stage stage2 judge "$@"

@@ -84,9 +84,10 @@ def test_the_look_loads_no_torch():
 def test_it_knows_no_key_that_no_stage_has():
     from gre import config
     from gre.training.inputs import Inputs
-    from stages import judge, stage1, stage2, stage3
+    from stages import globe, judge, localizability, stage1, stage2, stage2_verdict, stage3
 
-    known = {key for stage in (judge, stage1, stage2, stage3) for key in config.keys(stage.Config)}
+    stages = (globe, judge, localizability, stage1, stage2, stage2_verdict, stage3)
+    known = {key for stage in stages for key in config.keys(stage.Config)}
     assert set(config.keys(Inputs)) <= known
 
 

@@ -113,6 +113,11 @@ def an_adapter_beside(folder):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "x", "peft_type": "LORA"}')
 
 
+def an_adapter_without_its_base(folder):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "base", "peft_type": "LORA", "r": 4}')
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
 def weights_elsewhere(folder):
     (folder / "sub").mkdir()
     (folder / "model.safetensors").rename(folder / "sub/model.safetensors")
@@ -149,6 +154,7 @@ def layers_that_do_not_agree(folder):
 DAMAGES = {
     quantised: r"base holds quantised weights \(awq\), which are not trained or asked here: name the model",
     an_adapter_beside: r"base holds an adapter beside its model \(adapter_config.json\), and transformers would load",
+    an_adapter_without_its_base: r"base holds an adapter that a stage handed on, without its base/: take the whole",
     weights_elsewhere: r"names weights outside the folder \(sub/model.safetensors\), which no identity would cover",
     another_image_token: r"base: image_token_id of its processor is \d+, and of its config.json 5",
     other_patches: r"base: patch_size of its processor is 16, and of its config.json 14",

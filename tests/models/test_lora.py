@@ -132,10 +132,11 @@ def test_an_adapter_that_does_not_fit_is_refused(tiny_vlm, model, tmp_path, spoi
         load_model(tmp_path)
 
 
-def test_an_adapter_of_another_kind_is_refused(tiny_vlm, model, tmp_path):
+@pytest.mark.parametrize("more", [{"use_dora": True}, {"rank_pattern": {"q_proj": 8}}, {"peft_type": "IA3"}])
+def test_an_adapter_of_another_kind_is_refused(tiny_vlm, model, tmp_path, more):
     hand_on(model, tiny_vlm[0], tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, **more}))
     with pytest.raises(UserError, match="another kind than plain LoRA"):
         load_model(tmp_path)
 

@@ -11,15 +11,13 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from gre.config import UserError
 from gre.models import adapter, lora
-from gre.models.packing import Group
-from gre.models.scoring import score
 from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
 from gre.models.weights import trained_weights
 from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm import engine as rollouts
 from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.start import settings
-from tests.helpers.sampling import greedy, words
+from tests.helpers.sampling import gap, greedy, learn, words
 
 pytestmark = pytest.mark.slow
 BASE = Path("gre/tiny/base")
@@ -64,38 +62,19 @@ def world(parent):
     vllm.distributed.cleanup_dist_env_and_memory()
 
 
-def gap(world, model, groups):
-    """Largest difference of completions' log-probabilities from the trainer's."""
-    _, prompts, rollout, _ = world
-    with torch.no_grad():
-        scores = score(model, [Group(prompt, [one.token_ids for one in group])
-                               for prompt, group in zip(prompts, groups)], banned=rollout.banned)
-    return (scores.log_probs - torch.cat([one.log_probs for group in groups for one in group])).abs().max().item()
-
-
-def learn(world, model):
-    """Three steps that move every factor that is trained."""
-    _, prompts, rollout, _ = world
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=3e-2)
-    for _ in range(3):
-        groups = [Group(prompt, [torch.arange(40, 60)]) for prompt in prompts]
-        (-score(model, groups, banned=rollout.banned).log_probs.mean()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
 def test_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(world, parent):
     model, prompts, rollout, own = copy.deepcopy(world[0]), *world[1:]
     before = greedy(rollout, model, prompts)
-    assert words(before) == words(greedy(own, load_model(parent).eval(), prompts)) and gap(world, model, before) < 1e-4
-    learn(world, model)
+    assert words(before) == words(greedy(own, load_model(parent).eval(), prompts))
+    assert gap(model, prompts, rollout, before) < 1e-4
+    learn(world, model, lr=3e-2)
     after = greedy(rollout, model, prompts)
-    assert words(after) == words(greedy(own, model, prompts)) != words(before) and gap(world, model, after) < 1e-4
+    assert words(after) == words(greedy(own, model, prompts)) != words(before)
+    assert gap(model, prompts, rollout, after) < 1e-4
     drawn = rollout.generate(model, prompts, 4, [5, 6], seed=1, step=2)
-    assert gap(world, model, drawn) < 1e-4
+    assert gap(model, prompts, rollout, drawn) < 1e-4
     with lora.off(model):  # what was sent is no longer what the trainer asks
-        assert gap(world, model, after) > 1e-3
+        assert gap(model, prompts, rollout, after) > 1e-3
 
 
 @pytest.mark.parametrize("missing", ["layers.1.self_attn.k_proj", "layers.0.mlp.down_proj"])
@@ -106,7 +85,7 @@ def test_a_factor_that_was_not_sent_is_an_error(world, monkeypatch, missing):
     with pytest.raises(RuntimeError, match="not sent an adapter for all of its layers: .*layers"):
         greedy(rollout, model, prompts)
     monkeypatch.undo()
-    assert gap(world, model, greedy(rollout, model, prompts)) < 1e-4
+    assert gap(model, prompts, rollout, greedy(rollout, model, prompts)) < 1e-4
 
 
 def test_a_rank_vllm_has_no_room_for_is_refused(world):

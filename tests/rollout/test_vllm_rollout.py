@@ -21,6 +21,7 @@ from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm import engine as rollouts
 from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.sampling import group_seed
+from tests.helpers import sampling
 from tests.helpers.sampling import greedy, learn, words
 
 pytestmark = pytest.mark.slow
@@ -64,11 +65,7 @@ def undecided(policy):
 def gap(world, model):
     """Largest difference of log-probabilities of vLLM's greedy completions from the trainer's."""
     _, prompts, rollout, _ = world
-    groups = greedy(rollout, model, prompts)
-    with torch.no_grad():
-        scores = score(model, [Group(prompt, [one.token_ids for one in group])
-                               for prompt, group in zip(prompts, groups)], banned=rollout.banned)
-    return (scores.log_probs - torch.cat([one.log_probs for group in groups for one in group])).abs().max().item()
+    return sampling.gap(model, prompts, rollout, greedy(rollout, model, prompts))
 
 
 def test_greedy_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(world, policy):

@@ -18,8 +18,6 @@ from gre.config import UserError, load
 from gre.judge.model import Judge
 from gre.judge.reward import served_judge
 from gre.models import weights
-from gre.models.packing import Group
-from gre.models.scoring import score
 from gre.models.vlm import encode_prompt, load_model, load_processor
 from gre.rewards import answers
 from gre.rollout.generate import TransformersRollout
@@ -28,7 +26,7 @@ from gre.rollout.vllm.transfer import ByBroadcast
 from gre.training import rl
 from stages import stage2, stage3
 from tests.helpers.paths import ROOT
-from tests.helpers.sampling import greedy, learn, words
+from tests.helpers.sampling import gap, greedy, learn, words
 from tests.helpers.stages import KEYS, pictures, write_stage, write_workplace
 from tests.helpers.two_ranks import torchrun
 
@@ -140,14 +138,6 @@ def policy(place, server):
     own = TransformersRollout.of(stage.processor.tokenizer, model.config.text_config.vocab_size,
                                  rollout.max_new_tokens)
     return model, prompts, rollout, own
-
-
-def gap(model, prompts, rollout, groups) -> float:
-    """Largest difference of the log-probabilities of completions from the trainer's."""
-    with torch.no_grad():
-        scores = score(model, [Group(prompt, [one.token_ids for one in group])
-                               for prompt, group in zip(prompts, groups)], banned=rollout.banned)
-    return (scores.log_probs - torch.cat([one.log_probs for group in groups for one in group])).abs().max().item()
 
 
 def test_a_killed_server_stops_the_run_which_goes_on_with_a_new_one(place, server, monkeypatch, capfd):
