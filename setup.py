@@ -47,7 +47,7 @@ setup(
         "flash-attn": ["flash-attn==2.8.3"],  # built from source on CUDA machines
         "chain": ["bert-score==0.3.13",       # BERTScore's own code; the last release, and it runs on transformers 5.19
                   "opencv-python-headless>=4.11"],  # YuNet, the face detector of the benchmark builder
-        "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "ruff>=0.6", "geopy>=2.4",
+        "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "pytest-xdist>=3.8", "ruff>=0.6", "geopy>=2.4",
                 "nbclient==0.11.0", "ipykernel==7.4.0"],  # what runs demo/infer.ipynb; kernels change how they end
         "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss
         "report": ["tensorboard"],

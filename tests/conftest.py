@@ -13,6 +13,14 @@ settings.register_profile("patient", deadline=None)  # a machine under load is s
 settings.load_profile("patient")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of several workers, one runs a whole file, and one all tests that read what two processes did."""
+    for item in items:
+        shared = "two_ranks" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("two_ranks" if shared else item.location[0]))
+
+
 @pytest.fixture(scope="session")
 def tiny_vlm():
     """(model, processor): a random-weight Qwen2.5-VL in float32, eval mode. Do not train it in place: deepcopy."""
