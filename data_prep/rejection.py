@@ -4,9 +4,10 @@
         out=dataset/gre_seed/best.json [num_photos=N] [key=value …]
 
 The rows have GRE30K-CoT's form, so that stage 1 trains on them, with `model_name_or_path` the model that wrote them
-(`accept_parent=any`): the peer that every RL on the same samples has to beat. A photo none of whose completions is
-finished, well formed and within `within_km` of the truth gives no row; such photos are counted. Every batch of photos
-is kept in OUT.samples.jsonl, and the same command resumes from there.
+(`accept_parent=any`): the peer that every RL on the same samples has to beat. An answer by name alone is as far away as
+the city it names. A photo none of whose completions is finished, well formed and within `within_km` of the truth gives
+no row; such photos are counted. Every batch of photos is kept in OUT.samples.jsonl, and the same command resumes from
+there.
 """
 import json
 import random
@@ -20,11 +21,11 @@ from tqdm import tqdm
 from gre import manifest, provenance
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import CoTRow, DataConfig, SeedRow, read_seed, write_cot
-from gre.geo.point import distance_km
+from gre.geo.places import Gazetteer, gazetteer
 from gre.models.vlm import load_model, load_processor
 from gre.rewards.format import format_reward
+from gre.rewards.place import MIN_POPULATION, named_distance_km
 from gre.rollout.engines import RolloutConfig, make_rollout
-from gre.text.answers import parse_answer
 from gre.training.rl import encode
 
 
@@ -58,7 +59,8 @@ def run(config: Config) -> None:
     begin(samples, {"model_sha256": parent.sha256, "settings": settings,
                     "data_sha256": provenance.file_hash(Path(config.data.path))})
     said = sample(config, parent, chosen, samples)
-    best = [best_row(row, said[row.id], config.within_km) for row in chosen.values()]
+    named = gazetteer(MIN_POPULATION)
+    best = [best_row(row, said[row.id], config.within_km, named) for row in chosen.values()]
     best = [row for row in best if row is not None]
     if not best:
         raise UserError(f"none of {len(chosen)} photos has a completion within {config.within_km:g} km: sample more "
@@ -119,10 +121,11 @@ def sample(config: Config, parent: manifest.Parent, rows: Mapping[int, SeedRow],
     return said
 
 
-def best_row(row: SeedRow, completions: Sequence[tuple[str, bool]], within_km: float) -> CoTRow | None:
+def best_row(row: SeedRow, completions: Sequence[tuple[str, bool]], within_km: float,
+             named: Gazetteer) -> CoTRow | None:
     """The completion nearest to the truth, the first of equals; None when none is good enough."""
-    answers = [(distance_km(point, row.truth), text) for text, finished in completions
-               if format_reward(text, finished) == 1.0 and (point := parse_answer(text)) is not None]
+    answers = [(far_km, text) for text, finished in completions if format_reward(text, finished) == 1.0
+               and (far_km := named_distance_km(text, row.truth, named)) is not None]
     best_km, text = min(answers, key=lambda pair: pair[0], default=(float("inf"), ""))
     return CoTRow(row.id, row.image, row.instruction, text, row.truth) if best_km <= within_km else None
 

@@ -1,5 +1,6 @@
 """Rejection sampling: which completion becomes a row, and a run that is gone on with."""
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from data_prep import rejection
 from gre import manifest
 from gre.config import UserError, load, save
 from gre.data.records import DataConfig, SeedRow, read_cot
+from gre.geo.places import gazetteer
 from gre.geo.point import LatLon
+from gre.rewards.place import MIN_POPULATION
 from stages import stage1
 
+NAMED = partial(gazetteer, MIN_POPULATION)
 ROW = SeedRow("seed:1", Path("a.png"), "Where?", LatLon(0.0, 0.0))
 
 
@@ -22,13 +26,20 @@ def said(lon_deg):
 @pytest.mark.slow
 def test_the_nearest_finished_well_formed_answer_is_the_row():
     nearest = [(said(3.0), True), (said(1.0), True), (said(1.0) + " ", True), (said(0.0), False), ("0.0, 0.0", True)]
-    assert rejection.best_row(ROW, nearest, 750).response == said(1.0)  # 111 km; the first of equals
+    assert rejection.best_row(ROW, nearest, 750, NAMED()).response == said(1.0)  # 111 km; the first of equals
 
 
 def test_an_answer_farther_than_the_limit_makes_no_row():
-    assert rejection.best_row(ROW, [(said(1.0), True)], 111.1) is None  # a degree of the equator is 111.19 km
-    assert rejection.best_row(ROW, [(said(1.0), True)], 111.2).truth == ROW.truth
-    assert rejection.best_row(ROW, [("<think>a</think><answer>nowhere</answer>", True)], 20015) is None
+    assert rejection.best_row(ROW, [(said(1.0), True)], 111.1, NAMED()) is None  # a degree of the equator is 111.19 km
+    assert rejection.best_row(ROW, [(said(1.0), True)], 111.2, NAMED()).truth == ROW.truth
+    assert rejection.best_row(ROW, [("<think>a</think><answer>nowhere</answer>", True)], 20015, NAMED()) is None
+
+
+def test_an_answer_by_name_is_as_far_as_its_city():
+    texts = [f"<think>a</think><answer>country: {country}\ncity: {city}</answer>"
+             for country, city in (("Ghana", "Accra"), ("São Tomé and Príncipe", "São Tomé"), ("Ghana", "nowhere"))]
+    best = rejection.best_row(ROW, [(text, True) for text in texts], 20015, NAMED())
+    assert best.response == texts[0]  # 620 km from (0, 0); São Tomé is 750 km
 
 
 @pytest.fixture
