@@ -27,7 +27,13 @@ from gre.rewards.answers import Answers, Reward
 from gre.rewards.format import format_rewards
 from gre.rewards.gps import DistanceConfig
 from gre.rewards.grounding import GroundingConfig, Vocabulary, grounding_rewards
-from gre.rewards.place import MIN_POPULATION, PlaceConfig, named_distance_rewards, place_rewards
+from gre.rewards.place import (
+    MIN_POPULATION,
+    PlaceConfig,
+    named_distance_km,
+    named_distance_rewards,
+    place_rewards,
+)
 from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
@@ -81,7 +87,8 @@ def run(config: Config) -> None:
         metrics["judge"] = {**checked.parent.record(), **checked.measured}
     weights = {name: weight for name, weight in vars(config.weights).items() if weight}
     rl.train(setup, rl.Recipe(
-        rewards={name: rewards[name] for name in weights}, weights=weights, on_rollout=partial(on_rollout, guard),
+        rewards={name: rewards[name] for name in weights}, weights=weights,
+        distance=partial(named_distance_km, gazetteer=places), on_rollout=partial(on_rollout, guard),
         stateful={"localizability_guard": guard} if guard else {}, made_of=made_of, metrics=metrics))
 
 

@@ -11,7 +11,7 @@ from gre.data.images import load_image
 from gre.data.records import DataConfig, JudgeRow, ReasonRow, SeedRow, read_seed
 from gre.models.packing import Prompt
 from gre.models.vlm import encode_prompt
-from gre.rewards.answers import Reward
+from gre.rewards.answers import Reward, distance_km
 from gre.rollout.completion import Rollout
 from gre.rollout.engines import RolloutConfig, choose_engine, make_rollout
 from gre.training.arguments import TrainConfig
@@ -21,7 +21,13 @@ from gre.training.stage import Stage, StageConfig
 from gre.training.trainer.identity import code_hash
 from gre.training.trainer.resumable import Stateful
 from gre.training.watching.alarms import Alarms
-from gre.training.watching.validation import ValidationConfig, add_validation, validation_rows, warn_of_trained
+from gre.training.watching.validation import (
+    Distance,
+    ValidationConfig,
+    add_validation,
+    validation_rows,
+    warn_of_trained,
+)
 
 
 @dataclass
@@ -55,7 +61,8 @@ class Recipe:
     """What one stage of RL does differently from another.
 
     rewards: by name; their sum is maximised, each times its weight, 1 where none is given. encode: (processor, row, how
-    to load a photo) -> prompt. on_rollout, labels: see GRPOTrainer. stateful: what a resumed run has to remember.
+    to load a photo) -> prompt. distance: how far an answer is where the policy is validated. on_rollout, labels: see
+    GRPOTrainer. stateful: what a resumed run has to remember.
     made_of: sha256 of what else the weights come from. metrics: what else the manifest shall hold; measure: the same,
     from the trained model, on every process.
     """
@@ -63,6 +70,7 @@ class Recipe:
     rewards: Mapping[str, Reward]
     weights: Mapping[str, float] = field(default_factory=dict)
     encode: Callable[[Any, Any, Loader], Prompt] = encode
+    distance: Distance = distance_km
     on_rollout: OnRollout | None = None
     labels: Sequence[bool] | None = None
     stateful: Mapping[str, Stateful] = field(default_factory=dict)
@@ -113,7 +121,7 @@ def train(setup: Setup, recipe: Recipe) -> None:
         reference=reference, grpo=config.grpo, samples=stage.folder / "samples.jsonl", on_rollout=recipe.on_rollout,
         labels=recipe.labels, tokens_per_pass=config.train.tokens_per_pass, stateful=recipe.stateful,
         callbacks=[*stage.callbacks(), Alarms(stage.folder / "alarms.jsonl")])
-    add_validation(trainer, stage.processor, config.validation, setup.validation)
+    add_validation(trainer, stage.processor, config.validation, setup.validation, recipe.distance)
     stage.train(trainer)
     measured = recipe.measure(trainer.model_wrapped)
     stage.hand_on(trainer, setup.rows, {**recipe.metrics, **measured,

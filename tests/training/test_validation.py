@@ -140,7 +140,7 @@ def test_the_slice_is_fixed_and_needs_a_file(rows, tmp_path, monkeypatch):
 def test_processes_share_the_photos_and_keep_pace(photos, tiny_vlm, monkeypatch):
     """Three photos on two processes: both make two calls of one answer, and the photo asked twice counts once."""
     monkeypatch.setattr(validation, "BATCH_SIZE", 1)
-    monkeypatch.setattr(validation, "quality", lambda text, finished, row: (int(row.id[-1]), 0.0))
+    monkeypatch.setattr(validation, "quality", lambda text, finished, row, distance: (int(row.id[-1]), 0.0))
     seen = []
     for process in range(2):
         accelerator = SimpleNamespace(process_index=process, num_processes=2, device="cpu", autocast=torch.no_grad,

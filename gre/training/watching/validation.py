@@ -5,7 +5,7 @@ without it gives the same weights.
 """
 import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gre.data.hashes import photo_hashes
 from gre.data.images import load_image
 from gre.data.records import DataConfig, Keys, SeedRow, read_seed
 from gre.geo.accuracy import GEOSCORE_MAX, geoscore
+from gre.geo.point import LatLon
 from gre.models.vlm import encode_prompt
 from gre.rewards.answers import distance_km
 from gre.rewards.format import format_reward
@@ -28,6 +29,7 @@ from gre.training.trainer.resumable import ResumableTrainer
 BATCH_SIZE = 64  # answers generated at a time
 NUM_PHOTOS = 64  # asked about, at most; the same ones every time
 KEYS = Keys("validation.data", image_root="")
+Distance = Callable[[str, LatLon], float | None]  # (answer, truth) -> km, None where it says no place
 SLICE_SEED = 0  # every run is asked about the same photos, whatever its seed
 
 
@@ -65,10 +67,10 @@ def warn_of_trained(validated: Sequence[SeedRow], trained: Iterable[Path]) -> No
               file=sys.stderr, flush=True)
 
 
-def quality(text: str, finished: bool, row: SeedRow) -> tuple[float, float]:
+def quality(text: str, finished: bool, row: SeedRow, distance: Distance = distance_km) -> tuple[float, float]:
     """(GeoScore, reward) of an answer. The reward is GeoScore / 5000 + format, 0 to 2: the same in every stage and at
     every theta, so that its values can be compared."""
-    score = geoscore(distance_km(text, row.truth))
+    score = geoscore(distance(text, row.truth))
     return score, score / GEOSCORE_MAX + format_reward(text, finished)
 
 
@@ -76,8 +78,10 @@ class Validation(TrainerCallback):
     """Logs eval/geoscore, eval/reward and eval/truncated every `every` steps, raised to where a run may be cut, and has
     the checkpoint of the highest eval/reward kept."""
 
-    def __init__(self, trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow]):
+    def __init__(self, trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow],
+                 distance: Distance = distance_km):
         self.trainer, self.processor, self.rows, self.config = trainer, processor, rows, config
+        self.distance = distance
         self.every = -(-config.eval_every // trainer.border) * trainer.border
         self.best: float | None = None
         self.rollout = TransformersRollout.of(processor.tokenizer, trainer.model.config.text_config.vocab_size,
@@ -110,14 +114,16 @@ class Validation(TrainerCallback):
                 answers = self.rollout.generate(model, prompts, 1, batch, seed=SLICE_SEED, step=0, greedy=True)
             for i, (answer,) in list(zip(batch, answers, strict=True))[:counted]:
                 text = self.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
-                sums += torch.tensor([*quality(text, answer.finished, self.rows[i]), not answer.finished, 1.0],
-                                     device=accelerator.device)
+                sums += torch.tensor([*quality(text, answer.finished, self.rows[i], self.distance),
+                                      not answer.finished, 1.0], device=accelerator.device)
         *totals, count = accelerator.reduce(sums, reduction="sum").tolist()
         return {name: total / count
                 for name, total in zip(("eval/geoscore", "eval/reward", "eval/truncated"), totals, strict=True)}
 
 
-def add_validation(trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow]) -> None:
-    """Have the trainer validated as `config` says, which may be not at all."""
+def add_validation(trainer: ResumableTrainer, processor, config: ValidationConfig, rows: Sequence[SeedRow],
+                   distance: Distance = distance_km) -> None:
+    """Have the trainer validated as `config` says, which may be not at all. distance: how far an answer is; by default
+    its coordinates are."""
     if config.eval_every:
-        trainer.add_callback(Validation(trainer, processor, config, rows))
+        trainer.add_callback(Validation(trainer, processor, config, rows, distance))
