@@ -9,16 +9,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from hypothesis import settings
 
+from tests.helpers.paths import TWO_RANKS
+
 settings.register_profile("patient", deadline=None)  # a machine under load is slow, not wrong
 settings.load_profile("patient")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Of several workers, one runs a whole file, and one all tests that read what two processes did."""
-    for item in items:
-        shared = "two_ranks" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("two_ranks" if shared else item.location[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of several workers, one runs a whole file, and one all files that read what the same two processes did."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFixture(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "two ranks" if file in TWO_RANKS else file
+
+    return ByFixture(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What two processes did: one pair runs the jobs of all tests that were chosen."""
 import pytest
 
+from tests.helpers.paths import TWO_RANKS
 from tests.helpers.two_ranks import run_jobs
 
 JOBS = ["zero_ranks", "balance_ranks", "ranks_agree", "stopped_ranks", "photo_ranks"]
@@ -9,6 +10,7 @@ JOBS = ["zero_ranks", "balance_ranks", "ranks_agree", "stopped_ranks", "photo_ra
 def pytest_collection_modifyitems(items):
     for item in items:
         if "two_ranks" in getattr(item, "fixturenames", ()):
+            assert item.location[0] in TWO_RANKS, f"tests.helpers.paths.TWO_RANKS lacks {item.location[0]}"
             item.add_marker(pytest.mark.timeout(1800))  # the first of them waits for the jobs of all
 
 
