@@ -14,6 +14,7 @@ setup(
     python_requires=">=3.11,<3.14",  # vllm 0.32.0 ships wheels for these
     packages=find_packages(include=["gre*", "stages*", "eval*", "data_prep*"]),
     package_data={"gre.tiny": ["base/*", "cities.csv"], "gre.locate": ["map.css"],
+                  "gre.locate.page": ["static/*", "LEAFLET.md"],
                   "gre.geo": ["*.csv", "GEONAMES.md", "land-110m.*"],
                   "eval.drawing": ["report.css"], "eval.benchmarks": ["*.yaml"]},
     entry_points={"console_scripts": ["gre-locate=gre.locate.__main__:command"]},
@@ -48,9 +49,11 @@ setup(
         "chain": ["bert-score==0.3.13",       # BERTScore's own code; the last release, and it runs on transformers 5.19
                   "opencv-python-headless>=4.11"],  # YuNet, the face detector of the benchmark builder
         "dev": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "pytest-xdist>=3.8", "ruff>=0.6", "geopy>=2.4",
-                "nbclient==0.11.0", "ipykernel==7.4.0"],  # what runs demo/infer.ipynb; kernels change how they end
+                "nbclient==0.11.0", "ipykernel==7.4.0",  # what runs demo/infer.ipynb; kernels change how they end
+                "playwright==1.65.2"],                # drives the machine's own Chromium in the web page's tests
         "bench": ["trl==1.16.0"],             # the peer we measure against and the reference for the GRPO loss
         "report": ["tensorboard"],
+        "page": ["starlette>=1.0,<2", "uvicorn>=0.40,<1"],  # what serves the web page; vLLM brings both
         "wandb": ["wandb>=0.28"],             # report_to=wandb of training and of eval.score; offline, 0.31 was run
         "osv5m": ["reverse_geocoder==1.5.1"],  # OSV-5M's own geocoder; another release names other areas
     },

@@ -88,11 +88,15 @@ def record(engine: str) -> dict:
 
 
 class Written(TextStreamer):
-    """Hands on the text of a completion, whole words at a time."""
+    """Hands on the text of a completion, whole words at a time; of several, that of the first."""
 
     def __init__(self, tokenizer, on_text: Callable[[str], None]):
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.on_text = on_text
+
+    def put(self, value: torch.Tensor) -> None:
+        """value (rows, prompt) or (rows,): the prompt, then a token of each completion. TextStreamer takes one row."""
+        super().put(value[:1])
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """What TextStreamer prints."""
@@ -101,8 +105,8 @@ class Written(TextStreamer):
 
 
 def by_transformers(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str, batch_size: int) -> Answer:
-    """Answers by `generate`, as in training (gre/rollout/generate.py). Asked about one photo for one sample, it also
-    takes `on_text`, which is called with every piece of the text as it is written."""
+    """Answers by `generate`, as in training (gre/rollout/generate.py). Asked about one photo, it also takes
+    `on_text`, which is called with every piece of the text, or of the first sample's, as it is written."""
     processor = vlm.load_processor(folder, budget.min_pixels, budget.max_pixels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = vlm.load_model(folder, dtype=getattr(torch, dtype)).to(device).eval()

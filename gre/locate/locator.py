@@ -53,8 +53,8 @@ class Locator:
         """Where a photo was taken; of a list or a folder, a list in order.
 
         photo: a path, the bytes of a file, or a picture of PIL. on_text: called with each piece of the answer as it is
-        written, for one photo and transformers. Raises DataError, naming it, for the first that cannot be read; `each`
-        goes on.
+        written, or of the first of several samples, for one photo and transformers. Raises DataError, naming it, for
+        the first that cannot be read; `each` goes on.
         """
         if on_text is not None:
             return self._streamed(photo, on_text)
@@ -83,9 +83,9 @@ class Locator:
             return error
 
     def _streamed(self, photo: Photo, on_text: Callable[[str], None]) -> Located:
-        if not is_one(photo) or self.engine != "transformers" or self.decoding.samples > 1:
-            raise UserError("text is streamed for one photo and one sample, by engine='transformers'; `vllm serve` "
-                            "streams too (docs/use.md)")
+        if not is_one(photo) or self.engine != "transformers":
+            raise UserError("text is streamed for one photo, by engine='transformers'; `vllm serve` streams too "
+                            "(docs/use.md)")
         (photo,) = listed(photo)
         image = open_photo(photo, _path(photo) or "the photo", self.urls)
         (samples,) = self._answer([self.question], [image], [0], on_text=on_text)

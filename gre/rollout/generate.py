@@ -45,7 +45,7 @@ class TransformersRollout:
 
     def generate(self, model: nn.Module, prompts: list[Prompt], num_generations: int, keys: list[int], *, seed: int,
                  step: int, greedy: bool = False, streamer: BaseStreamer | None = None) -> list[list[Completion]]:
-        """See `Rollout`. streamer: is given the tokens of the one completion of one prompt as they are drawn."""
+        """See `Rollout`. streamer: is given the tokens of the completions of one prompt as they are drawn."""
         if len(keys) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts and {len(keys)} keys: one key per prompt is needed")
         # Not hasattr: DeepSpeed's engine answers for the module inside it, but what is set on it stays outside.

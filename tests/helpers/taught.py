@@ -15,14 +15,14 @@ PLACES = {"paris.png": ((200, 30, 30), "48.86, 2.35"), "tokyo.png": ((30, 200, 3
           "nowhere.png": ((30, 30, 200), "unknown")}
 
 
-def write_taught() -> None:
+def write_taught(places: dict = PLACES) -> None:
     """run/stage3 in the current folder, asked "Where is this?", and imgs/ with what it knows; of one photo it says no
-    place."""
+    place. places: name of the photo: (its colour, what it answers)."""
     shutil.copytree(ROOT / "gre/tiny/base", "base")
     Path("imgs").mkdir()
     model, processor = load_model("base"), load_processor("base")
     groups = []
-    for name, (colour, answer) in PLACES.items():
+    for name, (colour, answer) in places.items():
         image = Image.new("RGB", (56, 56), colour)
         image.save(f"imgs/{name}")
         text = f"<think>A photo of {name}.\nThe colour says it.</think><answer>{answer}</answer>"

@@ -1,0 +1,73 @@
+"""Where were these photos taken? A web page on this machine: `python -m gre.locate.page --model PATH`."""
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gre.config import UserError
+from gre.errors import one_message
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+ANY = ("0.0.0.0", "::")
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    command = argparse.ArgumentParser(prog="python -m gre.locate.page", description=__doc__.splitlines()[0],
+                                      epilog="See docs/use.md.", allow_abbrev=False)
+    command.add_argument("--model", required=True, action="append", metavar="PATH", help="a stage's folder, such as "
+                         "runs/NAME/stage3; given twice, both are asked, and their answers stand side by side")
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each photo, as of gre-locate "
+                         "(default: 1, greedy)")
+    command.add_argument("--keep", type=Path, metavar="FOLDER", help="keep corrected photos in FOLDER/imgs, and where "
+                         "they were taken in FOLDER/seed.jsonl, as rows to train on; without it nothing is kept")
+    command.add_argument("--tiles", default="", metavar="URL", help="map tiles from this address, with {z}, {x} and "
+                         "{y}: whoever serves them sees which places are looked at (default: none, the land only)")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone). "
+                         "There is no password")
+    command.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    command.add_argument("--engine", default="auto", help="as of gre-locate; only transformers streams the reasoning")
+    command.add_argument("--max-new-tokens", type=int, default=2048, metavar="N", help="of an answer (default: 2048)")
+    return command
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load the models and serve until interrupted. Raises UserError."""
+    if not find_spec("starlette") or not find_spec("uvicorn"):
+        raise UserError("the page needs Starlette and uvicorn: pip install -e '.[page]'")
+    if arguments.tiles and (urlsplit(arguments.tiles).scheme not in ("http", "https")
+                            or any(mark not in arguments.tiles for mark in ("{z}", "{x}", "{y}"))):
+        raise UserError(f"--tiles {arguments.tiles}: write an address such as "
+                        "http://127.0.0.1:8080/{z}/{x}/{y}.png")
+    if len(set(arguments.model)) < len(arguments.model):
+        raise UserError("--model names the same folder twice: name two checkpoints to compare them")
+    import uvicorn
+
+    from gre.locate.locator import Locator
+    from gre.locate.page.app import Page, application
+    from gre.locate.page.corrections import Corrections
+
+    corrections = Corrections(arguments.keep) if arguments.keep else None
+    locators = {path: Locator(path, samples=arguments.samples, engine=arguments.engine,
+                              max_new_tokens=arguments.max_new_tokens) for path in arguments.model}
+    hosts = ["*"] if arguments.host in ANY else [arguments.host, *LOCAL]
+    app = application(Page(locators, corrections, arguments.tiles), hosts)
+    if arguments.host not in LOCAL:
+        print(f"WARNING: whoever reaches {arguments.host}:{arguments.port} can use this page: there is no password",
+              file=sys.stderr)
+    shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"open http://{shown}:{arguments.port}", flush=True)
+    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False,
+                server_header=False, timeout_graceful_shutdown=2)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    with one_message():
+        run(parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
