@@ -7,6 +7,7 @@ const plural = (n, what) => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : '
 const letter = (at) => String.fromCharCode(65 + at);
 const coordinates = (at) => `${at.latitude.toFixed(4)}, ${at.longitude.toFixed(4)}`;
 const SMALLEST_KM = 1; // below it a distance says nothing
+const SIDES = [['right', [6, 0]], ['bottom', [0, 6]], ['left', [-6, 0]], ['top', [0, -6]]]; // of a mark, for a model's letter
 let settings, map, marks, wanted, stopping, working = false;
 let shown = null, followed = true; // the photo on the map; until somebody chooses, the newest
 const waiting = [];
@@ -87,8 +88,8 @@ async function ask(one, at) {
     const stopped = error.name === 'AbortError';
     const message = make('p', {className: stopped ? 'soft' : 'error', textContent: stopped ? 'stopped' : error instanceof TypeError ? 'the server does not answer: is it still running?' : error.message});
     if (!stopped) failed++;
-    if (column.isConnected) { column.append(message); where.remove(); }
-    if (one.state.isConnected) one.state.replaceWith(message);
+    where.remove();
+    if (one.state.isConnected) { one.state.replaceWith(message); column.remove(); } else { column.append(message); }
     return;
   }
   one.look.hidden = false;
@@ -111,16 +112,16 @@ function told(column, where, said, one, answer) {
   where.textContent = answer.latitude === null ? 'No one place' : coordinates(answer);
   const more = [answer.near, answer.scatter].filter(Boolean).map((text) => make('p', {textContent: text}));
   if (!answer.finished) more.push(make('p', {className: 'soft', textContent: 'cut off at the limit of tokens'}));
-  if (one.exif) more.push(make('p', {className: 'soft', textContent: position(one.exif, true)}));
+  if (one.exif) more.push(make('p', {className: 'soft', textContent: position(one.exif)}));
   where.after(...more);
   said.textContent = answer.reasoning ?? answer.raw;
   column.append(make('details', {}, make('summary', {textContent: 'All that it wrote'}), make('pre', {textContent: answer.raw})));
 }
 
-function position(exif, withDistance) {
+function position(exif) {
   if (exif.none) return `EXIF position: ${exif.none}`;
   const away = exif.distance_km;
-  return `EXIF position: ${coordinates(exif)}` + (withDistance && away !== null ? `, ${away < SMALLEST_KM ? 'less than 1' : away.toLocaleString('en', {maximumFractionDigits: 0})} km from the answer` : '');
+  return `EXIF position: ${coordinates(exif)}` + (away !== null ? `, ${away < SMALLEST_KM ? 'less than 1' : away.toLocaleString('en', {maximumFractionDigits: 0})} km from the answer` : '');
 }
 
 // Put a photo's answers on the map.
@@ -138,11 +139,12 @@ function show(one, move) {
     for (const each of answer.samples ?? []) if (each.latitude !== null) mark([each.latitude, each.longitude], 4, `sample ${tone}`);
     if (answer.latitude === null) return;
     if (answer.radius_km) L.circle([answer.latitude, answer.longitude], {radius: answer.radius_km * 1000, className: `radius ${tone}`, interactive: false}).addTo(marks);
-    mark([answer.latitude, answer.longitude], 8, `answer ${tone}`).bindTooltip(letter(at), {permanent: true, direction: 'right', offset: [6, 0]});
+    const [direction, offset] = SIDES[at % 4];
+    mark([answer.latitude, answer.longitude], 8, `answer ${tone}`).bindTooltip(letter(at), {permanent: true, direction, offset});
   });
   if (one.exif && !one.exif.none) {
     mark([one.exif.latitude, one.exif.longitude], 10, 'true').bindTooltip('EXIF', {permanent: true, direction: 'left', offset: [-8, 0]});
-    legend.push(make('li', {}, make('span', {className: 'badge true', textContent: 'EXIF'}), ` ${position(one.exif, false)}`));
+    legend.push(make('li', {}, make('span', {className: 'badge true', textContent: 'EXIF'}), ` ${coordinates(one.exif)}`));
   }
   $('legend').replaceChildren(...legend);
   $('correct').hidden = !settings.keep;

@@ -1,0 +1,214 @@
+"""The web page's server: the answers of the locator, hostile files, two users at once, limits, corrections."""
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import httpx2
+import pytest
+from PIL import Image
+
+from gre import Locator
+from gre.data.records import DataConfig, read_seed
+from gre.geo.point import LatLon
+from gre.locate.page import app, asking
+from gre.locate.page.__main__ import main
+from gre.locate.page.corrections import Corrections
+from tests.helpers import gps, hostile
+from tests.helpers.paths import ROOT
+from tests.helpers.taught import PLACES
+
+pytestmark = pytest.mark.slow
+SENT = {"content-type": "application/octet-stream"}
+HERE = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def locator(taught) -> Locator:
+    return Locator(taught / "run/stage3", max_new_tokens=60)
+
+
+@pytest.fixture
+def page(locator, tmp_path) -> app.Page:
+    return app.Page({"run/stage3": locator}, Corrections(tmp_path / "kept"), "")
+
+
+def post(page: app.Page, path: str, content, host: str = HERE, **headers: str) -> httpx2.Response:
+    """What the page answers to one request."""
+    return asked(page, lambda client: client.post(path, content=content, headers={**SENT, **headers}), host)
+
+
+def asked(page: app.Page, request, host: str = HERE):
+    async def once():
+        served = httpx2.ASGITransport(app.application(page, ["127.0.0.1"]))
+        async with httpx2.AsyncClient(transport=served, base_url=host) as client:
+            return await request(client)
+    return asyncio.run(once())
+
+
+def lines(answer: httpx2.Response) -> list[dict]:
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_photo_gets_the_answer_of_the_locator(taught, locator, page, name):
+    said = lines(post(page, "/locate", (taught / "imgs" / name).read_bytes()))
+    own = locator.locate(taught / "imgs" / name)
+    assert {**said[-1]["answer"], "path": own.path} | own.record() == {**said[-1]["answer"], "path": own.path}
+    assert "".join(line.get("text", "") for line in said) == own.raw and sum("text" in line for line in said) > 5
+    assert said[0]["photo"].startswith("data:image/jpeg;base64,") and not any("exif" in line for line in said)
+
+
+def test_hostile_files_get_an_answer_or_a_reason_the_same_from_python_the_shell_and_the_page(
+        taught, locator, page, tmp_path):
+    table = hostile.files(PLACES["paris.png"][0])
+    for name, (content, _) in table.items():
+        (tmp_path / name).write_bytes(content)
+    python = dict(zip(table, (answer for _, answer in locator.each([str(tmp_path / name) for name in table]))))
+    shell = subprocess.run([sys.executable, "-m", "gre.locate", *table, "--model", str(taught / "run/stage3"),
+                            "--max-new-tokens", "60", "--json"], cwd=tmp_path, capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+    answers = {one["path"]: one for one in map(json.loads, shell.stdout.splitlines())}
+    assert shell.returncode == 1 and "4 of 9 could not be read:" in shell.stderr and "Traceback" not in shell.stderr
+    for name, (content, why) in table.items():
+        last = lines(post(page, "/locate", content))[-1]
+        if why:
+            for said in (str(python[name]), shell.stderr, last["error"]):
+                assert re.search(why, said), (name, said)
+        else:
+            assert last["answer"]["raw"] == python[name].raw == answers[name]["raw"]
+    for name in ("moving.gif", "phone.heic", hostile.QUOTES):  # the colour is kept
+        assert (answers[name]["latitude"], answers[name]["longitude"]) == (48.86, 2.35)
+
+
+def test_several_samples_stream_the_first(taught):
+    several = Locator(taught / "run/stage3", max_new_tokens=60, samples=4)
+    photo = taught / "imgs/tokyo.png"
+    pieces = []
+    found = several.locate(photo, on_text=pieces.append)
+    assert found == several.locate(photo) and len(found.samples) == 4  # streaming changes nothing
+    alone = Locator(taught / "run/stage3", max_new_tokens=60, samples=2).locate(photo, on_text=(other := []).append)
+    assert pieces == other and "".join(pieces).startswith("<think>") and len(alone.samples) == 2
+
+
+def test_the_position_of_a_photo_is_told_only_where_that_is_asked(taught, page):
+    photo = gps.saved(Image.open(taught / "imgs/paris.png"), "PNG", gps.exif(gps.at(48.86, 3.35)))
+    silent, told = (lines(post(page, f"/locate?exif={asked}", photo)) for asked in (0, 1))
+    (exif,) = [line["exif"] for line in told if "exif" in line]
+    # One degree along the parallel of 48.86: 111.195 km x cos(48.86).
+    assert (exif["latitude"], exif["longitude"]) == (48.86, 3.35)
+    assert exif["distance_km"] == pytest.approx(73.16, abs=.05)
+    assert not any("exif" in line for line in silent) and silent[-1] == told[-1]
+    bare = lines(post(page, "/locate?exif=1", (taught / "imgs/paris.png").read_bytes()))
+    assert bare[-2] == {"exif": {"none": "no EXIF data"}}
+
+
+def test_two_users_at_once_get_their_own_answers(taught, page):
+    sent = ["paris.png", "tokyo.png"] * 3
+
+    async def all_at_once(client):
+        return await asyncio.gather(*(client.post("/locate", content=(taught / "imgs" / name).read_bytes(),
+                                                  headers=SENT) for name in sent))
+    for name, answer in zip(sent, asked(page, all_at_once)):
+        last = lines(answer)[-1]["answer"]
+        assert f"{last['latitude']}, {last['longitude']}" == PLACES[name][1]
+
+
+def test_a_full_queue_is_said_and_empties(taught, page, monkeypatch):
+    monkeypatch.setattr(app, "MAX_WAITING", 1)
+    photo = (taught / "imgs/paris.png").read_bytes()
+
+    async def one_before_the_other(client):
+        rest = asyncio.Event()
+
+        async def slowly():
+            yield photo[:20]
+            await rest.wait()
+            yield photo[20:]
+        first = asyncio.create_task(client.post("/locate", content=slowly(), headers=SENT))
+        await asyncio.sleep(0.1)
+        refused = await client.post("/locate", content=photo, headers=SENT)
+        rest.set()
+        return refused, await first, await client.post("/locate", content=photo, headers=SENT)
+    refused, first, third = asked(page, one_before_the_other)
+    assert refused.status_code == 503 and "1 photos are waiting already" in refused.json()["error"]
+    assert [lines(one)[-1]["answer"]["latitude"] for one in (first, third)] == [48.86, 48.86]
+
+
+def test_whoever_leaves_stops_the_model(taught, locator, page):
+    content, pieces, left = (taught / "imgs/paris.png").read_bytes(), [], threading.Event()
+
+    class Watched:
+        engine = "transformers"
+
+        def locate(self, photo, on_text):
+            def written(text):
+                on_text(text)
+                pieces.append(text)
+                left.wait(60)
+            return locator.locate(photo, on_text=written)
+
+    async def leave():
+        said = asking.answer(Watched(), content, False)
+        async for line in said:
+            if "text" in json.loads(line):
+                break
+        await said.aclose()
+        left.set()
+        await asyncio.wrap_future(asking.WORKER.submit(int))  # what came before has ended
+    asyncio.run(leave())
+    assert len(pieces) == 1
+    assert lines(post(page, "/locate", content))[-1]["answer"]["latitude"] == 48.86  # and nothing is left of it
+
+
+def test_limits_and_requests_of_other_sites(taught, page, monkeypatch):
+    photo = (taught / "imgs/paris.png").read_bytes()
+    for path, status, why in (("/locate?model=1", 400, "1 models"), ("/locate?model=-1", 400, "1 models"),
+                              ("/locate?model=9999999999999", 400, "1 models")):
+        answer = post(page, path, photo)
+        assert answer.status_code == status and why in answer.json()["error"]
+    simple = post(page, "/locate", photo, **{"content-type": "text/plain"})  # what any site may send
+    assert simple.status_code == 415 and "access-control-allow-origin" not in simple.headers
+    assert post(page, "/locate", photo, host="http://rebound.example").status_code == 400
+    assert "default-src 'none'" in simple.headers["content-security-policy"]
+    monkeypatch.setattr(asking, "MAX_PIXELS", 56 * 56 - 1)
+    assert "56 x 56 pixels, and at most 3,135" in lines(post(page, "/locate", photo))[-1]["error"]
+    monkeypatch.setattr(app, "MAX_BYTES", len(photo) - 1)
+    assert post(page, "/locate", photo).status_code == 413
+    monkeypatch.setattr(app, "UPLOAD_S", 0.05)
+
+    async def never():
+        yield photo[:9]
+        await asyncio.sleep(5)
+    assert post(page, "/locate", never()).status_code == 408
+
+
+def test_a_correction_is_a_row_to_train_on(taught, page, locator, tmp_path):
+    photo = (taught / "imgs/paris.png").read_bytes()
+    folder = tmp_path / "kept"
+    wrong = post(page, "/keep?place=Paris", photo)
+    assert wrong.status_code == 400 and "no one place" in wrong.json()["error"]
+    assert post(page, "/keep?place=1,2", b"no photo").status_code == 400 and not (folder / "seed.jsonl").exists()
+    kept = post(page, "/keep?place=48°51'30\"N 2°17'40\"E", photo).json()
+    assert kept["rows"] == 1 and kept["near"].startswith("Paris") and kept["latitude"] == pytest.approx(48.858333)
+    assert post(page, "/keep?place=35.68, 139.69", (taught / "imgs/tokyo.png").read_bytes()).json()["rows"] == 2
+    again = app.Page(page.locators, Corrections(folder), "")  # the page is started again
+    assert post(again, "/keep?place=48.5, 2.5", photo).json()["rows"] == 2
+    rows = read_seed(DataConfig(str(folder / "seed.jsonl")))
+    assert [(row.instruction, row.truth) for row in rows] == [("Where is this?", LatLon(48.5, 2.5)),
+                                                              ("Where is this?", LatLon(35.68, 139.69))]
+    assert rows[0].image.read_bytes() == photo and locator.locate(rows[0].image).latitude == 48.86
+    closed = post(app.Page(page.locators, None, ""), "/keep?place=1,2", photo)
+    assert closed.status_code == 403 and "--keep" in closed.json()["error"]
+
+
+def test_the_command_refuses_what_it_cannot_use(taught, capsys):
+    model = str(taught / "run/stage3")
+    for arguments, why in ((["--model", "run/stage9"], "run/stage9"), (["--model", model, "--model", model], "twice"),
+                           (["--model", model, "--tiles", "http://a.b/tiles"], "--tiles http://a.b/tiles: write")):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2 and why in capsys.readouterr().err
