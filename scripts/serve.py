@@ -124,8 +124,9 @@ def needed(argv: list[str]) -> list[str]:
     return ["rollouts"] * (settings.rollout.engine == "served") + ["judge"] * bool(settings.judge.url)
 
 
-def command(what: str, argv: list[str]) -> list[str]:
-    """The `vllm serve …` of "rollouts" or "judge", without what follows --. Raises UserError."""
+def command(what: str, argv: list[str], dry_run: bool = False) -> list[str]:
+    """The `vllm serve …` of "rollouts" or "judge", without what follows --. dry_run: write nothing. Raises UserError.
+    """
     settings = read(argv)
     if what == "judge":
         if not settings.judge.model_name_or_path or not settings.judge.url:
@@ -156,14 +157,17 @@ def command(what: str, argv: list[str]) -> list[str]:
                   "worker_extension_cls": "gre.rollout.vllm.worker.Served", "enable_scale_out": True,
                   "disable_uvicorn_access_log": True}
     if "max_lora_rank" in arguments:
-        arguments["lora_modules"] = [f"{ADAPTER}={first_adapter(parent.model_dir)}"]
+        arguments["lora_modules"] = [f"{ADAPTER}={first_adapter(parent.model_dir, dry_run)}"]
     return vllm_serve(weights(parent.model_dir), arguments)
 
 
-def first_adapter(folder: Path) -> Path:
-    """The adapter a server is started with: the model's own, or, where its stage begins one, one that does nothing."""
+def first_adapter(folder: Path, dry_run: bool) -> Path:
+    """The adapter a server is started with: the model's own, or, where its stage begins one, one that does nothing. A
+    dry run names no folder for that one, since none is made."""
     if model_folder.holds_adapter(folder):
         return folder.absolute()
+    if dry_run:
+        return Path("FOLDER-MADE-AT-THE-START")
     width = read_shape(folder / "config.json").hidden
     nothing = Path(tempfile.mkdtemp(prefix="adapter-"))
     adapter.write(adapter.none("model.language_model.layers.0.self_attn.q_proj", width, width), nothing)
@@ -190,13 +194,13 @@ def main(argv: list[str]) -> None:
     if what == "needed":
         print(*needed(arguments), sep="\n")
         return
-    own = [text for text in arguments if text != "--dry-run"]
+    own, dry_run = [text for text in arguments if text != "--dry-run"], "--dry-run" in arguments
     alone = {"locate": locate_command, "teacher": teacher_command}.get(what)
-    line = (alone(own) if alone else command(what, own)) + rest
+    line = (alone(own) if alone else command(what, own, dry_run)) + rest
     wanted = {**ENVIRONMENT, **({} if alone else LOADS_WEIGHTS)}
     environment = wanted if torch.cuda.is_available() else {**wanted, "TORCHDYNAMO_DISABLE": "1"}
     print(*(f"{name}={value}" for name, value in environment.items()), shlex.join(line), flush=True)
-    if "--dry-run" not in arguments:
+    if not dry_run:
         os.execve(line[0], line, {**os.environ, **environment})
 
 

@@ -35,6 +35,18 @@ def test_a_policy_s_command_holds_what_the_trainer_compares(workplace):
     assert option(line, "--generation-config") == "vllm"
 
 
+def test_a_dry_run_writes_nothing(workplace, monkeypatch, capsys, tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    keys = [*KEYS, "model_name_or_path=run/stage1", "output_dir=run/stage2", "rollout.url=http://127.0.0.1:8123",
+            "model.lora.r=4"]
+    serve.main(["rollouts", *keys, "--dry-run"])
+    assert "=FOLDER-MADE-AT-THE-START" in capsys.readouterr().out and not list(temporary.iterdir())
+    (module,) = [text for text in serve.command("rollouts", keys) if str(temporary) in text]
+    (made,) = temporary.iterdir()
+    assert module.endswith(f"={made}") and (made / "adapter_model.safetensors").is_file()
+
+
 def test_a_judge_s_command(workplace):
     keys = [*KEYS, "model_name_or_path=run/stage1", "output_dir=run/stage2", "judge.model_name_or_path=run/judge"]
     line = serve.command("judge", [*keys, "judge.url=http://node7:8001"])
