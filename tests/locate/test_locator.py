@@ -56,7 +56,7 @@ def test_text_is_streamed_as_it_is_written(taught, locator):
     pieces = []
     found = locator.locate(taught / "imgs/tokyo.png", on_text=pieces.append)
     assert "".join(pieces) == found.raw == locator.locate(taught / "imgs/tokyo.png").raw and len(pieces) > 5
-    with pytest.raises(UserError, match="one photo and one sample"):
+    with pytest.raises(UserError, match="streamed for one photo, by engine"):
         locator.locate(taught / "imgs", on_text=pieces.append)
 
 
