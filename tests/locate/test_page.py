@@ -3,6 +3,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from gre import Locator
 from gre.data.records import DataConfig, read_seed
 from gre.geo.point import LatLon
 from gre.locate.page import app, asking
-from gre.locate.page.__main__ import main
+from gre.locate.page.__main__ import _names, main
 from gre.locate.page.corrections import Corrections
 from tests.helpers import gps, hostile
 from tests.helpers.paths import ROOT
@@ -206,10 +207,18 @@ def test_a_correction_is_a_row_to_train_on(taught, page, locator, tmp_path):
     assert closed.status_code == 403 and "--keep" in closed.json()["error"]
 
 
+def test_models_are_shown_without_the_folders_above(taught):
+    assert _names([str(taught / "run/stage3"), "runs/a/stage3"]) == ["run/stage3", "runs/a/stage3"]
+    assert _names(["/a/run/stage3", "/b/run/stage3"]) == ["/a/run/stage3", "/b/run/stage3"]
+
+
 def test_the_command_refuses_what_it_cannot_use(taught, capsys):
-    model = str(taught / "run/stage3")
-    for arguments, why in ((["--model", "run/stage9"], "run/stage9"), (["--model", model, "--model", model], "twice"),
-                           (["--model", model, "--tiles", "http://a.b/tiles"], "--tiles http://a.b/tiles: write")):
+    model, other = str(taught / "run/stage3"), socket.create_server(("127.0.0.1", 0))
+    taken = other.getsockname()[1]
+    for arguments, why in ((["--model", "run/stage9", "--port", "0"], "run/stage9"), (["--model", model, "--model", model], "twice"),
+                           (["--model", model, "--tiles", "http://a.b/tiles"], "--tiles http://a.b/tiles: write"),
+                           (["--model", model, "--port", str(taken)], f"--port {taken}: cannot be listened on")):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2 and why in capsys.readouterr().err
+    other.close()

@@ -1,7 +1,7 @@
 """The web page as people meet it: the command, and a real Chromium that drops photos, reads, clicks, types and tabs."""
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,31 +29,23 @@ def served(taught, tmp_path_factory):
         patch.chdir(folder)
         write_taught({**PLACES, "paris.png": (PLACES["paris.png"][0], "45.76, 4.84"),
                       "tokyo.png": (PLACES["tokyo.png"][0], EVIL)})
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     with open(folder / "page.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gre.locate.page", "--model", str(taught / "run/stage3"), "--model", "run/stage3",
-             "--max-new-tokens", "120", "--port", str(port), "--keep", "kept"], cwd=folder, stdout=log, stderr=log,
+             "--max-new-tokens", "120", "--port", "0", "--keep", "kept"], cwd=folder, stdout=log, stderr=log,
             env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""})
     try:
         end = time.monotonic() + START_S
-        while f"open http://127.0.0.1:{port}" not in (folder / "page.log").read_text() or not _listens(port):
+        while not (found := re.search(r"^open (\S+)$", (folder / "page.log").read_text(), re.M)):
             assert process.poll() is None and time.monotonic() < end, (folder / "page.log").read_text()
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}", folder
+        yield found[1], folder
         process.send_signal(signal.SIGINT)
         process.wait(30)
         assert "Traceback" not in (folder / "page.log").read_text()
     finally:
         process.kill()
         process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as asked:
-        return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Where were these photos taken? A web page on this machine: `python -m gre.locate.page --model PATH`."""
 import argparse
+import socket
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from gre.config import UserError
 from gre.errors import one_message
+from gre.provenance import public_path
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 ANY = ("0.0.0.0", "::")
@@ -27,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
                          "{y}: whoever serves them sees which places are looked at (default: none, the land only)")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone). "
                          "There is no password")
-    command.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    command.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
     command.add_argument("--engine", default="auto", help="as of gre-locate; only transformers streams the reasoning")
     command.add_argument("--max-new-tokens", type=int, default=2048, metavar="N", help="of an answer (default: 2048)")
     return command
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
                         "http://127.0.0.1:8080/{z}/{x}/{y}.png")
     if len(set(arguments.model)) < len(arguments.model):
         raise UserError("--model names the same folder twice: name two checkpoints to compare them")
+    listening = _listening(arguments.host, arguments.port)  # before the models, which may take minutes to load
     import uvicorn
 
     from gre.locate.locator import Locator
@@ -50,23 +53,41 @@ def run(arguments: argparse.Namespace) -> None:
     from gre.locate.page.corrections import Corrections
 
     corrections = Corrections(arguments.keep) if arguments.keep else None
-    locators = {path: Locator(path, samples=arguments.samples, engine=arguments.engine,
-                              max_new_tokens=arguments.max_new_tokens) for path in arguments.model}
+    locators = {name: Locator(path, samples=arguments.samples, engine=arguments.engine,
+                              max_new_tokens=arguments.max_new_tokens)
+                for name, path in zip(_names(arguments.model), arguments.model)}
     hosts = ["*"] if arguments.host in ANY else [arguments.host, *LOCAL]
     app = application(Page(locators, corrections, arguments.tiles), hosts)
     if arguments.host not in LOCAL:
         print(f"WARNING: whoever reaches {arguments.host}:{arguments.port} can use this page: there is no password",
               file=sys.stderr)
     shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print(f"open http://{shown}:{arguments.port}", flush=True)
-    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False,
-                server_header=False, timeout_graceful_shutdown=2)
+    print(f"open http://{shown}:{listening.getsockname()[1]}", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False,
+                                  timeout_graceful_shutdown=2)).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--host {host} --port {port}: cannot be listened on ({error}): name another") from None
+
+
+def _names(paths: Sequence[str]) -> Sequence[str]:
+    """What models are called on the page: without the folders above, as long as that tells them apart."""
+    names = [public_path(path) for path in paths]
+    return names if len(set(names)) == len(names) else paths
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     with one_message():
         run(parser().parse_args(argv))
+    if "vllm" in sys.modules:
+        from gre.rollout.vllm.start import leave
+
+        leave()
 
 
 if __name__ == "__main__":
