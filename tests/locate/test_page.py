@@ -215,7 +215,8 @@ def test_models_are_shown_without_the_folders_above(taught):
 def test_the_command_refuses_what_it_cannot_use(taught, capsys):
     model, other = str(taught / "run/stage3"), socket.create_server(("127.0.0.1", 0))
     taken = other.getsockname()[1]
-    for arguments, why in ((["--model", "run/stage9", "--port", "0"], "run/stage9"), (["--model", model, "--model", model], "twice"),
+    for arguments, why in ((["--model", "run/stage9", "--port", "0"], "run/stage9"),
+                           (["--model", model, "--model", model], "twice"),
                            (["--model", model, "--tiles", "http://a.b/tiles"], "--tiles http://a.b/tiles: write"),
                            (["--model", model, "--port", str(taken)], f"--port {taken}: cannot be listened on")):
         with pytest.raises(SystemExit) as ended:
