@@ -165,6 +165,14 @@ def test_whoever_leaves_stops_the_model(taught, locator, page):
     assert lines(post(page, "/locate", content))[-1]["answer"]["latitude"] == 48.86  # and nothing is left of it
 
 
+def test_a_bug_breaks_the_answer_off_and_is_not_swallowed(taught, page, monkeypatch):
+    def not_finite(*_, **__):
+        raise FloatingPointError("the logits are not finite")
+    monkeypatch.setattr(Locator, "locate", not_finite)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        post(page, "/locate", (taught / "imgs/paris.png").read_bytes())
+
+
 def test_limits_and_requests_of_other_sites(taught, page, monkeypatch):
     photo = (taught / "imgs/paris.png").read_bytes()
     for path, status, why in (("/locate?model=1", 400, "1 models"), ("/locate?model=-1", 400, "1 models"),

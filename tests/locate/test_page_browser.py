@@ -63,8 +63,8 @@ def page(chromium, served):
     wrong = []
     page.on("request", lambda request: request.url.startswith((served[0], "data:")) or wrong.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and "status of 400" not in message.text
-            and wrong.append(message.text))
+    page.on("console", lambda message: message.type == "error" and wrong.append(message.text) if not re.search(
+        "status of 400|ERR_CONNECTION", message.text) else None)
     page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     page.goto(served[0])
     says(page, "2 models are ready.")
@@ -203,6 +203,15 @@ def test_it_fits(page, taught, width):
     small = page.evaluate("""() => [...document.querySelectorAll('button, #place')].filter(e =>
       e.checkVisibility() && e.getBoundingClientRect().height < 38).map(e => e.outerHTML)""")
     assert small == []  # for a finger
+
+
+def test_a_server_that_is_gone_is_said(page, taught):
+    page.route("**/locate?*", lambda route: route.abort("connectionreset"))
+    page.locator("#photos").set_input_files([taught / "imgs/paris.png"])
+    playwright.expect(card(page, "paris.png")).to_contain_text("the server does not answer: is it still running?")
+    page.unroute("**/locate?*")
+    page.locator("#photos").set_input_files([taught / "imgs/tokyo.png"])
+    says(page, "1 photo located, 1 could not be.")
 
 
 def test_the_rest_can_be_stopped(page, taught):
