@@ -16,7 +16,7 @@ from gre.training.grpo import GRPOConfig
 from gre.training.trainer import checkpoints
 from gre.training.watching import validation
 from gre.training.watching.validation import quality
-from stages import globe
+from stages import globe, stage1
 from tests.helpers.grpo import trainer_of
 from tests.helpers.judge_rows import picture
 from tests.helpers.reason_rows import write_reason
@@ -82,13 +82,15 @@ def test_rows_without_coordinates_are_rewarded_by_name(here):
 
 
 @pytest.mark.slow
-def test_validation_measures_to_the_city_that_is_named(here, monkeypatch):
+@pytest.mark.parametrize("stage", [stage1, globe])
+def test_validation_measures_to_the_city_that_is_named(here, monkeypatch, stage):
     write_reason(here / "data", 4)
     picture((9, 9, 9)).save("new.png")
     Path("new.jsonl").write_text(json.dumps({"image": "new.png", "instructions": "Where?", **AT}))
     says = "<think>a</think><answer>country: France\ncity: Paris</answer>"
     monkeypatch.setattr(validation, "quality", lambda text, *more: quality(says, *more))
-    run("validation.eval_every=2", "validation.data=new.jsonl")
+    keys = [key for key in KEYS if stage is globe or not key.startswith(("grpo.", "rollout."))]
+    stage.run(load(stage.Config, [*keys, "validation.eval_every=2", "validation.data=new.jsonl"]))
     logs = map(json.loads, Path("run/globe/metrics.jsonl").read_text().splitlines())
     (measured,) = [log["eval/geoscore"] for log in logs if "eval/geoscore" in log]
     assert 4900 < measured < 5000  # the gazetteer's Paris is 0.7 km from there
