@@ -10,7 +10,8 @@ from tests.helpers.paths import ROOT
 PAGES = ["README.md", "docs/README.md", "CONTRIBUTING.md",
          "CHANGELOG.md", "configs/README.md", "docs/log.md", "docs/differences.md",
          "docs/rewards.md", "docs/evaluation.md", "docs/chain_quality.md", "docs/first_hour.md",
-         "docs/rollouts.md", "docs/speed.md", "docs/data.md", "docs/use.md", "docs/responsible_use.md"]
+         "docs/rollouts.md", "docs/speed.md", "docs/data.md", "docs/use.md", "docs/responsible_use.md",
+         "docs/tutorials.md", "docs/troubleshooting.md"]
 MADE_BY_A_RUN = ("runs/", "OUT/", "imgs/", "dataset/", "model/", ".venv", "manifest.json", "results.json",
                  "report.html", "whole_photos.json", "card.", "ledger.json", "gre_")
 PATH = re.compile(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:sh|md|py|html|json))`")
@@ -34,7 +35,7 @@ def test_paths_and_links_exist(page):
             assert any((place / path).exists() for place in places), f"{page} names {path}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/first_hour.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/first_hour.md", "docs/tutorials.md"])
 def test_scripts_in_commands_exist(page):
     for line in commands(page):
         for script in re.findall(r"bash (\S+\.sh)", line):
