@@ -73,6 +73,7 @@ def test_a_reply_in_parts_is_one_text(tmp_path):
         assert client(endpoint, tmp_path / "c.jsonl").answer(question("q")) == "a b"
 
 
+@pytest.mark.slow
 def test_a_busy_endpoint_is_tried_again_and_a_dead_one_stops_the_run(tmp_path, capsys):
     with Endpoint(echo) as endpoint:
         endpoint.faults = [(503, {}, "loading"), (429, {"Retry-After": "1"}, "slow down"), (200, {}, '{"choices": []}')]

@@ -67,6 +67,7 @@ def test_plain_table_and_folder(here):
     assert not Path("out/work").exists() and "2 rows read, 2 taken" in Path("out/card.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 3])
 def test_mp16_pro_from_tars(here, parts):
     photos = {f"{n:02x}/a0/396321689{n}.jpg": jpeg(n) for n in range(4)}
@@ -206,6 +207,7 @@ def test_quotas_by_hand(sizes, rows, expected):
     assert quotas(sizes, rows) == expected
 
 
+@pytest.mark.slow
 def test_in_place_rows_name_the_photos_where_they_are(here):
     folder(here / "imgs", {"sub/a.jpg": jpeg(0)})
     table(here / "t.csv", ["image", "lat", "lon"], [["sub/a.jpg", *HERE[0]]])

@@ -1,4 +1,6 @@
 """Geo-R beside GRE: the commands are ones its stages take, and a chain of region keeps photo, question and truth."""
+import pytest
+
 from experiments import geor
 from gre.config import load
 from gre.data.records import DataConfig, read_cot
@@ -18,6 +20,7 @@ def test_it_samples_as_much_as_stages_2_and_3(tmp_path):
     assert samples[0] == samples[1] + samples[2] and last.seed == 7
 
 
+@pytest.mark.slow
 def test_a_chain_of_region_keeps_photo_question_and_truth(tmp_path):
     world.run(world.Config(str(tmp_path), cot=1, judge=2, seed_photos=0, validation=0, test=0, test_new_places=0))
     cot, out = tmp_path / "gre_cot" / "gre_cot.json", geor.regions(tmp_path)

@@ -69,6 +69,7 @@ def test_no_more_is_sent_than_is_wanted(ends, pool):
     sending.result()
 
 
+@pytest.mark.slow
 def test_a_receiver_that_dies_is_an_error_at_once():
     """It holds the store, as a server's worker does."""
     other = subprocess.Popen([sys.executable, "-c", DIES], stdout=subprocess.PIPE, text=True)

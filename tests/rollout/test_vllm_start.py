@@ -62,6 +62,7 @@ print("written")
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_has_done_its_work_ends_well_though_its_end_would_abort():
     """As vLLM's memory pools may do when they outlive the interpreter."""
     run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
@@ -76,6 +77,7 @@ def test_the_stages_that_sample_end_so(stage):
     assert last[0] == 'if __name__ == "__main__":' and last[1].startswith("    main(") and last[2] == "    leave()"
 
 
+@pytest.mark.slow
 def test_without_vllm_a_process_goes_on():
     code = "from gre.rollout.vllm.start import leave; leave(); print('went on')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "went on\n"

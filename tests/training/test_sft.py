@@ -132,6 +132,7 @@ def test_passes_by_hand():
     assert fewest_passes([20, 3, 4], 7) == 2
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_gradient(model, tiny_vlm, rows, tmp_path):
     plain, _ = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8)
     saved, _ = gradients_of_one_step(model, tiny_vlm[1], rows, tmp_path, per_device_batch_size=8,
