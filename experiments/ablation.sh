@@ -5,4 +5,4 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/environment.sh"
-exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" "$root/experiments/ablation.py" "$@"
+exec env PYTHONSAFEPATH=1 PYTHONPATH="$root" "$root/.venv/bin/python" -m experiments.ablation "$@"
