@@ -11,7 +11,7 @@ from pathlib import Path
 from pyarrow import parquet
 
 from data_prep.card import Part
-from data_prep.shards import Work
+from data_prep.shards import Work, is_mine
 from data_prep.teachers import Purse, Spent, Teacher
 from gre.llm import Client
 
@@ -34,23 +34,26 @@ def metadata(path: Path, key: str) -> dict:
     return json.loads(parquet.read_schema(path).metadata[key.encode()])
 
 
-def spent(work: Work, stage: str, teachers: Sequence[Teacher]) -> dict[str, Spent]:
-    """What the finished shards of a stage took, by teacher."""
+def spent(work: Work, stage: str, teachers: Sequence[Teacher], mine: tuple[int, int] = (0, 1)) -> dict[str, Spent]:
+    """What the finished shards of a stage took, by teacher; of those that are `mine`."""
     found = {one.name: Spent() for one in teachers}
     for path in sorted((work.folder / stage).glob("*.parquet")):
-        for name, taken in metadata(path, "spent").items():
-            found[name].join(taken)
+        if is_mine(int(path.stem), mine):
+            for name, taken in metadata(path, "spent").items():
+                found[name].join(taken)
     return found
 
 
-def purse(work: Work, stage: str, teachers: Sequence[Teacher], ceiling: float | None) -> Purse:
-    """What is left of the ceiling, after all that was answered in earlier runs."""
-    total = sum(taken.cost(one) for one, taken in zip(teachers, spent(work, stage, teachers).values()))
+def purse(work: Work, stage: str, teachers: Sequence[Teacher], ceiling: float | None, mine: tuple[int, int]) -> Purse:
+    """What is left of the ceiling, after all that was answered in earlier runs. mine: of n parts, which know nothing
+    of each other while they run, each may spend an n-th."""
+    total = sum(taken.cost(one) for one, taken in zip(teachers, spent(work, stage, teachers, mine).values()))
     for number, one in enumerate(teachers):
         for path in sorted((work.folder / FOLDER).glob(f"*.{number}.jsonl")):
-            if not work.path(stage, int(path.name[:6])).exists():
+            shard = int(path.name.partition(".")[0])
+            if is_mine(shard, mine) and not work.path(stage, shard).exists():
                 total += of(Client(one, path)).cost(one)
-    return Purse(ceiling, total)
+    return Purse(None if ceiling is None else ceiling / mine[1], total)
 
 
 def of(client: Client) -> Spent:

@@ -24,6 +24,7 @@ from data_prep.card import Part
 from data_prep.photos import Photo
 from data_prep.shards import Work, write_lines
 from data_prep.teachers import Line, NoAnswer, Teacher
+from eval.answering.shards import parse
 from gre import provenance
 from gre.config import REQUIRED, check_least, main, option
 from gre.data.images import load_image
@@ -56,6 +57,8 @@ class Config:
     max_pixels: int = option(1_003_520, "pixels of a photo sent, at most")
     ceiling: float | None = option(None, "stop before the answers cost more, in the currency of the teachers' prices")
     shard_rows: int = option(200, "photos of a shard")
+    shard: str = option("", "i/n, i from 0: this process's part of the shards, and of the ceiling; empty: all that is "
+                            "left, and the joining")
 
     def __post_init__(self):
         check_least("", self, {"max_pixels": 1, "shard_rows": 1, "ceiling": 0})
@@ -79,17 +82,20 @@ def run(config: Config) -> None:
     if shards.is_finished(out, made_of):
         print((out / "card.txt").read_text(encoding="utf-8") + f"{out}: was finished before")
         return
-    work = Work(out / "work", made_of)
+    work, mine = Work(out / "work", made_of), parse(config.shard or "0/1")
     shares = split.shares_of(Path(config.split), seeds) if config.split else None
     known = _answered(config.without)
-    purse = asked.purse(work, "asked", config.teachers, config.ceiling)
+    purse = asked.purse(work, "asked", config.teachers, config.ceiling, mine)
     lines = {one.name: Line(one, purse) for one in config.teachers}
     wanted = (photo for photo in photos.read(seeds) if shares is None or split.part(photo.sha256, shares) != "seed")
     count = 0
     while some := list(islice(wanted, config.shard_rows)):
-        if not work.path("asked", count).exists():
+        if shards.is_mine(count, mine) and not work.path("asked", count).exists():
             shards.save(work.path("asked", count), _shard(config, work, count, some, lines, known))
         count += 1
+    if config.shard:
+        print(shards.LEFT)
+        return
     print(_join(config, work, count, made_of))
     work.remove()
 

@@ -20,6 +20,13 @@ from tqdm import tqdm
 from gre.config import UserError
 from gre.provenance import file_hash
 
+LEFT = "this part is done. When all have ended, run the command without shard="
+
+
+def is_mine(number: int, mine: tuple[int, int]) -> bool:
+    """Whether a shard belongs to part i of n."""
+    return number % mine[1] == mine[0]
+
 
 class Work:
     """The folder of a step's shards. made_of: all that decides what comes out; another run's shards are refused."""
@@ -48,7 +55,7 @@ class Work:
     def make(self, stage: str, rows: Sequence[int], mine: tuple[int, int],
              make: Callable[[int], pyarrow.Table]) -> None:
         """Make the shards of a stage that are missing, of those that are `mine`. rows: how many each shard has."""
-        todo = [number for number in self.missing(stage, len(rows)) if number % mine[1] == mine[0]]
+        todo = [number for number in self.missing(stage, len(rows)) if is_mine(number, mine)]
         with tqdm(total=sum(rows[number] for number in todo), desc=stage, unit="row", disable=not todo) as bar:
             for number in todo:
                 save(self.path(stage, number), make(number))

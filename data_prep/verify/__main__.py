@@ -27,6 +27,7 @@ from data_prep.chains import Chain
 from data_prep.shards import Work, write_lines
 from data_prep.teachers import Line, Teacher
 from data_prep.verify.filters import FILTERS, NEAREST, UNCHECKED, Checks, Found, keep_nearest
+from eval.answering.shards import parse
 from gre import provenance
 from gre.config import REQUIRED, UserError, check_least, main, option
 from gre.data.records import CoTRow, write_cot
@@ -59,6 +60,8 @@ class Config:
     max_pixels: int = option(1_003_520, "pixels of a photo sent, at most")
     ceiling: float | None = option(None, "stop before the looker's answers cost more")
     shard_rows: int = option(200, "photos of a shard")
+    shard: str = option("", "i/n, i from 0: this process's part of the shards, and of the ceiling; empty: all that is "
+                            "left, and the joining")
 
     def __post_init__(self):
         check_least("", self, {"min_characters": 0, "max_characters": 1, "near_km": 0, "agree_km": 0, "similarity": -1,
@@ -82,14 +85,17 @@ def run(config: Config) -> None:
     if shards.is_finished(out, made_of):
         print((out / "card.txt").read_text(encoding="utf-8") + f"{out}: was finished before")
         return
-    work = Work(out / "work", made_of)
+    work, mine = Work(out / "work", made_of), parse(config.shard or "0/1")
     checks = Checks(config, gazetteer(15000), _several(config), _encoder(config), Line(
-        config.looker, asked.purse(work, STAGE, looks, config.ceiling)) if looks else None)
+        config.looker, asked.purse(work, STAGE, looks, config.ceiling, mine)) if looks else None)
     groups, count = iter(tqdm(_groups(config), "verify", unit="photo")), 0
     while some := list(islice(groups, config.shard_rows)):
-        if not work.path(STAGE, count).exists():
+        if shards.is_mine(count, mine) and not work.path(STAGE, count).exists():
             shards.save(work.path(STAGE, count), _shard(config, work, count, some, checks))
         count += 1
+    if config.shard:
+        print(shards.LEFT)
+        return
     print(_join(config, work, count, made_of, looks, checks), end="")
     work.remove()
 
