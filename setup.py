@@ -16,6 +16,7 @@ setup(
     package_data={"gre.tiny": ["base/*", "cities.csv"], "gre.locate": ["map.css"],
                   "gre.locate.page": ["static/*", "LEAFLET.md"],
                   "gre.geo": ["*.csv", "GEONAMES.md", "land-110m.*"],
+                  "data_prep.review": ["static/*"],
                   "eval.drawing": ["report.css"], "eval.benchmarks": ["*.yaml"]},
     entry_points={"console_scripts": ["gre-locate=gre.locate.__main__:command"]},
     install_requires=[

@@ -26,7 +26,7 @@ from data_prep import card, leaks, shards
 from data_prep.card import Part
 from data_prep.inspect.__main__ import Data, arguments
 from data_prep.leaks import HASHED_PIXELS, KINDS, Known
-from data_prep.shards import Work, save, write_lines
+from data_prep.shards import Work, save, write_lines, write_rows
 from eval.benchmarks.reader import BenchmarkConfig
 from gre import provenance
 from gre.config import REQUIRED, check_least, main, option
@@ -151,13 +151,9 @@ def _rows(work: Work, count: int) -> Iterator[dict[str, Any]]:
 def _write_clean(path: Path, clean: Path, work: Work, count: int, drop: frozenset[str]) -> None:
     """FILE without rows that share what is in `drop`; rows that cannot be used stay as they are."""
     values = (value for _, value in forms.json_lines(path) or forms.rows(path))
-    lines = (json.dumps(value, ensure_ascii=False) for value, row in zip(values, _rows(work, count))
-             if not any(leak.split(" ", 1)[0] in drop for leak in row["leaks"]) and not isinstance(value, Exception))
-    if clean.suffix == ".jsonl":
-        write_lines(clean, (line + "\n" for line in lines))
-        return
-    first = next(lines, None)
-    write_lines(clean, ["[\n", *([first] if first else []), *(f",\n{line}" for line in lines), "\n]\n"])
+    write_rows(clean, (value for value, row in zip(values, _rows(work, count))
+                       if not any(leak.split(" ", 1)[0] in drop for leak in row["leaks"])
+                       and not isinstance(value, Exception)))
 
 
 def _card(config: Config, kind: str, work: Work, count: int, known: Sequence[Known], made_of: dict) -> str:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,6 +95,16 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a data file as `write_lines` does: JSON lines where it is called .jsonl, else an array, a row a line."""
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    if path.suffix == ".jsonl":
+        write_lines(path, (line + "\n" for line in lines))
+        return
+    between = chain([""], repeat(",\n"))
+    write_lines(path, chain(["[\n"], (comma + line for comma, line in zip(between, lines)), ["\n]\n"]))
 
 
 class Files:

@@ -12,6 +12,7 @@ from gre.geo.point import LatLon
 
 BANDS_KM = ((200, "near"), (2500, "mid"), (float("inf"), "far"))  # upper ends, style classes
 MAX_ARCS = 600  # more would be a blot
+NEAREST_DEG = 40.0  # width of the nearest map: the coasts are no better
 STEP_DEG = 6  # one corner of an arc every so many degrees
 
 
@@ -40,6 +41,23 @@ def errors(name: str, rows: Sequence[Prediction]) -> str:
     return (f'<figure><figcaption>{escape(name)}<span class="key">{count}</span></figcaption>'
             f'<svg class="map" viewBox="-180 -90 360 180" role="img" aria-label="errors of {escape(name)}">'
             f'<use href="#world" x="-180" y="-90" width="360" height="180"/>{arcs}{"".join(dots)}</svg></figure>')
+
+
+def pair(truth: LatLon | None, answer: LatLon | None, error_km: float | None) -> str:
+    """A map of one row, as near as its points allow: the truth a ring, the answer a dot. error_km: between them."""
+    points = [point for point in (truth, answer) if point is not None]
+    lon, lat = (np.array([point[axis] for point in points] or [0.0]) for axis in (1, 0))
+    width = float(np.clip(2.5 * max(np.ptp(lon), 2 * np.ptp(lat)), NEAREST_DEG, 360)) if points else 360.0
+    left = float(np.clip((lon.max() + lon.min()) / 2 - width / 2, -180, 180 - width))
+    top = float(np.clip(-(lat.max() + lat.min()) / 2 - width / 4, -90, 90 - width / 2))
+    style, radius = band(error_km), width / 90
+    drawn = f'<path class="arc {style}" d="{arc(truth, answer)}"/>' if truth and answer else ""
+    drawn += "".join(f'<circle class="{name} {style}" cx="{point.lon_deg:.3f}" cy="{-point.lat_deg:.3f}" '
+                     f'r="{size:.2f}"/>' for name, point, size in (("truth", truth, radius * 1.6),
+                                                                   ("answer", answer, radius)) if point is not None)
+    return (f'<svg class="map" viewBox="{left:.2f} {top:.2f} {width:.2f} {width / 2:.2f}" role="img" '
+            f'aria-label="truth and answer on a map"><use href="#world" x="-180" y="-90" width="360" height="180"/>'
+            f'{drawn}</svg>')
 
 
 def band(error_km: float | None) -> str:

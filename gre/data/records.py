@@ -155,6 +155,15 @@ def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, It
     Raises DataError for a file that is of no kind, and for one whose coordinates are swapped, as far as its first rows
     show.
     """
+    kind, rows = stream_values(path, image_root, find)
+    if kind == "reason":
+        raise DataError(f"{path} is an MP16-Reason file, which only GLOBE's stages read (stages/globe.py)")
+    return kind, ((number, row) for number, _, row in rows)
+
+
+def stream_values(path: Path, image_root: str = "", find: bool = True) -> tuple[str, Iterator[tuple[
+        int, Any, Row | str]]]:
+    """`stream`, of MP16-Reason too, with the JSON value that each row was read from."""
     folder = raw.ImageFolder(path, image_root, DATA.image_root)
     values = iter(forms.json_lines(path) or forms.rows(path))
     first = list(islice(values, FIRST))
@@ -162,21 +171,19 @@ def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, It
     if not found:
         raise DataError(f"{path}: its rows are none of {', '.join(KINDS.values())} (docs/formats.md)")
     kind = found.most_common(1)[0][0]
-    if kind == "reason":
-        raise DataError(f"{path} is an MP16-Reason file, which only GLOBE's stages read (stages/globe.py)")
     _check_order(path, [value for _, value in first])
 
-    def rows() -> Iterator[tuple[int, Row | str]]:
+    def rows() -> Iterator[tuple[int, Any, Row | str]]:
         for number, value in chain(first, values):
             try:
-                yield number, _row(kind, folder if find else None, path, number, value)
+                yield number, value, row_of(kind, folder if find else None, path, number, value)
             except BadRow as error:
-                yield number, str(error)
+                yield number, value, str(error)
     return kind, rows()
 
 
-def _row(kind: str, folder: raw.ImageFolder | None, path: Path, number: int, value: Any) -> Row:
-    """Raises BadRow."""
+def row_of(kind: str, folder: raw.ImageFolder | None, path: Path, number: int, value: Any) -> Row:
+    """The row that a JSON value is. folder: None leaves its photo unlooked for. Raises BadRow."""
     row = raw.json_object(value)
 
     def image(name: str) -> Path:
@@ -225,7 +232,7 @@ def _read(config: DataConfig, keys: Keys, kind: str) -> list:
     rows, dropped = [], []
     for number, value in values:
         try:
-            rows.append(_row(kind, folder, path, number, value))
+            rows.append(row_of(kind, folder, path, number, value))
         except BadRow as error:
             if config.on_bad_row == "stop":
                 raise DataError(f"{path}, row {number}: {error}. {keys.repair}") from None
