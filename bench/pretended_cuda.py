@@ -36,7 +36,7 @@ from gre.judge.model import Judge
 from gre.models import adapter, lora, patches
 from gre.models.attention import varlen
 from gre.models.packing import Group, Prompt
-from gre.models.shapes import PATCH_VALUES, PATCHES_PER_TOKEN, Shape
+from gre.models.shapes import PATCHES_PER_TOKEN, Shape
 from gre.models.vlm import freeze_vision, load_processor
 from gre.plan.memory import CONTEXT_BYTES, FRAGMENTATION, GIB, Engine, Job, moments, parts
 from gre.plan.recipe import job, read_recipe
@@ -194,7 +194,8 @@ def _prompt(case: Case, config) -> Prompt:
     ids = torch.cat([_tokens(20), torch.tensor([config.vision_start_token_id]),
                      torch.full((visual,), config.image_token_id), torch.tensor([config.vision_end_token_id]),
                      _tokens(case.job.batch.prompt - visual - 22)])
-    return Prompt(ids, (ids == config.image_token_id).long(), torch.zeros(case.job.batch.patches, PATCH_VALUES),
+    values = torch.zeros(case.job.batch.patches, case.job.shape.patch_values)
+    return Prompt(ids, (ids == config.image_token_id).long(), values,
                   torch.tensor([[1, 2 * height, 2 * visual // height]]))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.plan_memory import random_model
 from gre.models.packing import Group, Prompt
-from gre.models.shapes import PATCH_VALUES, PATCHES_PER_TOKEN, PUBLISHED, Shape
+from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape
 from gre.plan.memory import Batch
 from gre.plan.work import forward_flops
 
@@ -128,7 +128,7 @@ def _prompt(workload: Workload, number: int, config) -> Prompt:
                      torch.full((workload.visual,), config.image_token_id),
                      torch.tensor([config.vision_end_token_id]), words])
     return Prompt(ids, (ids == config.image_token_id).long(),
-                  torch.randn(workload.patches, PATCH_VALUES, generator=generator),
+                  torch.randn(workload.patches, workload.shape.patch_values, generator=generator),
                   torch.tensor([[1, *workload.grid]]))
 
 

@@ -23,13 +23,15 @@ def shared(model: nn.Module, reference: nn.Module | None) -> bool:
 
 @contextmanager
 def kept(model: nn.Module, groups: list[Group]) -> Iterator[None]:
-    """While it lasts, one forward pass of these groups leaves each prompt's features (V, width) with it, on the
-    model's device and without a gradient. V: the prompt's visual tokens; width: the text model's."""
+    """While it lasts, one forward pass of these groups leaves each prompt's features, each (V, width), with it, on the
+    model's device and without a gradient: the tower's output, then what Qwen3-VL adds in its first text layers
+    (DeepStack). V: the prompt's visual tokens; width: the text model's."""
     visual = [int((group.prompt.mm_token_type_ids != 0).sum()) for group in groups]
 
     def keep(module, arguments, output):
-        for group, features in zip(groups, output.pooler_output.split(visual), strict=True):
-            group.prompt.features = features.detach()
+        made = [output.pooler_output, *(getattr(output, "deepstack_features", None) or [])]
+        for group, *features in zip(groups, *(each.detach().split(visual) for each in made), strict=True):
+            group.prompt.features = tuple(features)
 
     hook = unwrapped(model).model.visual.register_forward_hook(keep)
     try:

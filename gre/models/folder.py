@@ -8,7 +8,11 @@ from typing import Any
 
 from gre.config import UserError
 
-MODEL_TYPE = "qwen2_5_vl"
+MODEL_TYPES = {"qwen2_5_vl": "Qwen2.5-VL", "qwen2_vl": "Qwen2-VL", "qwen3_vl": "Qwen3-VL"}  # shown in docs/models.md
+REFUSED = {
+    "qwen3_vl_moe": "a mixture of experts: packed rows were not held against its router, nor its experts' weights sent",
+    "qwen3_5": "its linear attention carries a state from token to token, which completions of one prompt cannot share",
+}
 INDEX = "model.safetensors.index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base"  # beside a stage's adapter: the weights it was trained beside
@@ -17,13 +21,14 @@ _LFS = b"version https://git-lfs"  # what `git clone` leaves in place of a large
 
 
 def check(folder: Path) -> None:
-    """Raise UserError, with what to do, unless `folder` holds a whole Qwen2.5-VL: config, weights, tokenizer and
-    processor. Of the weights only the headers are read."""
+    """Raise UserError, with what to do, unless `folder` holds a whole model of MODEL_TYPES: config, weights,
+    tokenizer and processor. Of the weights only the headers are read."""
     _check_kind(folder)
     config = _json(folder / "config.json")
-    if config.get("model_type") != MODEL_TYPE:
-        raise UserError(f"{folder} holds a model of type {config.get('model_type')!r}: this code trains and asks "
-                        f"{MODEL_TYPE} (Qwen2.5-VL) only")
+    if (kind := config.get("model_type")) not in MODEL_TYPES:
+        raise UserError(f"{folder} holds a model of type {kind!r}: this code trains and asks "
+                        f"{', '.join(MODEL_TYPES.values())} only"
+                        + (f", and not that one: {REFUSED[kind]}" if kind in REFUSED else ""))
     if quantised := config.get("quantization_config"):
         raise UserError(f"{folder} holds quantised weights ({quantised.get('quant_method')}), which are not trained or "
                         "asked here: name the model that they were made from")

@@ -24,7 +24,7 @@ class Prompt:
 
     input_ids (P,) and mm_token_type_ids (P,) of one prompt; pixel_values (patches, channels) and image_grid_thw
     (photos, 3) of its photos. The last token must be text, since every completion starts from it. image: the one
-    photo itself, for an engine that does its own encoding. features (V, width): what a vision tower that is not
+    photo itself, for an engine that does its own encoding. features, each (V, width): what a vision tower that is not
     trained made of it, as `gre.models.features` keeps it.
     """
     input_ids: LongTensor
@@ -33,7 +33,7 @@ class Prompt:
     image_grid_thw: LongTensor
     positions: LongTensor | None = field(default=None, repr=False)  # (3, P), filled by `positions`
     image: Image.Image | None = field(default=None, repr=False)
-    features: Tensor | None = field(default=None, repr=False)
+    features: tuple[Tensor, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)

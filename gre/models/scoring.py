@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import LongTensor, Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from gre.models.attention.shared_prefix import LAYOUT_ARGUMENT, NAME
 from gre.models.features import GIVEN
@@ -110,7 +110,8 @@ def _pictures(groups: list[Group], row: PackedRow) -> dict:
     features = [group.prompt.features for group in groups]
     if any(each is None for each in features):
         return {"pixel_values": row.pixel_values, "image_grid_thw": row.image_grid_thw}
-    return {GIVEN: {"image": BaseModelOutputWithPooling(pooler_output=tuple(features))}}
+    first, *deeper = zip(*features, strict=True)
+    return {GIVEN: {"image": BaseModelOutputWithDeepstackFeatures(pooler_output=first, deepstack_features=deeper)}}
 
 
 def _base(model: nn.Module) -> nn.Module:

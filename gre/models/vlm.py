@@ -23,9 +23,9 @@ from gre.models.packing import Prompt
 
 SPELLED = "Île de Sein, 48.0379, -4.8513"  # a tokenizer that cannot spell this knows no places
 FROM_BASE = "save the processor of its base there (AutoProcessor.from_pretrained(BASE).save_pretrained(FOLDER))"
-SIDE_PIXELS = 28  # one visual token covers 28 x 28 pixels
-MAX_PIXELS = 1280 * SIDE_PIXELS**2
-RELEASED_MAX_PIXELS = 12_845_056  # what Qwen's own folders say: a limit, 16,384 tokens a photo, and no budget
+SIDE_PIXELS = 28  # one visual token of Qwen2-VL and Qwen2.5-VL covers 28 x 28 pixels, of Qwen3-VL 32 x 32
+MAX_TOKENS = 1280  # a photo's, where neither config nor folder says how many
+RELEASED_MAX_TOKENS = 16_384  # what Qwen's own folders say: a limit, and no budget
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class ModelConfig:
     """How a policy or a judge is loaded and trained."""
 
     min_pixels: int | None = option(None, "smallest photo in pixels; null: the parent's")
-    max_pixels: int | None = option(None, f"largest photo in pixels; null: the parent's, or {MAX_PIXELS} of a "
-                                           "released Qwen2.5-VL")
+    max_pixels: int | None = option(None, f"largest photo in pixels; null: the parent's, or of a released model "
+                                           f"{MAX_TOKENS} tokens ({MAX_TOKENS * SIDE_PIXELS**2} of Qwen2.5-VL)")
     max_length: int = option(4096, "tokens of prompt (photo included) and completion; longer rows are never cut")
     freeze_vision: bool = option(False, "leave the vision tower as it is")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
@@ -78,8 +78,12 @@ def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels
     _check_fits(processor, config, folder)
     _check_processor(processor, folder)
     own = pixel_budget(processor)
-    processor.image_processor.size = {"shortest_edge": own.min_pixels if min_pixels is None else min_pixels,
-                                      "longest_edge": own.max_pixels if max_pixels is None else max_pixels}
+    least = own.min_pixels if min_pixels is None else min_pixels
+    most = own.max_pixels if max_pixels is None else max_pixels
+    if least > most:
+        raise UserError(f"{folder}: its photos would have {least} pixels at least and {most} at most: set "
+                        "model.min_pixels too")
+    processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
     return processor
 
 
@@ -88,7 +92,7 @@ def _check_fits(processor, config, folder: str | Path) -> None:
     there, which shows at the first photo."""
     images, vision = processor.image_processor, config.vision_config
     if not hasattr(images, "get_number_of_image_patches"):
-        raise UserError(f"{folder}: its photos are read by a {type(images).__name__}, not as Qwen2.5-VL reads them: "
+        raise UserError(f"{folder}: its photos are read by a {type(images).__name__}, not as Qwen's models read them: "
                         f"{FROM_BASE}")
     for name, own, wanted in (("patch_size", images.patch_size, vision.patch_size),
                               ("merge_size", images.merge_size, vision.spatial_merge_size),
@@ -129,8 +133,15 @@ def pixel_budget(processor) -> PixelBudget:
 
 def own_budget(processor) -> PixelBudget:
     """The budget of a plain folder: what its own files say, or, where they say Qwen's limit, ours for a base."""
-    budget = pixel_budget(processor)
-    return budget if budget.max_pixels < RELEASED_MAX_PIXELS else PixelBudget(budget.min_pixels, MAX_PIXELS)
+    budget, token = pixel_budget(processor), token_pixels(processor)
+    if budget.max_pixels < RELEASED_MAX_TOKENS * token:
+        return budget
+    return PixelBudget(budget.min_pixels, MAX_TOKENS * token)
+
+
+def token_pixels(processor) -> int:
+    """Pixels of a photo that one visual token covers."""
+    return (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
 
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_train: bool = False):

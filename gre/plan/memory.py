@@ -10,7 +10,7 @@ Letters: T row tokens, N scored ones, V vocabulary, h and f widths of the text m
 from collections import defaultdict
 from dataclasses import dataclass
 
-from gre.models.shapes import PATCH_VALUES, Shape
+from gre.models.shapes import Shape
 
 GIB = 2**30
 LOGITS_COPIES = 2                # (N, V) tensors alive at once behind gre.models.scoring.score: logits, gradients
@@ -269,9 +269,9 @@ def _text_backward(job: Job) -> float:
     """What the backward pass of one text layer needs on top: its activations if they were not kept, and gradients."""
     shape, batch = job.shape, job.batch
     if job.kernels:
-        attention = 5 * shape.hidden * batch.tokens + 2 * shape.kv_width * batch.seen
+        attention = 5 * shape.query_width * batch.tokens + 2 * shape.kv_width * batch.seen
     else:
-        attention = shape.hidden * (2 * batch.seen_by_tails + 5 * batch.tokens)
+        attention = shape.query_width * (2 * batch.seen_by_tails + 5 * batch.tokens)
     widest = max((3 * shape.intermediate + 2 * shape.hidden) * batch.tokens, attention)  # gate, up, their product
     return job.engine.activation_bytes * widest + (_text_layer(job) if job.checkpointing else 0)
 
@@ -280,29 +280,32 @@ def _vision_backward(job: Job) -> float:
     """The same of one block of the vision tower."""
     if job.frozen_vision:
         return 0.0
-    width = 3 * job.shape.vision_intermediate + 2 * job.shape.vision_hidden
+    width = (3 if job.shape.vision_gated else 2) * job.shape.vision_intermediate + 2 * job.shape.vision_hidden
     gradients = job.engine.activation_bytes * job.batch.prompts * job.batch.patches * width
     return gradients + (_vision_layer(job) if job.checkpointing else 0)
 
 
 def _text_layer(job: Job) -> float:
     """Tensors that autograd keeps of one layer of the text model."""
-    h, width, t = job.shape.hidden, job.engine.activation_bytes, job.batch.tokens
+    h, q, width, t = job.shape.hidden, job.shape.query_width, job.engine.activation_bytes, job.batch.tokens
     if job.kernels:  # queries and outputs; keys and values as few as the model has, gathered
-        attention = width * (2 * h * t + 2 * job.shape.kv_width * job.batch.seen)
+        attention = width * (2 * q * t + 2 * job.shape.kv_width * job.batch.seen)
     else:            # the mask too: SDPA wants numbers, not booleans
         rows = job.batch.seen_by_tails
-        attention = width * (h * (3 * t + 2 * rows + 2 * t) + rows * job.batch.length)
+        attention = width * (q * (3 * t + 2 * rows + 2 * t) + rows * job.batch.length)
     attention += 4 * job.shape.heads * t
+    if job.shape.head_norms:  # of queries and keys: input and normalised values in float32
+        attention += 8 * (q + job.shape.kv_width) * t
     if job.engine.adapter and job.engine.autocast:                      # a cast of its input for every adapter
-        attention += width * (6 * h + job.shape.intermediate) * t
+        attention += width * (5 * h + q + job.shape.intermediate) * t
     return _norms(job.engine, 3) * h * t + 4 * width * job.shape.intermediate * t + attention
 
 
 def _vision_layer(job: Job) -> float:
     """Tensors that autograd keeps of one block of the vision tower."""
     v, width = job.shape.vision_hidden, job.engine.activation_bytes
-    per_patch = (_norms(job.engine, 1) + 7 * width) * v + 4 * width * job.shape.vision_intermediate
+    wide = 4 if job.shape.vision_gated else 2  # gate, its activation, up, their product; or input and output of GELU
+    per_patch = (_norms(job.engine, 1) + 7 * width) * v + wide * width * job.shape.vision_intermediate
     return job.batch.prompts * job.batch.patches * per_patch
 
 
@@ -320,7 +323,8 @@ def _ends(job: Job) -> float:
     """What is kept outside the layers: photos, merger, embeddings, final norm and the states that meet the head."""
     shape, batch, width = job.shape, job.batch, job.engine.activation_bytes
     patches = batch.prompts * batch.patches
-    photos = 4 * PATCH_VALUES * patches + patches * shape.vision_hidden * (8 + 3 * width)
+    mergers = (1 + shape.deepstack) * shape.vision_hidden * (8 + 3 * width)
+    photos = patches * (4 * shape.patch_values + mergers)
     embeddings = (job.engine.stream_bytes + 1) * batch.tokens * shape.hidden
     return photos + embeddings + 12 * batch.tokens * shape.hidden + width * batch.scored_tokens * shape.hidden
 

@@ -8,7 +8,7 @@ from gre.judge.quality import NUM_GENERATIONS, PolicyConfig
 from gre.judge.reward import JudgeConfig
 from gre.models.adapter import TEXT_LAYERS, rank
 from gre.models.shapes import PATCHES_PER_TOKEN, PUBLISHED, Shape, read_shape
-from gre.models.vlm import MAX_PIXELS, RELEASED_MAX_PIXELS, SIDE_PIXELS, ModelConfig
+from gre.models.vlm import MAX_TOKENS, RELEASED_MAX_TOKENS, ModelConfig
 from gre.plan.memory import GIB, Batch, Engine, Job
 from gre.rollout.engines import RolloutConfig
 from gre.training.arguments import TrainConfig
@@ -42,11 +42,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Parent:
-    """A model to start from. max_pixels: None where nothing says it. adapter_rank: of the adapter beside it."""
+    """A model to start from. own_max_pixels: None where nothing says it. adapter_rank: of the adapter beside it."""
 
     shape: Shape
-    max_pixels: int | None
+    own_max_pixels: int | None
     adapter_rank: int = 0
+
+    @property
+    def max_pixels(self) -> int:
+        """The budget of a stage that names none."""
+        return self.own_max_pixels or MAX_TOKENS * self.shape.token_pixels
 
     @property
     def adapter_weights(self) -> int:
@@ -70,7 +75,7 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     common = {"shape": parent.shape, "engine": engine, "accumulation": train.gradient_accumulation_steps,
               "checkpointing": recipe.model.gradient_checkpointing,
               "frozen_vision": recipe.model.freeze_vision or adapter > 0}
-    visual = (recipe.model.max_pixels or parent.max_pixels or MAX_PIXELS) // SIDE_PIXELS**2
+    visual = (recipe.model.max_pixels or parent.max_pixels) // parent.shape.token_pixels
     rows, whole = train.per_device_batch_size, recipe.model.max_length
     if stage in ("stage1", "judge", "localizability"):
         visual = _fitting(visual, whole, 1)
@@ -126,14 +131,15 @@ def find_parent(name: str, file: Path) -> Parent:
     folder = Path(name)
     for config in (folder / "model" / "config.json", folder / "config.json"):
         if config.is_file():
-            return Parent(read_shape(config), _max_pixels(config.parent), rank(config.parent))
+            shape = read_shape(config)
+            return Parent(shape, _max_pixels(config.parent, shape), rank(config.parent))
     if name in PUBLISHED:
         return Parent(PUBLISHED[name], None)
     for other in sorted(file.parent.glob("*.yaml")):
         if other.name != file.name and _output_dir(other) == name:
             recipe = read_recipe([str(other)])
             parent = find_parent(recipe.model_name_or_path, other)
-            return Parent(parent.shape, recipe.model.max_pixels or parent.max_pixels,
+            return Parent(parent.shape, recipe.model.max_pixels or parent.own_max_pixels,
                           parent.adapter_rank + recipe.model.lora.r)
     raise UserError(f"the shape of {name} is not known: it is no model folder here and no config beside {file} makes "
                     f"it. Write model_name_or_path= with one of {', '.join(PUBLISHED)}, or a folder with a config.json")
@@ -188,7 +194,7 @@ def _measured(recipe: Recipe, visual: int) -> Batch | None:
                  policy.max_new_tokens, policy.max_new_tokens)
 
 
-def _max_pixels(model_dir: Path) -> int | None:
+def _max_pixels(model_dir: Path, shape: Shape) -> int | None:
     """The pixel budget of a model folder: its stage's manifest says it, or else its own processor's files."""
     manifest = model_dir.parent / "manifest.json"
     if model_dir.name == "model" and manifest.is_file():
@@ -197,6 +203,7 @@ def _max_pixels(model_dir: Path) -> int | None:
         if (model_dir / name).is_file():
             content = json.loads((model_dir / name).read_text(encoding="utf-8"))
             own = content.get("image_processor", content)
-            pixels = own.get("max_pixels") or own.get("size", {}).get("longest_edge", RELEASED_MAX_PIXELS)
-            return pixels if pixels < RELEASED_MAX_PIXELS else None
+            limit = RELEASED_MAX_TOKENS * shape.token_pixels
+            pixels = own.get("max_pixels") or own.get("size", {}).get("longest_edge", limit)
+            return pixels if pixels < limit else None
     return None

@@ -102,7 +102,7 @@ def changes(recipe: Recipe, stage: str, file: Path) -> list[dict[str, object]]:
         half = train.per_device_batch_size // 2
         found.append({"train.per_device_batch_size": half,
                       "train.gradient_accumulation_steps": train.gradient_accumulation_steps * 2})
-    pixels = recipe.model.max_pixels or recipes.MAX_PIXELS
+    pixels = recipe.model.max_pixels or recipes.find_parent(recipe.model_name_or_path, file).max_pixels
     found.append({"model.max_pixels": pixels // 2})
     if stage in ("stage1", "judge", "localizability"):
         found.append({"model.max_length": recipe.model.max_length // 2})

@@ -35,7 +35,7 @@ def forward_flops(shape: Shape, batch: Batch) -> float:
     """One forward pass of a packed row."""
     pairs = batch.prompts * (_causal(batch.prompt - 1) + batch.completions * (
         batch.length * (batch.prompt - 1) + _causal(batch.length)))
-    text = 2 * shape.layers * shape.layer_parameters * batch.tokens + 4 * shape.layers * shape.hidden * pairs
+    text = 2 * shape.layers * shape.layer_parameters * batch.tokens + 4 * shape.layers * shape.query_width * pairs
     return _vision(shape, batch) + text + 2 * shape.embedding_parameters * batch.scored_tokens
 
 
@@ -43,9 +43,10 @@ def _vision(shape: Shape, batch: Batch) -> float:
     patches = batch.prompts * batch.patches
     windows = shape.vision_depth - shape.vision_full_attention
     seen = patches * (windows * min(shape.window_tokens, batch.patches) + shape.vision_full_attention * batch.patches)
-    merger = (PATCHES_PER_TOKEN * shape.vision_hidden) * (PATCHES_PER_TOKEN * shape.vision_hidden + shape.hidden)
-    blocks = 2 * (shape.vision_parameters - merger) * patches
-    return blocks + 2 * merger * patches / PATCHES_PER_TOKEN + 4 * shape.vision_hidden * seen
+    merged = PATCHES_PER_TOKEN * shape.vision_hidden
+    mergers = (1 + shape.deepstack) * merged * (merged + shape.hidden)
+    blocks = 2 * (shape.vision_parameters - mergers - shape.vision_positions * shape.vision_hidden) * patches
+    return blocks + 2 * mergers * patches / PATCHES_PER_TOKEN + 4 * shape.vision_hidden * seen
 
 
 def _causal(length: int) -> float:

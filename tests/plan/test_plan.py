@@ -82,7 +82,7 @@ def test_a_local_config_is_read(tmp_path):
     with pytest.raises(UserError, match="describes a llama"):
         read_shape(tmp_path / "config.json")
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    with pytest.raises(UserError, match="no config.json of a Qwen2.5-VL .KeyError: 'vision_config'"):
+    with pytest.raises(UserError, match="no config.json of a model that .* .KeyError: 'vision_config'"):
         read_shape(tmp_path / "config.json")
 
 
