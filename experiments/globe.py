@@ -93,8 +93,9 @@ def write_asked(data: Path) -> None:
     """GRE30K-Seed and test rows that ask what GLOBE's ask, for rejection sampling and for the answers to the test."""
     for split in ("seed", "test"):
         path = data / results.DATA[split]
-        rows = read_seed(DataConfig(path=str(path)))
-        write_seed(path.parent / "named.jsonl", [replace(row, instruction=QUESTION) for row in rows])
+        if not (path.parent / "named.jsonl").exists():  # another arm may be reading it
+            rows = read_seed(DataConfig(path=str(path)))
+            write_seed(path.parent / "named.jsonl", [replace(row, instruction=QUESTION) for row in rows])
 
 
 def scores(rows: Sequence[Prediction], data: Path) -> dict[str, list[float]]:
