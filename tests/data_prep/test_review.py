@@ -2,6 +2,7 @@
 import http.client
 import json
 import random
+import resource
 import threading
 from pathlib import Path
 
@@ -141,6 +142,25 @@ def test_what_a_kill_cut_off_is_taken_off_and_damage_is_named(tmp_path):
         Journal(file)
 
 
+def test_a_full_disk_leaves_no_half_line(tmp_path):
+    path = write_cot(tmp_path, 2)
+    judge_by(path, "anna", {1: "accept"})
+    file = decisions.path_of(path, "anna")
+    whole = file.read_bytes()
+    journal, second = Journal(file), Decision(2, "f" * 64, "reject")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, old[1]))  # writing beyond it fails as a full disk does
+    try:
+        with pytest.raises(OSError):
+            journal.add(second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert file.read_bytes() == whole and "f" * 64 not in journal.latest
+    journal.add(second)
+    journal.close()
+    assert decisions.of_all(path)["anna"]["f" * 64] == second
+
+
 @pytest.mark.parametrize("keys, why", [
     (["data.path=a.json"], "write one of name="), (["data.path=a.json", "name=a", "out=b.json"], "write one of name="),
     (["data.path=a.json", "name=../a"], "name is '../a'"), (["data.path=a.json", "out=a.json"], "name another"),
@@ -197,6 +217,9 @@ def test_what_is_answered(served):
     assert EVIL not in said and said.count("<script") == 1 and "&lt;script&gt;alert(1)" in said
     assert "default-src 'none'" in headers["content-security-policy"] and headers["cache-control"] == "no-store"
     assert "11.1 km" in said and "licence" not in said
+    # The map is 40 degrees wide around 48 and 48.1 north, 2 east; the answer's dot is a ninetieth of it.
+    assert 'viewBox="-18.00 -58.05 40.00 20.00"' in said
+    assert '<circle class="answer near" cx="2.000" cy="-48.100" r="0.44"/>' in said
     for path, status in {"/rows/0": 404, "/rows/3": 404, "/rows/x": 404, "/photos/9": 404,
                          "/static/../app.py": 404, "/static/page.js": 200, "/static/report.css": 200}.items():
         assert served.ask("GET", path)[0] == status, path

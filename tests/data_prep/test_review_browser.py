@@ -10,14 +10,16 @@ from tests.helpers.reviewing import EVIL, Served, write_cot
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome here")]
+PATIENCE_MS = 180_000  # a machine under load is slow, not wrong
 DESK, PHONE = {"viewport": {"width": 1280, "height": 900}}, {
     "viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")
 def chromium():
+    playwright.expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"], timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -37,6 +39,7 @@ def opened(chromium, served):
 
     def opened(device: dict):
         context = chromium.new_context(**device)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda asked: asked.url.startswith((served[0].origin, "data:")) or wrong.append(asked.url))
