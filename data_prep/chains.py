@@ -8,18 +8,21 @@ from pathlib import Path
 
 from data_prep.photos import Photo
 from gre.config import UserError
+from gre.geo.places import gazetteer
 from gre.geo.point import LatLon, distance_km
 from gre.llm import CUT_OFF
 from gre.provenance import file_hash
+from gre.rewards import place
 from gre.text.answers import parse_answer
 
-TEACHER, REGION = "teacher", "region"
+TEACHER, NAMED, REGION = "teacher", "named", "region"
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What one teacher said of one photo. row: the photo's number in the seeds folder. kind: teacher, or region for the
-    gazetteer's Chain of Region. finish: as the endpoint says it."""
+    """What one teacher said of one photo. row: the photo's number in the seeds folder. kind: teacher; named for a
+    teacher's that answers with country and city; region for the gazetteer's Chain of Region. finish: as the endpoint
+    says it."""
 
     row: int
     image: str
@@ -44,9 +47,18 @@ class Chain:
         """What a sidecar says of a row made of it."""
         return {"row": self.row, "image": self.image, "sha256": self.sha256, "kind": self.kind, "teacher": self.teacher}
 
+    def answer(self) -> LatLon | None:
+        """The place it comes to: its coordinates, or the city it names, by the gazetteer. None where it says none."""
+        if not self.finished:
+            return None
+        if self.kind != NAMED:
+            return parse_answer(self.response)
+        said = place.read(self.response, gazetteer(place.MIN_POPULATION))
+        return None if said is None else said.point
+
     def error_km(self) -> float | None:
         """From the answer to the truth; None where no answer can be read."""
-        answer = parse_answer(self.response) if self.finished else None
+        answer = self.answer()
         return None if answer is None else distance_km(answer, self.truth)
 
 

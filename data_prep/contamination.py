@@ -120,8 +120,9 @@ def _found(some: Sequence[tuple[int, Row | str]], sidecar: Mapping[str, Sequence
         for at, other in one.by_picture(hashes).items():
             shared[hashed[at]].append(f"picture {one.name} {other}")
         if config.leak_km is not None:
-            for at, other in one.by_place([row.truth for _, row in good], config.leak_km).items():
-                shared[at].append(f"place {one.name} {other}")
+            placed = [at for at, (_, row) in enumerate(good) if row.truth is not None]  # MP16-Reason may name it alone
+            for at, other in one.by_place([good[at][1].truth for at in placed], config.leak_km).items():
+                shared[placed[at]].append(f"place {one.name} {other}")
     faults |= {number: one for (number, _), one in zip(good, looked) if isinstance(one, str)}
     images = {number: row.image.name for number, row in good}
     by_row = {number: leak for (number, _), leak in zip(good, shared)}

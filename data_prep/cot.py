@@ -19,7 +19,8 @@ from gre.config import REQUIRED, check_least, main, option
 from gre.data.records import CoTRow, write_cot
 from gre.text.chains import chain_of
 
-WHY = {"cut off": "the chain ends at the limit of tokens", "no answer can be read": "by gre.text.answers",
+WHY = {"cut off": "the chain ends at the limit of tokens",
+       "no answer can be read": "by gre.text.answers; of one by name, no city is found in the gazetteer",
        "no chain": "an answer alone", "too far": "the answer is wrong: of the Judge part it would be a False row"}
 
 

@@ -3,8 +3,9 @@
     python -m data_prep.distil seeds=dataset/mine/seeds out=dataset/mine/chains \
         'teachers=[{model: Qwen2.5-VL-72B-Instruct, url: "http://localhost:8000/v1"}]'
 
-Every photo is asked about in GRE's five steps, of every teacher: any LLM that sees photos, behind an OpenAI-compatible
-address. Photos leave this machine only for a teacher with send_photos: true. Keys come from the environment.
+Every teacher is asked about every photo, in GRE's five steps or, with answers=names, as for MP16-Reason: any LLM that
+sees photos, behind an OpenAI-compatible address. Photos leave this machine only for a teacher with send_photos: true.
+Keys come from the environment.
 
 OUT gets chains.jsonl (what was said, by whom), outcomes.jsonl (what became of each question, answered or not),
 replies.jsonl (every reply as it came), ledger.json (tokens and cost) and a card. Killed at any moment, or stopped by
@@ -29,8 +30,9 @@ from gre import provenance
 from gre.config import REQUIRED, check_least, main, option
 from gre.data.images import load_image
 from gre.llm import CUT_OFF, FILTERED, Client, Reply, in_form, picture
-from gre.text.prompts import TEACHER_INSTRUCTION
+from gre.text.prompts import PLACE_TEACHER_INSTRUCTION, TEACHER_INSTRUCTION
 
+ASKED = {"coordinates": (TEACHER_INSTRUCTION, chains.TEACHER), "names": (PLACE_TEACHER_INSTRUCTION, chains.NAMED)}
 LONGEST = 50_000  # characters of a chain: longer ones are no reasoning, and stay in replies.jsonl alone
 CHAIN, OUTCOME, REPLY = 0, 1, 2
 SCHEMA = pyarrow.schema([("kind", pyarrow.int8()), ("line", pyarrow.string())])
@@ -53,7 +55,10 @@ class Config:
     teachers: list[Teacher] = option(REQUIRED, "who is asked, [{model: …, url: …, send_photos: true, price_in: …}]")
     split: str = option("", "folder of data_prep.split: photos of its Seed part are not asked about; empty: all are")
     without: list[str] = option([], "folders of chains: photo and teacher that these have an answer of are left out")
-    instruction: str = option(TEACHER_INSTRUCTION, "what teachers are asked; formats in words, never in digits")
+    answers: str = option("coordinates", "what teachers answer with: coordinates, as for GRE30K; names of country and "
+                                         "city, with a word about localizability, as for MP16-Reason")
+    instruction: str = option("", "what teachers are asked, formats in words, never in digits; empty: "
+                                  "TEACHER_INSTRUCTION, or PLACE_TEACHER_INSTRUCTION for names (gre/text/prompts.py)")
     max_pixels: int = option(1_003_520, "pixels of a photo sent, at most")
     ceiling: float | None = option(None, "stop before the answers cost more, in the currency of the teachers' prices")
     shard_rows: int = option(200, "photos of a shard")
@@ -62,6 +67,9 @@ class Config:
 
     def __post_init__(self):
         check_least("", self, {"max_pixels": 1, "shard_rows": 1, "ceiling": 0})
+        if self.answers not in ASKED:
+            raise ValueError(f"answers is {self.answers!r}: write {' or '.join(ASKED)}")
+        self.instruction = self.instruction or ASKED[self.answers][0]
         if any(letter.isdigit() for letter in self.instruction):
             raise ValueError("instruction holds digits: a teacher echoes them for an answer. Write them in words")
 
@@ -103,6 +111,7 @@ def run(config: Config) -> None:
 def _made_of(config: Config, seeds: Path) -> dict:
     return {"seeds_sha256": chains.seeds_hash(seeds), "teachers": teachers.named(config.teachers),
             "instruction": config.instruction, "max_pixels": config.max_pixels, "shard_rows": config.shard_rows,
+            **({} if config.answers == "coordinates" else {"answers": config.answers}),
             "split": config.split and provenance.file_hash(Path(config.split) / "card.json"),
             "without": [provenance.file_hash(Path(folder) / "chains.jsonl") for folder in config.without]}
 
@@ -128,6 +137,7 @@ def _shard(config: Config, work: Work, number: int, some: Sequence[Photo], lines
     replies = teachers.at_once([(one, lambda photo=photo, one=one: ask(photo, one)) for photo, one in questions],
                                f"photos {some[0].row} to {some[-1].row}")
     found: list[tuple[int, str]] = []
+    kind = ASKED[config.answers][1]
     outcomes: Counter[str] = Counter()
     for (photo, one), reply in zip(questions, replies):
         outcome, why = outcome_of(reply)
@@ -135,7 +145,7 @@ def _shard(config: Config, work: Work, number: int, some: Sequence[Photo], lines
         found.append((OUTCOME, _json({"row": photo.row, "image": photo.image, "teacher": one.name, "outcome": outcome,
                                       "why": why})))
         if outcome in ("answered", "cut off"):
-            found.append((CHAIN, chains.line(chains.of(photo, chains.TEACHER, one.name, reply.finish, _said(reply)))))
+            found.append((CHAIN, chains.line(chains.of(photo, kind, one.name, reply.finish, _said(reply)))))
     found += [(REPLY, line) for line in asked.replies(work, number, len(config.teachers))]
     return pyarrow.table({"kind": [kind for kind, _ in found], "line": [line for _, line in found]},
                          schema=SCHEMA.with_metadata({

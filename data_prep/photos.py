@@ -68,7 +68,13 @@ def file_of(seeds: Path, image: str) -> Path:
 
 def put(seeds: Path, image: str, out: Path) -> Path:
     """Have the photo below `out` too, as a second name of the same file where the disk allows it; returns its place."""
-    source, target = file_of(seeds, image), file_of(out, image)
+    target = file_of(out, image)
+    link(file_of(seeds, image), target, f"make {seeds} again with data_prep.seeds")
+    return target
+
+
+def link(source: Path, target: Path, remedy: str) -> None:
+    """Have a file at `target` too, there whole or not at all. remedy: for a source that is gone."""
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
@@ -76,8 +82,7 @@ def put(seeds: Path, image: str, out: Path) -> Path:
         try:
             os.link(source, partial)
         except FileNotFoundError:
-            raise UserError(f"{source} is gone: make {seeds} again with data_prep.seeds") from None
+            raise UserError(f"{source} is gone: {remedy}") from None
         except OSError:  # another disk, or one that knows no second names
             shutil.copyfile(source, partial)
         os.replace(partial, target)
-    return target

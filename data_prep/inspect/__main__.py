@@ -1,10 +1,10 @@
 """A data file's card: `python -m data_prep.inspect FILE [key=value …]`.
 
-FILE is of any kind that docs/formats.md knows: GRE30K-CoT, -Judge, -Seed, GREval-Bench. Every row is checked as stages
-check it, and every photo decoded once: those found whole are listed beside FILE (whole_photos.json, by content), where
-a stage that trains on it finds them and decodes none again, nor does this command. The card (FILE's name with
-.card.txt, .card.html, .card.json) shows rows, what is wrong, distances of answers, lengths of chains, visual tokens,
-countries, a map and the ten worst rows with their photos. Ends with status 2 when a row cannot be used.
+FILE is of any kind that docs/formats.md knows: GRE30K-CoT, -Judge, -Seed, GREval-Bench, MP16-Reason. Every row is
+checked as stages check it, and every photo decoded once: those found whole are listed beside FILE (whole_photos.json,
+by content), where a stage that trains on it finds them and decodes none again, nor does this command. The card (FILE's
+name with .card.txt, .card.html, .card.json) shows rows, what is wrong, distances of answers, lengths of chains, visual
+tokens, countries, a map and the ten worst rows with their photos. Ends with status 2 when a row cannot be used.
 """
 import sys
 from collections.abc import Sequence

@@ -18,6 +18,7 @@ from data_prep import card
 from data_prep.card import Part
 from eval.drawing import photos as drawn
 from gre.data.raw import RowError
+from gre.data.reason import ReasonRow
 from gre.data.records import BenchRow, CoTRow, JudgeRow, SeedRow
 from gre.geo.accuracy import THRESHOLDS_KM
 from gre.geo.places import gazetteer
@@ -25,7 +26,7 @@ from gre.geo.point import distance_km
 from gre.text.answers import parse_answer
 from gre.text.chains import chain_of, split_steps
 
-Row = CoTRow | JudgeRow | SeedRow | BenchRow
+Row = CoTRow | JudgeRow | SeedRow | BenchRow | ReasonRow
 WORST = 10
 CUT = 15000  # people; of the cities whose nearest says which country a photo is of
 _BAD, _UNREADABLE, _FAR, _SMALL = 3, 2, 1, 0
@@ -50,6 +51,9 @@ class Facts:
         self.countries: Counter[str] = Counter()
         self.cells: Counter[int] = Counter()
         self.labels: Counter[str] = Counter()
+        self.named: Counter[str] = Counter()
+        self.entities: Counter[str] = Counter()
+        self.localizable: Counter[str] = Counter()
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.instructions: Counter[str] = Counter()
         self.distances = {"": array("f"), "True": array("f"), "False": array("f")}
@@ -67,16 +71,19 @@ class Facts:
         """Rows that can be used, with the sizes of their photos where those were opened."""
         self.rows += len(rows)
         self.usable += len(rows)
-        points = np.array([row.truth for row in rows], dtype=float).reshape(-1, 2)
+        truths = [row.truth for row in rows if row.truth is not None]
+        points = np.array(truths, dtype=float).reshape(-1, 2)
         self.cells.update(card.cells(points[:, 0], points[:, 1]).tolist())
-        self.countries.update(city.country for city in gazetteer(CUT).nearest_cities([row.truth for row in rows]))
+        self.countries.update(city.country for city in gazetteer(CUT).nearest_cities(truths))
         for row, size in zip(rows, sizes):
             if not isinstance(row, BenchRow):
                 self._question(row.instruction)
             if size is not None:
                 self.sizes[size] += 1
-                if isinstance(row, SeedRow | BenchRow):
+                if isinstance(row, SeedRow | BenchRow | ReasonRow):
                     self._worse((_SMALL, -size[0] * size[1]), row.id, f"{size[0]} x {size[1]} pixels", row.image)
+            if isinstance(row, ReasonRow):
+                self._place(row)
             self._chain(row)
             if isinstance(row, CoTRow | JudgeRow):
                 self._answer(row, row.response if isinstance(row, CoTRow) else row.answer)
@@ -94,6 +101,9 @@ class Facts:
                 (name, *(f"{value:,.0f}" for value in np.percentile(numbers, [5, 50, 95, 100])))
                 for name, numbers in (("characters", self.lengths), ("steps", self.steps)) if len(numbers)]),
             self._tokens(max_pixels),
+            card.counted("Countries named", self.named, "country"),
+            card.counted("Entities", self.entities, "entity"),
+            card.counted("Localizable", self.localizable, "said to be"),
             card.counted("Countries", {places.countries[code].name: count for code, count in self.countries.items()},
                          "country", [f"A photo's country is that of the nearest city of {places}."]),
             Part("Map", maps={"photos": self.cells}),
@@ -105,7 +115,8 @@ class Facts:
     def data(self) -> dict:
         """card.json's numbers."""
         return {"rows": self.rows, "usable": self.usable, "faults": self.faults, "labels": self.labels,
-                "countries": dict(sorted(self.countries.items())), "unreadable_answers": self.unreadable,
+                "countries": dict(sorted(self.countries.items())), **self._reason_data(),
+                "unreadable_answers": self.unreadable,
                 "median_km": {label or "all": float(median(km)) for label, km in self.distances.items() if len(km)},
                 "chain_characters": {"median": float(median(self.lengths))} if len(self.lengths) else {},
                 "worst": [[one.row, one.what] for one in sorted(self._worst, reverse=True)]}
@@ -116,9 +127,19 @@ class Facts:
         else:
             self.instructions["(others)"] += 1
 
+    def _place(self, row: ReasonRow) -> None:
+        self.named[row.names.country or "none"] += 1
+        self.entities.update(row.entities)
+        self.localizable[{True: "localizable", False: "not localizable", None: "not said"}[row.localizable]] += 1
+
+    def _reason_data(self) -> dict:
+        return {} if self.kind != "reason" else {
+            "named": dict(sorted(self.named.items())), "entities": len(self.entities),
+            "localizable": dict(sorted(self.localizable.items()))}
+
     def _chain(self, row: Row) -> None:
         text = {CoTRow: lambda: chain_of(row.response), JudgeRow: lambda: row.chain, BenchRow: lambda: row.chain,
-                SeedRow: lambda: None}[type(row)]()
+                SeedRow: lambda: None, ReasonRow: lambda: row.response or None}[type(row)]()
         if text is not None:
             self.lengths.append(len(text))
             self.steps.append(len(split_steps(text)))

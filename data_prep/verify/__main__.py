@@ -131,7 +131,7 @@ def _several(config: Config) -> bool:
     names = set()
     for folder in config.chains:
         for chain in chains.read(Path(folder)):
-            if chain.kind == chains.TEACHER:
+            if chain.kind != chains.REGION:
                 names.add(chain.teacher)
             if len(names) > 1:
                 return True
@@ -189,7 +189,9 @@ def _line(one: Found) -> str:
         first, why = next(iter(one.wrong.items()))
         return json.dumps({**one.chain.named(), "error_km": one.error_km, "fault": first, "why": why,
                            "also": list(one.wrong)[1:]}, ensure_ascii=False)
-    return json.dumps({"chain": asdict(one.chain), "error_km": one.error_km}, ensure_ascii=False)
+    more = {name: value for name, value in (("entities", list(one.entities)), ("localizability", one.localizability))
+            if value}
+    return json.dumps({"chain": asdict(one.chain), "error_km": one.error_km, "more": more}, ensure_ascii=False)
 
 
 def _join(config: Config, work: Work, count: int, made_of: dict, looks: list[Teacher], checks: Checks) -> str:
@@ -210,7 +212,7 @@ def _join(config: Config, work: Work, count: int, made_of: dict, looks: list[Tea
                                           "why": "region_share has no room for it", "also": []})
                     continue
                 written[chain.kind] += 1
-                files.add("sidecar", {**chain.named(), "error_km": content["error_km"]})
+                files.add("sidecar", {**chain.named(), "error_km": content["error_km"], **content["more"]})
                 yield CoTRow("", photos.put(cot, chain.image, out), chain.instruction, chain.response.strip(),
                              chain.truth)
 
@@ -262,14 +264,14 @@ def _parts(config: Config, counts: dict[str, Counter[str]], written: Counter[str
     whose = sorted({(kind, teacher) for kind, teacher, _ in by})
     share = [] if config.region_share is None else [
         f"A share of {config.region_share:.0%} was asked for." + (
-            "" if regions >= round(written[chains.TEACHER] * config.region_share / (1 - config.region_share))
+            "" if regions >= round((total - regions) * config.region_share / (1 - config.region_share))
             else " There are no more.")]
     missing = {"agreement": "chains of one teacher alone", "meaning": "no encoder= is named, or one teacher alone",
                "localizable": "no looker.model is named", "entities": "no looker.model is named"}
     wrong, first, checked = (counts.get(name, Counter()) for name in ("wrong", "first", "checked"))
     tenths = np.quantile(likeness, np.linspace(0.1, 0.9, 9)) if likeness else []
     return [
-        Part("Rows", [f"{total:,} rows: {written[chains.TEACHER]:,} of teachers, {regions:,} chains of region "
+        Part("Rows", [f"{total:,} rows: {total - regions:,} of teachers, {regions:,} chains of region "
                       f"({regions / max(1, total):.1%}). sidecar.jsonl says which row is which.", *share]),
         Part("Filters", ["Each counts by itself; dropped first: the row's first fault in this order. "
                          f"{wrong[UNCHECKED]:,} chains could not be checked and are out. {wrong[NEAREST]:,} are as "

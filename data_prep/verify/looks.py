@@ -25,13 +25,17 @@ def not_localizable(reply: str) -> str:
     return "" if value["told"] else f"the place cannot be told: {short(str(value.get('why', '')))}"
 
 
-def invented(reply: str, least: float) -> str:
-    """The same. least: share of the named things that must be in the photo."""
+def seen(reply: str) -> tuple[list[str], list[str]]:
+    """The things a chain names that are in the photo, and those that are not. Raises ValueError, too."""
     value = read_json(reply)
     lists = [value.get(name) for name in ("seen", "unseen")] if isinstance(value, dict) else [None]
     if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists):
         raise ValueError("expected an object with seen and unseen, lists of text")
-    seen, unseen = lists
+    return lists[0], lists[1]
+
+
+def invented(seen: Sequence[str], unseen: Sequence[str], least: float) -> str:
+    """What is wrong, or an empty text. least: share of the named things that must be in the photo."""
     if not seen and not unseen:
         return "names nothing that could be in the photo"
     share = len(seen) / (len(seen) + len(unseen))

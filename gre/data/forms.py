@@ -1,7 +1,8 @@
 """A data file as rows, in whatever of the usual forms it lies on disk.
 
 A JSON array; JSON lines; objects that run over several lines, one after another; an object that holds the array as its
-one list of objects, such as {"data": [...]}; Parquet. Any of the JSON ones may be packed by gzip.
+one list of objects, such as {"data": [...]}; Parquet. Any of the JSON ones may be packed by gzip. Photos that stand in
+a Parquet file themselves are written beside it (gre/data/unpacked.py).
 """
 import gzip
 import json
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gre.data.raw import DataError
+from gre.data.unpacked import unpacked
 
+BATCH = 500  # rows of Parquet in memory, with their photos
 _OTHER_FILES = {  # how a file begins that is none of these forms: what it is, and what to do about it
     b"PK\x03\x04": "a zip archive: unpack it, and name the file inside",
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it (zstd -d)", b"BZh": "packed by bzip2: unpack it (bunzip2)",
@@ -30,9 +33,11 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
 
     Raises DataError for a file that is none of the forms, saying what it is.
     """
+    with open(path, "rb") as stream:
+        parquet = stream.read(4) == b"PAR1"
+    if parquet:
+        return enumerate((unpacked(row, path.parent) for row in parquet_rows(path)), start=1)
     content = path.read_bytes()
-    if content.startswith(b"PAR1"):
-        return enumerate(parquet_rows(path), start=1)
     check_form(path, content)
     return _json_rows(path, utf8(path, content))
 
@@ -80,13 +85,14 @@ def utf8(path: Path, content: bytes) -> str:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8") from None
 
 
-def parquet_rows(path: Path) -> list[dict]:
-    """The rows of a Parquet file. Raises DataError for a damaged one."""
+def parquet_rows(path: Path) -> Iterator[dict]:
+    """The rows of a Parquet file, BATCH of them in memory. Raises DataError for a damaged one."""
     import pyarrow  # takes a moment, and comes with datasets
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(path).to_pylist()
+        for batch in parquet.ParquetFile(path).iter_batches(BATCH):
+            yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: the Parquet file is broken ({error}). Get the file again") from None
 

@@ -38,16 +38,16 @@ class ReasonRow:
 
 def reason_row(row: dict, id: str, image: Callable[[str], Path]) -> ReasonRow:
     """The row of a JSON object. Raises BadRow."""
-    instruction = raw.instruction(raw.text(row, "instructions"), "instructions") if "instructions" in row else (
-        PLACE_INSTRUCTION)
+    asked = row.get("instructions") is not None  # a column of Parquet may be empty
+    instruction = raw.instruction(raw.text(row, "instructions"), "instructions") if asked else PLACE_INSTRUCTION
     placed = any(row.get(name) is not None for name in ("gt_lat", "gt_lon"))
-    return ReasonRow(id, image("images" if "images" in row else "image"), instruction,
+    return ReasonRow(id, image("images" if row.get("images") is not None else "image"), instruction,
                      raw.text(row, "response") if row.get("response") else "", _names(row), _entities(row),
                      _localizable(row), raw.truth(row) if placed else None)
 
 
 def _names(row: dict) -> Names:
-    if SOLUTION not in row:
+    if row.get(SOLUTION) is None:
         return Names(None, None)
     solution = raw.text(row, SOLUTION)
     country, city = (re.search(rf"<{label}>(.*?)</{label}>", solution, re.DOTALL) for label in ("country", "city"))

@@ -187,7 +187,10 @@ def row_of(kind: str, folder: raw.ImageFolder | None, path: Path, number: int, v
     row = raw.json_object(value)
 
     def image(name: str) -> Path:
-        return folder.find(row, name) if folder else Path(str(raw.field(row, name)))
+        if folder:
+            return folder.find(row, name)
+        said = raw.field(row, name)
+        return Path(str(said[0] if isinstance(said, list) and len(said) == 1 else said))
     return _BUILD[kind](row, f"{path.stem}:{number}", image)
 
 

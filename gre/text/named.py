@@ -18,6 +18,7 @@ from gre.text.answers import split_completion
 
 _LABEL = re.compile(r"""(?<![\w"'])(?P<label>country|city)(?:\s+name)?[*_` \t]*(?:[:：=|]|[-–—](?=\s))""",
                     re.IGNORECASE)
+_LOCALIZABILITY = re.compile(r"""(?<!\w)localizability["'*_` \t]*[:：=|]["'*_` \t]*(?P<word>[a-z]+)""", re.IGNORECASE)
 _AROUND = " \t*_,;.|`\"'“”-–—"
 _NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|null|n/?a|not sure|[-–—?]*|"
                    r"[\[<(].*[\])>]", re.IGNORECASE)
@@ -36,6 +37,13 @@ class Names(NamedTuple):
 def parse_names(text: str) -> Names:
     """The country and the city that a completion answers with; both None where the chain never ends."""
     return Names(*(names[0] if len(names) == 1 else None for names in names_said(text).values()))
+
+
+def parse_localizability(text: str) -> str | None:
+    """The word behind `localizability:` in a completion's answer, in small letters; None where there is none, or two
+    that differ."""
+    said = {match["word"].lower() for match in _LOCALIZABILITY.finditer(split_completion(text)[1] or "")}
+    return said.pop() if len(said) == 1 else None
 
 
 def names_said(text: str) -> dict[str, list[str]]:

@@ -25,6 +25,18 @@ TEACHER_INSTRUCTION = (
 )
 """What a teacher is asked: GRE's five steps, in our words, since GRE's own are not published."""
 
+PLACE_TEACHER_INSTRUCTION = (
+    "Find out in which city this photo was taken, from what can be seen in it: buildings, street furniture, signs and "
+    "their language, plants, relief, light, vehicles and road markings, clothes. Name only what is in the photo, say "
+    "what each thing speaks for, weigh them against each other, and come to a country and a city, even on partial "
+    "evidence. Reason in English and without any coordinates between <think> and </think>. Then write three lines "
+    "between <answer> and </answer>, and nothing else. The first is country: and the name of the country, the second "
+    "is city: and the name of the city, the third is localizability: and one word, high, medium, low or negative, for "
+    "how well country and city can be told from this photo alone."
+)
+"""What a teacher is asked for MP16-Reason: localizability, reasoning and place, as GLOBE's are; in our words, since its
+own are not published."""
+
 REGION_INSTRUCTION = (
     "Where was this photo taken? From what can be seen, name the country, then the region, then the city, one a line, "
     "between <think> and </think>; then write the latitude and the longitude in decimal degrees, separated by a comma, "

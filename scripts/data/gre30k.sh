@@ -9,4 +9,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bash "$root/environment.sh"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" -m data_prep.gre30k "$@"
+exec env PYTHONSAFEPATH=1 "$root/.venv/bin/python" -m data_prep.recipe "$@"

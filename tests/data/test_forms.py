@@ -9,8 +9,9 @@ import pickle
 import pytest
 
 from gre.data.raw import DataError
-from gre.data.records import DataConfig, read_cot, read_judge, read_seed
+from gre.data.records import DataConfig, read_cot, read_judge, read_reason, read_seed, read_taught
 from tests.data.test_records import COT, JUDGE, SEED
+from tests.helpers.photos import jpeg
 
 BOTH = [SEED, {**SEED, "gt_lat": 1.5, "image": "images/b.jpg"}]
 
@@ -68,14 +69,41 @@ def test_parquet(folder):
     assert [(row.id, row.truth.lat_deg) for row in found] == [("rows:1", 48.85), ("rows:2", 1.5)]
     parquet.write_table(Table.from_pylist([COT]), folder / "cot.parquet")
     assert read_cot(DataConfig(str(folder / "cot.parquet")))[0].response == COT["conversations"][1]["value"]
-    parquet.write_table(Table.from_pylist([{**SEED, "image": {"bytes": b"x", "path": None}}]), folder / "rows.parquet")
-    with pytest.raises(DataError, match="row 1: field 'image': the photo itself stands in the table. Write it into a"):
-        read_seed(DataConfig(str(folder / "rows.parquet")))
     parquet.write_table(Table.from_pylist([{**SEED, "image": {"bytes": None, "path": "a.jpg"}}]), folder / "p.parquet")
     assert read_seed(DataConfig(str(folder / "p.parquet"), image_root=str(folder / "imgs")))[0].image.name == "a.jpg"
     (folder / "rows.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match="the Parquet file is broken .*Get the file again"):
         read_seed(DataConfig(str(folder / "rows.parquet")))
+
+
+def test_photos_that_stand_in_the_table_are_written_beside_it(tmp_path):
+    """MP16-Reason as `datasets` writes it: the same bytes twice are one file, and reading again writes nothing."""
+    from pyarrow import Table, parquet
+
+    red, blue = jpeg(0), jpeg(1)
+    row = {"response": "Red.", "__#solution": "<country>Peru</country><city>Lima</city>",
+           "entities": [{"text": "sign"}]}
+    parquet.write_table(Table.from_pylist([
+        {**row, "images": [{"bytes": red, "path": "a.JPEG"}]}, {**row, "images": [{"bytes": blue, "path": None}]},
+        {**row, "images": [{"bytes": red, "path": "b.jpeg"}]}]), tmp_path / "train.parquet")
+    rows = read_reason(DataConfig(str(tmp_path / "train.parquet")))
+    assert [one.image.read_bytes() for one in rows] == [red, blue, red] and rows[0].image == rows[2].image
+    assert rows[0].image.suffix == ".jpeg" and rows[1].image.suffix == ".jpg" and rows[0].entities == ("sign",)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "imgs").rglob("*.jp*g")}
+    assert len(written) == 2
+    assert read_taught(DataConfig(str(tmp_path / "train.parquet")))[0].response.endswith("city: Lima</answer>")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "imgs").rglob("*.*")} == written
+    parquet.write_table(Table.from_pylist([{**SEED, "image": red}]), tmp_path / "seed.parquet")
+    assert read_seed(DataConfig(str(tmp_path / "seed.parquet")))[0].image == rows[0].image.with_suffix(".jpg")
+    parquet.write_table(Table.from_pylist([{**SEED, "image": {"url": "x"}}]), tmp_path / "seed.parquet")
+    with pytest.raises(DataError, match="row 1: field 'image': expected a path or a list of one path"):
+        read_seed(DataConfig(str(tmp_path / "seed.parquet")))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "imgs").write_text("")
+    (tmp_path / "train.parquet").rename(tmp_path / "full" / "train.parquet")
+    with pytest.raises(DataError, match="a photo of the table cannot be written there.*Copy the table into a folder"):
+        read_reason(DataConfig(str(tmp_path / "full" / "train.parquet")))
+
 
 
 def test_one_row_of_conversations_is_a_row(folder):

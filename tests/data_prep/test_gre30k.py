@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from data_prep import gre30k
+from data_prep import recipe
 from gre.config import UserError
 from gre.data.records import DataConfig, read_cot, read_judge, read_seed
 from tests.helpers.paths import ROOT
@@ -50,7 +50,7 @@ def files(out: Path) -> dict[str, bytes]:
 def test_killed_in_any_step_the_files_are_those_of_an_undisturbed_run(sixteen, tmp_path):
     rng = random.Random()
     with TeacherServer(lambda number, times: (time.sleep(0.2), said(number, times))[1]) as server:
-        command = [sys.executable, "-m", "data_prep.gre30k", *keys(sixteen, server.url, tmp_path / "killed" / "out")]
+        command = [sys.executable, "-m", "data_prep.recipe", *keys(sixteen, server.url, tmp_path / "killed" / "out")]
         for _ in range(KILLS):
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             step = rng.choice(("seeds", "split", "distil", "judge", "cot", "verify"))
@@ -87,9 +87,9 @@ def test_coordinates_alone_are_enough_for_stage_1(sixteen, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     given = [str(REGIONS), f"seeds.table={sixteen / 'photos.csv'}", "seeds.min_side=100",
              "regions.min_population=15000"]
-    gre30k.main([*given, "--dry-run"])
+    recipe.main([*given, "--dry-run"])
     assert not list(tmp_path.iterdir()) and "dataset/regions/gre_cot/gre_cot.json" in capsys.readouterr().out
-    gre30k.main(given)
+    recipe.main(given)
     rows = read_cot(DataConfig(path="dataset/regions/gre_cot/gre_cot.json"))
     assert len(rows) == 16 and rows[0].response.startswith("<think>Country: France")
     assert "16 rows, 16 can be used" in capsys.readouterr().out
@@ -109,15 +109,16 @@ def test_coordinates_alone_are_enough_for_stage_1(sixteen, tmp_path, monkeypatch
 def test_what_is_wrong_is_told_before_the_first_step(tmp_path, monkeypatch, given, fault):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=fault):
-        gre30k.main(given)
+        recipe.main(given)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", [CONFIG, REGIONS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/data").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_name_every_section_that_they_run(path):
     content = OmegaConf.to_container(OmegaConf.load(path))
     assert set(content) == {"out", "steps", *content["steps"]}
     first = path.read_text().splitlines()[0]
-    assert re.match(rf"# bash scripts/data/gre30k.sh configs/data/{path.name} ", first)
+    script = "mp16_reason" if path.stem == "mp16_reason" else "gre30k"
+    assert re.match(rf"# bash scripts/data/{script}.sh configs/data/{path.name} ", first)
     for step in content["steps"]:
-        assert import_module(gre30k.STEPS[step]).Config
+        assert import_module(recipe.STEPS[step]).Config

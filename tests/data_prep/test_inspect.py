@@ -44,6 +44,40 @@ def written(rows: list) -> dict:
     return json.loads(Path("rows.card.json").read_text())
 
 
+def reason(image: str, country: str, entities: list[str], word: str | None = None, **more) -> dict:
+    return {"images": [image], "response": "A wall. So there.", "entities": [{"text": one} for one in entities],
+            "__#solution": f"<country>{country}</country><city>x</city>",
+            **({"localizability": word} if word else {}), **more}
+
+
+@pytest.mark.slow
+def test_mp16_reason_by_hand(here, capsys):
+    """Published rows have no coordinates: they are counted by the country they name."""
+    card = written([reason("imgs/0.jpg", "Peru", ["wall", "palm"], "high", gt_lat=-12.0, gt_lon=-77.0),
+                    reason("imgs/1.jpg", "Peru", ["wall"], "low"), reason("imgs/2.jpg", "Chile", [])])
+    assert (card["kind"], card["rows"], card["usable"]) == ("reason", 3, 3)
+    assert card["countries"] == {"PE": 1} and card["named"] == {"Chile": 1, "Peru": 2} and card["entities"] == 2
+    assert card["localizable"] == {"localizable": 1, "not localizable": 1, "not said": 1}
+    assert card["chain_characters"] == {"median": 17.0} and card["median_km"] == {}
+    text = capsys.readouterr().out
+    assert "3 rows name 2 places and list 2 different entities" in text and "wall      2" in text
+    with pytest.raises(UserError, match="1 of 1 rows cannot be used, the first is row 1: field 'entities'"):
+        written([{**reason("imgs/3.jpg", "Peru", []), "entities": "wall"}])
+
+
+@pytest.mark.slow
+def test_mp16_reason_with_its_photos_inside(here):
+    from pyarrow import Table, parquet
+
+    parquet.write_table(Table.from_pylist([
+        reason({"bytes": jpeg(0), "path": "a.jpg"}, "Peru", ["wall"]),
+        reason({"bytes": b"no photo", "path": "b.jpg"}, "Peru", ["wall"])]), "train.parquet")
+    with pytest.raises(UserError, match="1 of 2 rows cannot be used, the first is row 2: .*cannot be read as a photo"):
+        run(Config(Data("train.parquet")))
+    assert json.loads(Path("train.card.json").read_text())["usable"] == 1
+    assert len(photos.known_whole(photos.beside("train.parquet"))) == 1
+
+
 @pytest.mark.slow  # visual tokens come from transformers, which takes seconds
 def test_cot_by_hand(here, capsys):
     card = written([cot("images/0.jpg", "48.0, 2.0", 48.0, 2.0), cot("images/1.jpg", "49.0, 2.0", 48.0, 2.0),

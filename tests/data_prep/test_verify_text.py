@@ -78,12 +78,12 @@ def test_cities_around_a_point_are_those_within_the_distance(places):
 def test_what_the_looker_says():
     assert looks.not_localizable('{"told": true}') == ""
     assert looks.not_localizable('```json\n{"told": false, "why": "fog"}\n```') == "the place cannot be told: 'fog'"
-    assert looks.invented('{"seen": ["a tram", "a sign"], "unseen": ["palms"]}', 0.6) == ""
-    assert looks.invented('{"seen": ["a tram"], "unseen": ["palms"]}', 0.6) == (
+    assert looks.invented(*looks.seen('{"seen": ["a tram", "a sign"], "unseen": ["palms"]}'), 0.6) == ""
+    assert looks.invented(*looks.seen('{"seen": ["a tram"], "unseen": ["palms"]}'), 0.6) == (
         "50% of what it names is there; not 'palms'")
-    assert looks.invented('{"seen": [], "unseen": []}', 0.0) == "names nothing that could be in the photo"
+    assert looks.invented([], [], 0.0) == "names nothing that could be in the photo"
     for reply in ("yes", "[]", '{"told": "yes"}', '{"seen": ["a"]}', '{"seen": [1], "unseen": []}'):
         with pytest.raises(ValueError):
             looks.not_localizable(reply)
         with pytest.raises(ValueError):
-            looks.invented(reply, 0.5)
+            looks.seen(reply)

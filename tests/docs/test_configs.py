@@ -11,7 +11,7 @@ from tests.helpers.paths import ROOT
 
 GPUS = 8  # what GRE trained on
 BUILDER = ROOT / "configs" / "greval" / "builder.yaml"
-DATA = ROOT / "configs" / "data"  # of data_prep.gre30k: tests/data_prep/test_gre30k.py
+DATA = ROOT / "configs" / "data"  # of data_prep.recipe: tests/data_prep/test_gre30k.py
 FILES = sorted(set((ROOT / "configs").rglob("*.yaml")) - {BUILDER} - set(DATA.glob("*.yaml")))
 GRE = {"stage1", "judge", "stage2", "stage2_verdict", "stage3"}
 GLOBE = {"stage1", "localizability", "globe", "globe_one", "globe_three", "globe_three_readme"}

@@ -25,8 +25,8 @@ WITHOUT_TORCH = ["gre.errors", "gre.config", "gre.geo.point", "gre.geo.accuracy"
                  "gre.http", "gre.llm", "gre.data.annotations", "gre.data.exif", "gre.data.tables", "gre.data.near",
                  "data_prep.seeds.__main__", "data_prep.inspect.__main__", "data_prep.contamination",
                  "data_prep.split", "data_prep.distil", "data_prep.regions", "data_prep.judge", "data_prep.cot",
-                 "data_prep.verify.__main__", "data_prep.gre30k", "data_prep.review.__main__", "data_prep.review.app",
-                 "data_prep.fetch"]
+                 "data_prep.verify.__main__", "data_prep.recipe", "data_prep.reason", "data_prep.convert",
+                 "data_prep.review.__main__", "data_prep.review.app", "data_prep.fetch"]
 
 
 def imported(path: Path) -> set[str]:

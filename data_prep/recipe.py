@@ -1,8 +1,9 @@
-"""From photos with coordinates to GRE30K's three files: `python -m data_prep.gre30k CONFIG [key=value …]`.
+"""The steps of a config, one after another: `python -m data_prep.recipe CONFIG [key=value …]`.
 
 CONFIG has a section a step, with the keys of that step's own command, and `steps`, their order:
 
-    seeds → split → distil, regions → judge, cot → verify → inspect
+    seeds → split → distil, regions → judge, cot → verify → inspect     GRE30K's three files (scripts/data/gre30k.sh)
+    seeds → distil → cot → verify → reason → inspect                    MP16-Reason (scripts/data/mp16_reason.sh)
 
 All sections are checked before the first step starts, and written to OUT/steps/STEP.yaml: each step is
 `python -m data_prep.STEP OUT/steps/STEP.yaml`. A finished step says so and is not done again; killed or stopped at any
@@ -21,7 +22,8 @@ from gre.provenance import write_atomically
 
 STEPS = {"seeds": "data_prep.seeds.__main__", "split": "data_prep.split", "distil": "data_prep.distil",
          "regions": "data_prep.regions", "judge": "data_prep.judge", "cot": "data_prep.cot",
-         "verify": "data_prep.verify.__main__", "inspect": "data_prep.inspect.__main__"}
+         "verify": "data_prep.verify.__main__", "reason": "data_prep.reason",
+         "inspect": "data_prep.inspect.__main__"}
 KEYS = ("out", "steps", *STEPS)
 
 

@@ -1,0 +1,163 @@
+"""Verified chains → MP16-Reason: `python -m data_prep.reason verified=FOLDER out=FOLDER`.
+
+The last step of scripts/data/mp16_reason.sh. Every row of data_prep.verify becomes a row of the train file, or of the
+test file, by the content of its photo and the share `test`: the same in every run, whatever other photos there are.
+
+    OUT/mp16_reason_train.jsonl      images, response, __#solution, entities; localizability, gt_lat, gt_lon (ours)
+    OUT/imgs/                        its photos
+    OUT/test/mp16_reason_test.csv    IMG_ID,LAT,LON,city,country: LAT and LON are the city's centre, as published
+    OUT/test/imgs/                   its photos
+    OUT/sidecar.jsonl                a line a row of either: which file, photo, teacher, where it was taken
+    OUT/dropped.jsonl, OUT/card.*
+
+The place is the city that the chain answers with, as the gazetteer calls it; for one that answers with coordinates
+data_prep.convert says which. entities are what the looker of data_prep.verify found in the photo of what the chain
+names; without a looker there are none.
+"""
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_prep import card, chains, photos, shards
+from data_prep.card import Part
+from data_prep.convert import GRE, city_of, solution, to_reason
+from data_prep.shards import Files, write_lines
+from gre import provenance
+from gre.config import REQUIRED, UserError, check_least, main, option
+from gre.data import forms
+from gre.data.raw import BadRow
+from gre.data.reason import SOLUTION
+from gre.geo.places import City, Gazetteer, gazetteer
+from gre.geo.point import LatLon
+from gre.rewards.place import MIN_POPULATION
+
+TRAIN, TEST = "mp16_reason_train.jsonl", "test/mp16_reason_test.csv"
+HEADER = ("IMG_ID", "LAT", "LON", "city", "country")
+
+
+@dataclass
+class Config:
+    """Keys of reason."""
+
+    verified: str = option(REQUIRED, "folder of data_prep.verify")
+    out: str = option(REQUIRED, "folder of MP16-Reason")
+    test: float = option(0.26, "share of photos for the test file; published: 12,000 of 45,721")
+
+    def __post_init__(self):
+        check_least("", self, {"test": 0})
+        if self.test > 1:
+            raise ValueError(f"test is {self.test:g}: write a share of 1 at most")
+
+
+def plan(config: Config) -> dict[str, list[str]]:
+    """What a run would read and write."""
+    return {"reads": [config.verified], "writes": [f"{config.out}/{name}" for name in (
+        TRAIN, TEST, "sidecar.jsonl", "dropped.jsonl", "card.html")]}
+
+
+def run(config: Config) -> None:
+    """Write both files and the card. Raises UserError naming file and remedy."""
+    verified, out = Path(config.verified), Path(config.out)
+    seeds = chains.same_seeds([verified])
+    made_of = {"rows": provenance.file_hash(verified / "gre_cot.json"), "test": config.test,
+               "sidecar": provenance.file_hash(verified / "sidecar.jsonl")}
+    if shards.is_finished(out, made_of):
+        print((out / "card.txt").read_text(encoding="utf-8") + f"{out}: was finished before")
+        return
+    places, counts, tested = gazetteer(MIN_POPULATION), {}, []
+
+    def train(files: Files) -> Iterator[str]:
+        for row, side in tqdm(_rows(verified), "reason", unit="row"):
+            is_test = int(side["sha256"][:13], 16) / 16**13 < config.test
+            try:
+                made, city = _row(row, side, places)
+            except BadRow as error:
+                files.add("dropped", {**_named(side), "fault": "place", "why": str(error)})
+                counts.setdefault("dropped", Counter())["place"] += 1
+                continue
+            name = "test" if is_test else "train"
+            _count(counts, name, side, city, places)
+            files.add("sidecar", {"file": name, **_named(side), "gt_lat": row["gt_lat"], "gt_lon": row["gt_lon"]})
+            photos.put(verified, side["image"], out / "test" if is_test else out)
+            if is_test:
+                tested.append((Path(side["image"]).name, *city.point, city.name, places.countries[city.country].name))
+            else:
+                image = side["image"].removeprefix("images/")
+                yield json.dumps({"images": [f"imgs/{image}"], **made}, ensure_ascii=False, allow_nan=False) + "\n"
+
+    with Files(out, "sidecar", "dropped") as files:
+        write_lines(out / TRAIN, train(files))
+    (out / "test").mkdir(exist_ok=True)
+    write_lines(out / TEST, _csv(tested))
+    print(card.write(out, f"MP16-Reason: {out.resolve().name}", _parts(config, counts, places), {
+        "kind": "reason", "made_of": made_of, "seeds_sha256": seeds, "commit": provenance.commit(),
+        "counts": {name: dict(sorted(own.items())) for name, own in sorted(counts.items())}}), end="")
+
+
+def _rows(verified: Path) -> Iterator[tuple[dict, dict]]:
+    """(row of gre_cot.json, line of its sidecar)."""
+    with open(verified / "sidecar.jsonl", encoding="utf-8") as sidecar:
+        for (number, row), side in zip(forms.rows(verified / "gre_cot.json"), map(json.loads, sidecar), strict=True):
+            if row["image"] != side["image"]:
+                raise UserError(f"{verified / 'gre_cot.json'}, row {number} names {row['image']}, and sidecar.jsonl "
+                                f"{side['image']}: they are of two runs; make the folder again")
+            yield row, side
+
+
+def _row(row: dict, side: dict, places: Gazetteer) -> tuple[dict, City]:
+    """The train row without its photo, and the city it names. Raises BadRow."""
+    made = to_reason(row, "cot", places)
+    city = city_of(row["conversations"][1]["value"], LatLon(row["gt_lat"], row["gt_lon"]), places)
+    more = {"localizability": side["localizability"]} if side.get("localizability") else {}
+    return {"response": made["response"].strip(), SOLUTION: solution(city, places),
+            "entities": [{"text": text} for text in side.get("entities", ())], **more,
+            **{name: made[name] for name in made if name not in ("response", SOLUTION, GRE)}}, city
+
+
+def _named(side: dict) -> dict:
+    return {name: side[name] for name in ("row", "image", "sha256", "kind", "teacher", "error_km")}
+
+
+def _csv(rows: list[tuple]) -> Iterator[str]:
+    stream = StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([HEADER, *rows])
+    yield stream.getvalue()
+
+
+def _count(counts: dict[str, Counter], name: str, side: dict, city: City, places: Gazetteer) -> None:
+    for what, key in (("rows", name), (f"countries of {name}", places.countries[city.country].name),
+                      (f"cities of {name}", f"{city.name}, {city.country} {city.id}"),
+                      ("localizability", side.get("localizability") or "not said"), ("teachers", side["teacher"])):
+        counts.setdefault(what, Counter())[key] += 1
+    if name == "train":
+        counts.setdefault("entities", Counter())["rows with" if side.get("entities") else "rows without"] += 1
+
+
+def _parts(config: Config, counts: dict[str, Counter], places: Gazetteer) -> list[Part]:
+    def of(what: str) -> Counter:
+        return counts.get(what, Counter())
+
+    dropped = of("dropped").total()
+    return [
+        Part("Rows", [f"{of('rows').total():,} rows, {dropped:,} left out because no one city is called as their "
+                      f"answer says. A share of {config.test:.0%} was asked for the test file.",
+                      f"Cities and countries are those of {places}."],
+             ("file", "rows", "countries", "cities"), [
+                 (name, f"{of('rows')[name]:,}", f"{len(of(f'countries of {name}')):,}",
+                  f"{len(of(f'cities of {name}')):,}") for name in ("train", "test")]),
+        card.counted("Localizability, as teachers say it", of("localizability"), "word"),
+        card.counted("Entities in the train file", of("entities"), "", [] if of("entities")["rows with"] else [
+            "None: name a looker (verify.looker), or leave out GLOBE's reward of visual grounding."]),
+        card.counted("Whose chains", of("teachers"), "teacher"),
+        card.counted("Countries of the train file", of("countries of train"), "country"),
+        card.counted("Countries of the test file", of("countries of test"), "country")]
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, plan)
