@@ -184,7 +184,8 @@ def engine_rows(shape: Shape, device: str, *, dtype: torch.dtype = torch.bfloat1
     from PIL import Image
 
     from gre.models.scoring import score
-    from gre.models.vlm import banned_tokens, encode_prompt, load_processor, pixel_budget
+    from gre.models.tower import processor_settings
+    from gre.models.vlm import banned_tokens, encode_prompt, load_processor
     from gre.rollout.vllm.engine import Engine, VLLMRollout
 
     processor, model = load_processor(BASE), random_model(shape, device).to(dtype).eval()
@@ -196,7 +197,7 @@ def engine_rows(shape: Shape, device: str, *, dtype: torch.dtype = torch.bfloat1
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
-        engine = Engine(Path(folder), pixel_budget(processor), banned, max_length=1024, dtype=dtype,
+        engine = Engine(Path(folder), processor_settings(processor), banned, max_length=1024, dtype=dtype,
                         sequences=max(at_once), kv_cache_gib=kv_cache_gib)
         rollout = VLLMRollout(engine, processor.tokenizer.eos_token_id, banned, length)
         for phase in (1, 2):

@@ -18,7 +18,8 @@ from gre.config import UserError
 from gre.geo.point import LatLon
 from gre.models.attention import shared_prefix
 from gre.models.shapes import Shape
-from gre.models.vlm import SIDE_PIXELS, banned_tokens, end_token_id, load_model, load_processor, pixel_budget
+from gre.models.tower import processor_settings
+from gre.models.vlm import SIDE_PIXELS, banned_tokens, end_token_id, load_model, load_processor
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_reward
 from gre.rollout.completion import Completion, Rollout
@@ -233,7 +234,7 @@ class OursWithVLLM(Ours):
         job, folder = self.job, self.job.folder / "served"
         job.policy.save_pretrained(folder)
         job.processor.save_pretrained(folder)
-        engine = Engine(folder, pixel_budget(job.processor), job.banned, max_length=1024,
+        engine = Engine(folder, processor_settings(job.processor), job.banned, max_length=1024,
                         dtype=torch.bfloat16 if job.bf16 else torch.float32,
                         sequences=job.work.prompts * job.work.generations, kv_cache_gib=0.5)
         self.watch.watch(engine, "_send", "sync")

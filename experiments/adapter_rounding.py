@@ -25,7 +25,8 @@ from gre.data.records import DataConfig, read_seed
 from gre.models import adapter, lora
 from gre.models.packing import Group
 from gre.models.scoring import score
-from gre.models.vlm import banned_tokens, encode_prompt, encode_text, load_model, load_processor, pixel_budget
+from gre.models.tower import processor_settings
+from gre.models.vlm import banned_tokens, encode_prompt, encode_text, load_model, load_processor
 from gre.rollout.vllm.engine import Engine
 
 SIZES = (1e-5, 1e-4, 3e-4, 1e-3)
@@ -106,7 +107,7 @@ def run(settings: Config) -> None:
         return score(model.double().eval(), groups).log_probs
 
     banned = banned_tokens(processor.tokenizer, load_model(base).config.text_config.vocab_size)
-    engine = Engine(base, pixel_budget(processor), banned, max_length=512, dtype=torch.bfloat16, sequences=1,
+    engine = Engine(base, processor_settings(processor), banned, max_length=512, dtype=torch.bfloat16, sequences=1,
                     kv_cache_gib=0.1, adapter_rank=2 * RANK)
     found = {}
     with tempfile.TemporaryDirectory() as place:

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from gre.answering.engines import Answer, Decoding, Said
 from gre.config import UserError
-from gre.models import adapter, vlm
+from gre.models import adapter, tower, vlm
 from gre.rollout.vllm.start import settings, start, unnoticed, with_adapter
 
 CPU_KV_CACHE_GIB = 1
@@ -23,13 +23,12 @@ CPU_KV_CACHE_GIB = 1
 def engine_settings(folder: Path, processor, max_new_tokens: int, dtype: str, instructions: Collection[str]) -> dict:
     """vLLM's settings, in this process and in a server, with room for the longest of `instructions`, the largest photo
     of the processor's budget and an answer."""
-    side = processor.image_processor.patch_size * processor.image_processor.merge_size
-    budget = vlm.pixel_budget(processor)
-    longest = max(len(vlm.prompt_ids(processor, text, side, side)[0]) for text in instructions)
+    longest = max(len(vlm.prompt_ids(processor, text, 64, 64)[0]) for text in instructions)
     banned = vlm.banned_tokens(processor.tokenizer, AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
     memory = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": CPU_KV_CACHE_GIB * 2**30}
-    return {**settings(budget, banned, max_length=longest + budget.max_pixels // side**2 + max_new_tokens,
-                       dtype=getattr(torch, dtype), adapter_rank=adapter.rank(folder)), **memory}
+    return {**settings(tower.processor_settings(processor), banned,
+                       max_length=longest + tower.most_tokens(processor) + max_new_tokens, dtype=getattr(torch, dtype),
+                       adapter_rank=adapter.rank(folder)), **memory}
 
 
 def by_vllm(folder: Path, budget: vlm.PixelBudget, decoding: Decoding, dtype: str,

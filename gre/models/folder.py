@@ -8,9 +8,11 @@ from typing import Any
 
 from gre.config import UserError
 
-MODEL_TYPES = {"qwen2_5_vl": "Qwen2.5-VL", "qwen2_vl": "Qwen2-VL", "qwen3_vl": "Qwen3-VL"}  # shown in docs/models.md
+MODEL_TYPES = {"qwen2_5_vl": "Qwen2.5-VL", "qwen2_vl": "Qwen2-VL", "qwen3_vl": "Qwen3-VL",
+               "internvl": "InternVL3 (-hf)"}  # as shown in docs/models.md
 REFUSED = {
     "qwen3_vl_moe": "a mixture of experts: packed rows were not held against its router, nor its experts' weights sent",
+    "internvl_chat": "its code comes with the folder, and none is run here: take the folder of the same name in -hf",
     "qwen3_5": "its linear attention carries a state from token to token, which completions of one prompt cannot share",
 }
 INDEX = "model.safetensors.index.json"

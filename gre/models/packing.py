@@ -23,15 +23,16 @@ class Prompt:
     """A photo and its instruction as the model reads them; may be shared between groups.
 
     input_ids (P,) and mm_token_type_ids (P,) of one prompt; pixel_values (patches, channels) and image_grid_thw
-    (photos, 3) of its photos. The last token must be text, since every completion starts from it. image: the one
+    (photos, 3) of its photos, or (tiles, 3, height, width) and None where they are cut into tiles and positions are
+    plain numbers. The last token must be text, since every completion starts from it. image: the one
     photo itself, for an engine that does its own encoding. features, each (V, width): what a vision tower that is not
     trained made of it, as `gre.models.features` keeps it.
     """
     input_ids: LongTensor
     mm_token_type_ids: Tensor
     pixel_values: Tensor
-    image_grid_thw: LongTensor
-    positions: LongTensor | None = field(default=None, repr=False)  # (3, P), filled by `positions`
+    image_grid_thw: LongTensor | None
+    positions: LongTensor | None = field(default=None, repr=False)  # (3 or 1, P), filled by `positions`
     image: Image.Image | None = field(default=None, repr=False)
     features: tuple[Tensor, ...] | None = field(default=None, repr=False)
 
@@ -83,13 +84,14 @@ class Layout:
 class PackedRow:
     """One row for the model and the index of what it scores.
 
-    input_ids (1, T); position_ids (3, 1, T); keep (N,): row positions whose logits are scored against labels (N,);
-    group, completion (N,): the group in the pack and the completion, counted over the whole pack, of each label.
+    input_ids (1, T); position_ids (3, 1, T), or (1, T) where they are plain numbers; keep (N,): row positions whose
+    logits are scored against labels (N,); group, completion (N,): the group in the pack and the completion, counted
+    over the whole pack, of each label.
     """
     input_ids: LongTensor
     position_ids: LongTensor
     pixel_values: Tensor
-    image_grid_thw: LongTensor
+    image_grid_thw: LongTensor | None
     layout: Layout
     keep: LongTensor
     labels: LongTensor
@@ -100,10 +102,10 @@ class PackedRow:
         return _to(self, device)
 
 
-def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
+def pack(groups: list[Group], rope_index: Callable | None) -> PackedRow:
     """Pack groups, of any photo sizes, into one row on the CPU.
 
-    rope_index: the model's `get_rope_index`; it is asked once per Prompt object.
+    rope_index: the model's `get_rope_index`, asked once per Prompt object; None where positions are plain numbers.
     """
     _check(groups)
     prompts = [group.prompt for group in groups]
@@ -127,19 +129,27 @@ def pack(groups: list[Group], rope_index: Callable) -> PackedRow:
     if any(group.scored is not None for group in groups):
         scored = torch.cat([mask for group in groups for mask in _masks(group)])
     start = int(prefix_lengths.sum())
+    position_ids = torch.cat([*prefix_positions, restart[:, group_of] + step], 1)
     return PackedRow(
         input_ids=torch.cat([*(prompt.input_ids[:-1] for prompt in prompts), tails])[None],
-        position_ids=torch.cat([*prefix_positions, restart[:, group_of] + step], 1)[:, None],
-        pixel_values=torch.cat([prompt.pixel_values for prompt in prompts]),
-        image_grid_thw=torch.cat([prompt.image_grid_thw for prompt in prompts]),
+        position_ids=position_ids if len(position_ids) == 1 else position_ids[:, None], **pixels(prompts),
         layout=_layout(prefix_lengths, tail_lengths, owner),
         keep=start + scored.nonzero()[:, 0], labels=labels[scored], group=group_of[scored],
         completion=completion_of[scored])
 
 
-def positions(prompt: Prompt, rope_index: Callable) -> LongTensor:
+def pixels(prompts: list[Prompt]) -> dict[str, Tensor | None]:
+    """The photos of prompts, one after the other, by the names that the model and a PackedRow have for them."""
+    grids = [prompt.image_grid_thw for prompt in prompts]
+    return {"pixel_values": torch.cat([prompt.pixel_values for prompt in prompts]),
+            "image_grid_thw": None if grids[0] is None else torch.cat(grids)}
+
+
+def positions(prompt: Prompt, rope_index: Callable | None) -> LongTensor:
     """(3, P) of a prompt, worked out once: time, height and width. Never four rows, which switch on packed-sequence
-    detection in transformers."""
+    detection in transformers. (1, P) where positions are plain numbers."""
+    if prompt.positions is None and rope_index is None:
+        prompt.positions = torch.arange(len(prompt.input_ids))[None]
     if prompt.positions is None:
         found, _ = rope_index(prompt.input_ids[None], mm_token_type_ids=prompt.mm_token_type_ids[None],
                               image_grid_thw=prompt.image_grid_thw)
@@ -153,8 +163,10 @@ def unexpanded(prompt: Prompt) -> list[int]:
     if prompt.image is None:
         raise ValueError("vLLM needs the photo of a prompt: make prompts with gre.models.vlm.encode_prompt")
     visual = prompt.mm_token_type_ids != 0
-    first = visual & ~visual.roll(1)
-    return prompt.input_ids[first | ~visual].tolist()
+    places = visual.nonzero()[:, 0]
+    kept = ~visual
+    kept[places[len(places) // 2]] = True  # the first and the last may say where the photo begins and ends
+    return prompt.input_ids[kept].tolist()
 
 
 def check_expanded(prompt: Prompt, engine_ids: list[int]) -> None:

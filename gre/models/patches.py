@@ -17,5 +17,8 @@ class Patches(nn.Conv3d):
 
 
 def install(model) -> None:
-    """Let the vision tower of `model` embed its patches so."""
-    model.model.visual.patch_embed.proj.__class__ = Patches
+    """Let the vision tower of `model` embed its patches so. InternVL's convolution is one of two dimensions, and
+    stays."""
+    projection = getattr(getattr(model.model, "visual", None), "patch_embed", None)
+    if projection is not None:
+        projection.proj.__class__ = Patches

@@ -94,13 +94,15 @@ def _chunks(logits: Tensor) -> list[slice]:
 
 def _forward(model: nn.Module, groups: list[Group]) -> tuple[PackedRow, Tensor]:
     base = _base(model)
+    reserved = torch.tensor([getattr(base.config, name) for name in ("image_token_id", "video_token_id")
+                             if hasattr(base.config, name)])
     for number, group in enumerate(groups):
         for completion in group.completions:
-            if ((completion == base.config.image_token_id) | (completion == base.config.video_token_id)).any():
+            if torch.isin(completion, reserved).any():
                 raise ValueError(f"group {number}: a completion holds a image token; ban special tokens in sampling "
                                  "and split them in text")
-    row = pack(groups, base.get_rope_index).to(base.device)
-    logits = model(input_ids=row.input_ids, position_ids=row.position_ids, **_pictures(groups, row),
+    row = pack(groups, getattr(base, "get_rope_index", None)).to(base.device)
+    logits = model(input_ids=row.input_ids, position_ids=row.position_ids, **_pictures(groups, row), **_mask(row),
                    logits_to_keep=row.keep, use_cache=False, **{LAYOUT_ARGUMENT: row.layout}).logits[0]  # (N, V)
     return row, logits
 
@@ -109,16 +111,25 @@ def _pictures(groups: list[Group], row: PackedRow) -> dict:
     """The photos as pixels, or as the features that an earlier pass has left."""
     features = [group.prompt.features for group in groups]
     if any(each is None for each in features):
-        return {"pixel_values": row.pixel_values, "image_grid_thw": row.image_grid_thw}
+        grid = {} if row.image_grid_thw is None else {"image_grid_thw": row.image_grid_thw}
+        return {"pixel_values": row.pixel_values, **grid}
     first, *deeper = zip(*features, strict=True)
+    if row.image_grid_thw is None:
+        first = torch.cat(first)
     return {GIVEN: {"image": BaseModelOutputWithDeepstackFeatures(pooler_output=first, deepstack_features=deeper)}}
+
+
+def _mask(row: PackedRow) -> dict:
+    """The layout is the mask. Where transformers would look into plain positions for sequences that were packed, and
+    make a mask (T, T) of them, it is told that there is one already."""
+    return {"attention_mask": {"full_attention": None}} if row.position_ids.dim() == 2 else {}
 
 
 def _base(model: nn.Module) -> nn.Module:
     """The module under all wrappers that knows positions and image tokens."""
-    base = next((module for module in model.modules() if hasattr(module, "get_rope_index")), None)
+    base = next((module for module in model.modules() if hasattr(module, "get_placeholder_mask")), None)
     if base is None:
-        raise TypeError(f"{type(model).__name__} holds no vision-language model with get_rope_index")
+        raise TypeError(f"{type(model).__name__} holds no vision-language model with get_placeholder_mask")
     if base.config.text_config._attn_implementation != NAME:
         raise ValueError("the model must use shared-prefix attention: "
                          "call gre.models.attention.shared_prefix.install(model)")

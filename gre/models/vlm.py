@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from gre.config import UserError, check_least, option
 from gre.data.raw import RowError
-from gre.models import adapter, patches, zero
+from gre.models import adapter, patches, tower, zero
 from gre.models import folder as model_folder
 from gre.models.attention import shared_prefix
 from gre.models.lora import LoraConfig
@@ -38,10 +38,11 @@ class PixelBudget:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A photo as the model reads it: pixel_values (patches, channels), image_grid_thw (1, 3)."""
+    """A photo as the model reads it: pixel_values (patches, channels) and image_grid_thw (1, 3), or (tiles, 3, height,
+    width) and None."""
 
     pixel_values: Tensor
-    image_grid_thw: LongTensor
+    image_grid_thw: LongTensor | None = None
 
 
 @dataclass
@@ -83,21 +84,17 @@ def load_processor(folder: str | Path, min_pixels: int | None = None, max_pixels
     if least > most:
         raise UserError(f"{folder}: its photos would have {least} pixels at least and {most} at most: set "
                         "model.min_pixels too")
-    processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+    tower.set_pixel_range(processor, least, most)
     return processor
 
 
 def _check_fits(processor, config, folder: str | Path) -> None:
     """Raise UserError unless the processor is that of the model beside it: else its patches or its tokens mean nothing
     there, which shows at the first photo."""
-    images, vision = processor.image_processor, config.vision_config
-    if not hasattr(images, "get_number_of_image_patches"):
-        raise UserError(f"{folder}: its photos are read by a {type(images).__name__}, not as Qwen's models read them: "
-                        f"{FROM_BASE}")
-    for name, own, wanted in (("patch_size", images.patch_size, vision.patch_size),
-                              ("merge_size", images.merge_size, vision.spatial_merge_size),
-                              ("temporal_patch_size", images.temporal_patch_size, vision.temporal_patch_size),
-                              ("image_token_id", processor.image_token_id, config.image_token_id)):
+    if not tower.reads(processor, config):
+        raise UserError(f"{folder}: its photos are read by a {type(processor.image_processor).__name__}, not as a "
+                        f"{config.model_type} reads them: {FROM_BASE}")
+    for name, own, wanted in tower.must_agree(processor, config):
         if own != wanted:
             raise UserError(f"{folder}: {name} of its processor is {own}, and of its config.json {wanted}: they belong "
                             f"to two models; {FROM_BASE}")
@@ -127,21 +124,15 @@ def _check_processor(processor, folder: str | Path) -> None:
 
 def pixel_budget(processor) -> PixelBudget:
     """The budget a processor works with."""
-    size = processor.image_processor.size
-    return PixelBudget(size["shortest_edge"], size["longest_edge"])
+    return PixelBudget(*tower.pixel_range(processor))
 
 
 def own_budget(processor) -> PixelBudget:
     """The budget of a plain folder: what its own files say, or, where they say Qwen's limit, ours for a base."""
-    budget, token = pixel_budget(processor), token_pixels(processor)
+    budget, token = pixel_budget(processor), tower.token_pixels(processor)
     if budget.max_pixels < RELEASED_MAX_TOKENS * token:
         return budget
     return PixelBudget(budget.min_pixels, MAX_TOKENS * token)
-
-
-def token_pixels(processor) -> int:
-    """Pixels of a photo that one visual token covers."""
-    return (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
 
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_train: bool = False):
@@ -175,13 +166,14 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, *, to_tra
 
 def freeze_vision(model) -> None:
     """Take the vision tower, merger included, out of training."""
-    model.model.visual.requires_grad_(False)
+    for part in tower.modules(model):
+        part.requires_grad_(False)
 
 
 def process_picture(processor, image: Image.Image) -> Pixels:
     """What `encode_prompt` makes of a photo, whatever the instruction."""
     pixels = processor.image_processor(images=[image], return_tensors="pt")
-    return Pixels(pixels["pixel_values"], pixels["image_grid_thw"])
+    return Pixels(pixels["pixel_values"], pixels.get("image_grid_thw"))
 
 
 def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> Prompt:
@@ -190,25 +182,17 @@ def encode_prompt(processor, instruction: str, image: Image.Image | Pixels) -> P
     image: a photo, or what `process_picture` made of it: the prompt is the same.
     Raises RowError when the instruction holds one of the tokenizer's control tokens.
     """
-    _check_instruction(processor, instruction)
-    if isinstance(image, Pixels):
-        return _encode_pixels(processor, instruction, image)
-    turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}]}
-    encoded = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=True, return_dict=True,
-                                            return_tensors="pt")
-    return Prompt(input_ids=encoded["input_ids"][0], mm_token_type_ids=encoded["mm_token_type_ids"][0],
-                  pixel_values=encoded["pixel_values"], image_grid_thw=encoded["image_grid_thw"], image=image)
+    pixels = image if isinstance(image, Pixels) else process_picture(processor, image)
+    _, ids = _prompt_ids(processor, instruction, len(pixels.pixel_values))
+    ids = torch.tensor(ids)
+    return Prompt(ids, torch.isin(ids, torch.tensor(processor.image_token_ids)).long(), pixels.pixel_values,
+                  pixels.image_grid_thw, image=None if pixels is image else image)
 
 
 def prompt_ids(processor, instruction: str, width: int, height: int) -> tuple[list[int], list[int]]:
     """The tokens of `encode_prompt` for a photo of this size in pixels, without the photo: with one token for all
     of it, as engines take a prompt that they expand themselves, and with all P. RowError as in `encode_prompt`."""
-    _check_instruction(processor, instruction)
-    ids = processor.tokenizer(_prompt_text(processor, instruction)).input_ids
-    patches = processor.image_processor.get_number_of_image_patches(height, width)
-    at = ids.index(processor.image_token_id)
-    visual = [processor.image_token_id] * (patches // processor.image_processor.merge_size**2)
-    return ids, ids[:at] + visual + ids[at + 1:]
+    return _prompt_ids(processor, instruction, processor.image_processor.get_number_of_image_patches(height, width))
 
 
 def prompt_length(processor, instruction: str, width: int, height: int) -> int:
@@ -216,22 +200,19 @@ def prompt_length(processor, instruction: str, width: int, height: int) -> int:
     return len(prompt_ids(processor, instruction, width, height)[1])
 
 
-def _check_instruction(processor, instruction: str) -> None:
+def _prompt_ids(processor, instruction: str, patches: int) -> tuple[list[int], list[int]]:
+    """As `prompt_ids`, for a photo of so many patches or tiles."""
     if control := [token for token in processor.tokenizer.all_special_tokens if token in instruction]:
         raise RowError(f"the instruction holds the control tokens {control}: remove them from the data")
+    ids = processor.tokenizer(_prompt_text(processor, instruction)).input_ids
+    at = ids.index(processor.image_token_id)
+    return ids, ids[:at] + tower.photo_ids(processor, patches) + ids[at + 1:]
 
 
 def _prompt_text(processor, instruction: str) -> str:
     """The chat template's text, in which one token stands for the photo."""
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
     return processor.apply_chat_template([turn], add_generation_prompt=True)
-
-
-def _encode_pixels(processor, instruction: str, pixels: Pixels) -> Prompt:
-    visual = int(pixels.image_grid_thw.prod()) // processor.image_processor.merge_size**2
-    text = _prompt_text(processor, instruction).replace(processor.image_token, processor.image_token * visual)
-    ids = torch.tensor(processor.tokenizer(text).input_ids)
-    return Prompt(ids, (ids == processor.image_token_id).long(), pixels.pixel_values, pixels.image_grid_thw)
 
 
 def encode_text(processor, text: str) -> LongTensor:

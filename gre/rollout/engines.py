@@ -11,7 +11,8 @@ from transformers import AutoConfig
 from gre import manifest
 from gre.config import UserError, check_least, option
 from gre.models import adapter
-from gre.models.vlm import banned_tokens, encode_prompt, end_token_id, pixel_budget
+from gre.models.tower import processor_settings
+from gre.models.vlm import banned_tokens, encode_prompt, end_token_id
 from gre.rollout.completion import Rollout
 from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm.client import Asked, Server, together
@@ -69,7 +70,7 @@ def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_
         raise UserError(f"rollout.temperature is {config.temperature}: vLLM takes 0.01 to 2, "
                         "rollout.engine=transformers any")
     if engine == "vllm":
-        engine = Engine(parent.model_dir, pixel_budget(processor), banned, max_length=max_length, dtype=dtype,
+        engine = Engine(parent.model_dir, processor_settings(processor), banned, max_length=max_length, dtype=dtype,
                         sequences=config.batch_size, kv_cache_gib=config.kv_cache_gib,
                         adapter_rank=adapter_rank(parent, lora_r))
         return VLLMRollout(engine, end, banned, **common)
@@ -85,7 +86,7 @@ def make_rollout(config: RolloutConfig, parent: manifest.Parent, processor, max_
 def rollout_server(parent: manifest.Parent, processor, max_length: int, dtype: torch.dtype,
                    lora_r: int = 0) -> dict:
     """The settings of a server that samples a policy: what it is started with, and what it is compared with."""
-    return {**_served(parent, settings(pixel_budget(processor), banned_by(parent, processor.tokenizer),
+    return {**_served(parent, settings(processor_settings(processor), banned_by(parent, processor.tokenizer),
                                        max_length=max_length, dtype=dtype, adapter_rank=adapter_rank(parent, lora_r))),
             "logprobs_mode": "processed_logprobs"}
 
@@ -97,7 +98,7 @@ def judge_server(parent: manifest.Parent, processor, max_length: int, dtype: tor
     longer: there is room for twice as much.
     """
     nothing = torch.zeros(0, dtype=torch.bool)
-    return {**_served(parent, settings(pixel_budget(processor), nothing, max_length=2 * max_length, dtype=dtype,
+    return {**_served(parent, settings(processor_settings(processor), nothing, max_length=2 * max_length, dtype=dtype,
                                        adapter_rank=adapter.rank(parent.model_dir))), "logprobs_mode": "raw_logprobs"}
 
 

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, Log
 from transformers.generation.streamers import BaseStreamer
 
 from gre.models import zero
-from gre.models.packing import Prompt, positions
+from gre.models.packing import Prompt, pixels, positions
 from gre.models.vlm import banned_tokens, end_token_id
 from gre.rollout.completion import Completion
 
@@ -70,17 +70,19 @@ class TransformersRollout:
 
     @torch.no_grad()
     def _batch(self, model, prompts, num_generations, uniforms, greedy, streamer) -> list[list[Completion]]:
-        base = next(module for module in model.modules() if hasattr(module, "rope_deltas"))
+        base = next(module for module in model.modules() if hasattr(module, "get_placeholder_mask"))
         ids, mask, cache, deltas = self._prefill(model, base, prompts)
         cache.batch_repeat_interleave(num_generations)
-        base.rope_deltas = deltas.repeat_interleave(num_generations, 0)  # generate continues a cache from these
+        if hasattr(base, "rope_deltas"):
+            base.rope_deltas = deltas.repeat_interleave(num_generations, 0)  # generate continues a cache from these
         draw = _Draw(uniforms.to(ids.device), self.banned.to(ids.device), self.temperature, greedy)
         rows = model.generate(
             input_ids=ids.repeat_interleave(num_generations, 0), past_key_values=cache,
             attention_mask=mask.repeat_interleave(num_generations, 0),
             logits_processor=LogitsProcessorList([draw]), streamer=streamer,
             synced_gpus=False)[:, ids.shape[1]:].cpu()  # `whole` lets each rank stop when its own rows have ended
-        base.rope_deltas = None
+        if hasattr(base, "rope_deltas"):
+            base.rope_deltas = None
         log_probs = torch.stack(draw.log_probs, 1).cpu()                                 # (rows, steps)
         ended = (rows == self.end_token_id).int()
         finished = ended.any(1).tolist()
@@ -94,16 +96,17 @@ class TransformersRollout:
         width = max(len(prompt.input_ids) for prompt in prompts)
         ids = torch.full((len(prompts), width), self.pad_token_id)
         mask = torch.zeros(len(prompts), width, dtype=torch.long)
-        places = torch.zeros(3, len(prompts), width, dtype=torch.long)
+        rope_index = getattr(base, "get_rope_index", None)
+        places = torch.zeros(3 if rope_index else 1, len(prompts), width, dtype=torch.long)
         for row, prompt in enumerate(prompts):
             start = width - len(prompt.input_ids)
             ids[row, start:], mask[row, start:] = prompt.input_ids, 1
-            places[:, row, start:] = positions(prompt, base.get_rope_index)
+            places[:, row, start:] = positions(prompt, rope_index)
         ids, mask, places = ids.to(device), mask.to(device), places.to(device)
-        cache = model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=places[:, :, :-1],
-                      use_cache=True, pixel_values=torch.cat([prompt.pixel_values for prompt in prompts]).to(device),
-                      image_grid_thw=torch.cat([prompt.image_grid_thw for prompt in prompts]).to(device),
-                      logits_to_keep=1).past_key_values
+        photos = {name: tensor.to(device) for name, tensor in pixels(prompts).items() if tensor is not None}
+        cache = model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1],
+                      position_ids=places[:, :, :-1] if rope_index else places[0, :, :-1], use_cache=True,
+                      logits_to_keep=1, **photos).past_key_values
         return ids, mask, cache, places[0, :, -1:] + 1 - mask.sum(1, keepdim=True)
 
 

@@ -61,7 +61,7 @@ class CachedPictures:
         if record is not None:
             return Pixels(**{name: torch.from_numpy(array) for name, array in record.items()})
         pixels = process_picture(self.processor, load_image(path))
-        self.cache.store(path, {name: tensor.numpy() for name, tensor in vars(pixels).items()})
+        self.cache.store(path, {name: tensor.numpy() for name, tensor in vars(pixels).items() if tensor is not None})
         return pixels
 
 

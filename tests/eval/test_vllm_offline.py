@@ -16,6 +16,7 @@ from gre.config import UserError
 from gre.data.records import SeedRow, write_seed
 from gre.geo.point import LatLon
 from gre.models import vlm
+from gre.models.tower import processor_settings
 from gre.rollout.vllm.start import settings
 from gre.tiny.model import build
 
@@ -54,10 +55,10 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def started(folder):
-    model, processor = vlm.load_model(folder), vlm.load_processor(folder)
+    model, processor = vlm.load_model(folder), vlm.load_processor(folder, BUDGET.min_pixels, BUDGET.max_pixels)
     banned = vlm.banned_tokens(processor.tokenizer, model.config.text_config.vocab_size)
-    return vllm_offline.start(folder, **settings(BUDGET, banned, max_length=512, dtype=torch.float32),
-                              kv_cache_memory_bytes=2**28)
+    return vllm_offline.start(folder, kv_cache_memory_bytes=2**28, **settings(
+        processor_settings(processor), banned, max_length=512, dtype=torch.float32))
 
 
 @pytest.fixture

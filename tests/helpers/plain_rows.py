@@ -3,7 +3,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gre.models.packing import Group, Prompt
+from gre.models.packing import Group, Prompt, pixels
+from gre.models.vlm import encode_prompt
 
 TOLERANCE = 1e-5  # of each tensor's largest entry, float32
 SIDES = [(56, 84), (112, 56), (84, 84)]  # pictures of three sizes
@@ -11,13 +12,8 @@ LENGTHS = [[7, 0, 1], [1, 12, 5], [0, 0, 3]]  # ragged, with empty and one-token
 
 
 def make_prompt(processor, number: int, height: int, width: int) -> Prompt:
-    pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    turn = {"role": "user", "content": [{"type": "image", "image": Image.fromarray(pixels)},
-                                        {"type": "text", "text": "where? " * (1 + number)}]}
-    encoded = processor.apply_chat_template([[turn]], add_generation_prompt=True, tokenize=True, return_dict=True,
-                                            return_tensors="pt")
-    return Prompt(encoded["input_ids"][0], encoded["mm_token_type_ids"][0], encoded["pixel_values"],
-                  encoded["image_grid_thw"])
+    photo = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return encode_prompt(processor, "where? " * (1 + number), Image.fromarray(photo))
 
 
 def make_groups(processor, lengths=LENGTHS) -> list[Group]:
@@ -31,9 +27,10 @@ def plain_logits(model, group: Group, completion: torch.Tensor) -> torch.Tensor:
     """(L, V) of the stock model on the plain row [prompt, completion], everything inferred by the model itself."""
     prompt = group.prompt
     row = torch.cat([prompt.input_ids, completion])[None]
-    kinds = torch.cat([prompt.mm_token_type_ids, torch.zeros_like(completion)])[None]
-    logits = model(input_ids=row, attention_mask=torch.ones_like(row), mm_token_type_ids=kinds,
-                   pixel_values=prompt.pixel_values, image_grid_thw=prompt.image_grid_thw).logits[0]
+    inputs = {name: tensor for name, tensor in pixels([prompt]).items() if tensor is not None}
+    if prompt.image_grid_thw is not None:
+        inputs["mm_token_type_ids"] = torch.cat([prompt.mm_token_type_ids, torch.zeros_like(completion)])[None]
+    logits = model(input_ids=row, attention_mask=torch.ones_like(row), **inputs).logits[0]
     return logits[len(prompt.input_ids) - 1:-1]
 
 

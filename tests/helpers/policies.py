@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 import torch
 from transformers import (
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     Qwen2_5_VLProcessor,
+    Qwen2TokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -77,7 +83,26 @@ def qwen3_vl():
     return Qwen3VLForConditionalGeneration(config), processor
 
 
-POLICIES: dict[str, Callable] = {make.__name__: make for make in (qwen2_vl, qwen2_5_vl, qwen3_vl)}
+def internvl():
+    """Tiles of 56 x 56 pixels, of four tokens each, and plain positions."""
+    names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+             "video_token": "<video>", "turn_token": "<|im_start|>"}
+    tokenizer = Qwen2TokenizerFast(tokenizer_object=build_tokenizer(CORPUS, VOCABULARY).backend_tokenizer,
+                                   eos_token=END, pad_token=PAD, extra_special_tokens=names)
+    text = {**_text(tokenizer, False), "model_type": "qwen2"}
+    config = InternVLConfig(
+        text_config={**text, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+        vision_config={"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
+                       "attention_bias": True, "image_size": [56, 56], "initializer_range": INITIALIZER_RANGE},
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), image_seq_length=4, tie_word_embeddings=False)
+    images = GotOcr2ImageProcessor(size={"height": 56, "width": 56}, crop_to_patches=True, min_patches=1, max_patches=6)
+    template = CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n")
+    processor = InternVLProcessor(images, tokenizer, InternVLVideoProcessor(), image_seq_length=4,
+                                  chat_template=template)
+    return InternVLForConditionalGeneration(config), processor
+
+
+POLICIES: dict[str, Callable] = {make.__name__: make for make in (qwen2_vl, qwen2_5_vl, qwen3_vl, internvl)}
 
 
 def make_policy(name: str):

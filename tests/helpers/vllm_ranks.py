@@ -20,7 +20,8 @@ from PIL import Image
 from gre.config import UserError
 from gre.models.packing import Group
 from gre.models.scoring import score
-from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
+from gre.models.tower import processor_settings
+from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor
 from gre.rollout.vllm.client import Server
 from gre.rollout.vllm.engine import Engine, VLLMRollout
 from gre.rollout.vllm.served import ServedRollout
@@ -44,7 +45,7 @@ def main(folder: Path, base: Path, url: str | None = None) -> None:
     if url:
         rollout = ServedRollout(Server(url, 60.0), "", ByFolder(folder / "weights"), torch.float32, **settings)
     else:
-        rollout = VLLMRollout(Engine(base, pixel_budget(processor), banned, max_length=256, dtype=torch.float32,
+        rollout = VLLMRollout(Engine(base, processor_settings(processor), banned, max_length=256, dtype=torch.float32,
                                      sequences=8, kv_cache_gib=0.1), **settings)
     found = {"gaps": [], "words": []}
     for _ in range(2):

@@ -11,7 +11,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from gre.config import UserError
 from gre.models import adapter, lora
-from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
+from gre.models.tower import processor_settings
+from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor
 from gre.models.weights import trained_weights
 from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm import engine as rollouts
@@ -55,7 +56,7 @@ def world(parent):
                for number, picture in enumerate(pictures)]
     tokenizer = processor.tokenizer
     banned = banned_tokens(tokenizer, model.config.text_config.vocab_size)
-    engine = Engine(parent, pixel_budget(processor), banned, max_length=512, dtype=torch.float32, sequences=16,
+    engine = Engine(parent, processor_settings(processor), banned, max_length=512, dtype=torch.float32, sequences=16,
                     kv_cache_gib=0.25, adapter_rank=4 + 3)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     yield model, prompts, VLLMRollout(engine, end, banned, 12), TransformersRollout(end, pad, banned, 12)
@@ -91,6 +92,6 @@ def test_a_factor_that_was_not_sent_is_an_error(world, monkeypatch, missing):
 def test_a_rank_vllm_has_no_room_for_is_refused(world):
     _, _, rollout, _ = world
     common = {"max_length": 512, "dtype": torch.float32}
-    assert settings(rollout.llm.budget, rollout.banned, **common, adapter_rank=33)["max_lora_rank"] == 64
+    assert settings(rollout.llm.photos, rollout.banned, **common, adapter_rank=33)["max_lora_rank"] == 64
     with pytest.raises(UserError, match="adapters of rank 512 at most, and this one, .*, has 520: merge the parent"):
-        settings(rollout.llm.budget, rollout.banned, **common, adapter_rank=520)
+        settings(rollout.llm.photos, rollout.banned, **common, adapter_rank=520)

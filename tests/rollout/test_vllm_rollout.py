@@ -16,7 +16,8 @@ import gre.geo.point  # noqa: F401 as in training, where it loads numba, at whic
 from gre.models import weights
 from gre.models.packing import Group, check_expanded
 from gre.models.scoring import score
-from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor, pixel_budget
+from gre.models.tower import processor_settings
+from gre.models.vlm import banned_tokens, encode_prompt, load_model, load_processor
 from gre.rollout.generate import TransformersRollout
 from gre.rollout.vllm import engine as rollouts
 from gre.rollout.vllm.engine import Engine, VLLMRollout
@@ -41,7 +42,7 @@ def world():
                for number, picture in enumerate(pictures)]
     tokenizer = processor.tokenizer
     banned = banned_tokens(tokenizer, model.config.text_config.vocab_size)
-    engine = Engine(BASE, pixel_budget(processor), banned, max_length=512, dtype=torch.float32, sequences=16,
+    engine = Engine(BASE, processor_settings(processor), banned, max_length=512, dtype=torch.float32, sequences=16,
                     kv_cache_gib=0.25)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     yield model, prompts, VLLMRollout(engine, end, banned, 12), TransformersRollout(end, pad, banned, 12)
@@ -268,7 +269,7 @@ def test_where_vllm_sleeps_every_phase_is_woken_sent_and_put_to_sleep_in_one_ord
     monkeypatch.setattr(rollouts, "start", lambda folder, **settings: calls.append(
         f"start, sleeping {settings['enable_sleep_mode']}") or Recorder(calls))
     monkeypatch.setattr(type(current_platform), "is_sleep_mode_available", lambda self: True)
-    engine = Engine(BASE, world[2].llm.budget, world[2].banned, max_length=512, dtype=torch.float32, sequences=16,
+    engine = Engine(BASE, world[2].llm.photos, world[2].banned, max_length=512, dtype=torch.float32, sequences=16,
                     kv_cache_gib=0.25, adapter_rank=rank)
     for _ in range(2):
         engine.answer(world[0], [], [], 12)

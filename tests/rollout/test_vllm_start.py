@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gre.config import UserError
-from gre.models.vlm import PixelBudget
 from gre.rollout.vllm.start import settings, unnoticed
 from gre.rollout.vllm.transfer import ByBroadcast
 from tests.helpers.paths import ROOT
@@ -85,5 +84,5 @@ def test_without_vllm_a_process_goes_on():
 
 def test_no_start_of_vllm_is_a_collective_of_all_training_processes():
     """FlashInfer's autotuning is one, on machines that have an nvcc."""
-    made = settings(PixelBudget(784, 7840), torch.tensor([True, False]), max_length=512, dtype=torch.bfloat16)
+    made = settings({}, torch.tensor([True, False]), max_length=512, dtype=torch.bfloat16)
     assert made["enable_flashinfer_autotune"] is False

@@ -24,8 +24,10 @@ LAYOUT_ARGUMENT = "gre_layout"    # keyword arguments also reach the vision towe
 
 
 def install(model: PreTrainedModel) -> None:
-    """Let the text model of `model` use shared-prefix attention; the vision tower is touched only where CUDA is."""
-    vision = {"vision_config": VISION_NAME} if torch.cuda.is_available() else {}
+    """Let the text model of `model` use shared-prefix attention; the vision tower is touched only where CUDA is, and
+    only one that takes the patches of all photos in one row (InternVL's takes a batch of tiles)."""
+    in_one_row = hasattr(model.config.vision_config, "spatial_merge_size")
+    vision = {"vision_config": VISION_NAME} if torch.cuda.is_available() and in_one_row else {}
     model.set_attn_implementation({"text_config": NAME, **vision})
 
 

@@ -18,7 +18,6 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from gre.models.packing import Prompt, check_expanded, unexpanded
-from gre.models.vlm import PixelBudget
 from gre.models.weights import trained_weights
 from gre.rollout.completion import Completion
 from gre.rollout.vllm.sampling import sampling_params
@@ -68,15 +67,15 @@ class VLLMRollout:
 class Engine:
     """vLLM, started when it is first asked.
 
-    folder: the model's; before it answers, the engine is sent the weights of the model that is trained. budget: the
-    stage's. max_length: tokens of the longest prompt and its completion. dtype: of weights and arithmetic. sequences:
-    completions at a time. kv_cache_gib: memory of keys and values. adapter_rank: of all adapters the model carries; it
-    is then sent these alone, and the weights beside them stay the folder's. 0: none.
+    folder: the model's; before it answers, the engine is sent the weights of the model that is trained. photos: of
+    `gre.models.tower.processor_settings`. max_length: tokens of the longest prompt and its completion. dtype: of
+    weights and arithmetic. sequences: completions at a time. kv_cache_gib: memory of keys and values. adapter_rank: of
+    all adapters the model carries; it is then sent these alone, and the weights beside them stay the folder's. 0: none.
     """
 
-    def __init__(self, folder: Path, budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype,
+    def __init__(self, folder: Path, photos: dict, banned: Tensor, *, max_length: int, dtype: torch.dtype,
                  sequences: int, kv_cache_gib: float, adapter_rank: int = 0):
-        self.folder, self.budget, self.banned, self.max_length = folder, budget, banned, max_length
+        self.folder, self.photos, self.banned, self.max_length = folder, photos, banned, max_length
         self.dtype, self.sequences, self.kv_cache_gib = dtype, sequences, kv_cache_gib
         self.adapter_rank = adapter_rank
         self._llm = None
@@ -118,7 +117,7 @@ class Engine:
         # The folder's weights are read, though others are sent at once: with dummy ones vLLM puts noise where it keeps
         # the mean and the spread of pixels.
         self._llm = start(
-            self.folder, **settings(self.budget, self.banned, max_length=self.max_length, dtype=self.dtype,
+            self.folder, **settings(self.photos, self.banned, max_length=self.max_length, dtype=self.dtype,
                                     adapter_rank=self.adapter_rank),
             max_num_seqs=self.sequences, kv_cache_memory_bytes=int(self.kv_cache_gib * 2**30),
             gpu_memory_utilization=0.01,  # only has to be free; the line above decides

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from gre.config import UserError
 from gre.models import folder as model_folder
-from gre.models.vlm import PixelBudget
 
 BLOCK_TOKENS = 32  # of the KV cache; a prompt is shared up to its last whole block, and vLLM's 128 on a CPU are many
 LEAST_BATCHED_TOKENS = 8192  # an engine step; a prompt is never cut in pieces, which on a CPU breaks seeded requests
@@ -24,13 +23,14 @@ ADAPTER = "adapter"  # the name of the one an engine has
 UNREADABLE = "llvmlite.binding.ffi"  # numba loads it, and with it whatever measures distances by haversine
 
 
-def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: torch.dtype,
+def settings(photos: dict, banned: Tensor, *, max_length: int, dtype: torch.dtype,
              adapter_rank: int = 0) -> dict:
     """vLLM's settings for prompts of one photo, as its LLM takes them.
 
-    budget: the stage's, whatever the folder says. banned (V,): True for tokens that are never drawn. max_length: tokens
-    of the longest prompt and its completion. dtype: of weights and arithmetic. adapter_rank: of the adapter that stands
-    beside the weights; 0: none. Raises UserError for a rank above what vLLM has room for.
+    photos: of `gre.models.tower.processor_settings`, the stage's, whatever the folder says. banned (V,): True for
+    tokens that are never drawn. max_length: tokens of the longest prompt and its completion. dtype: of weights and
+    arithmetic. adapter_rank: of the adapter that stands beside the weights; 0: none. Raises UserError for a rank above
+    what vLLM has room for.
     """
     if adapter_rank > ADAPTER_RANKS[-1]:
         raise UserError(f"vLLM takes adapters of rank {ADAPTER_RANKS[-1]} at most, and this one, joined with those of "
@@ -46,7 +46,7 @@ def settings(budget: PixelBudget, banned: Tensor, *, max_length: int, dtype: tor
         "enable_flashinfer_autotune": False,  # a collective of all ranks, wherever some of them have an nvcc
         "generation_config": "vllm",  # neutral: the folder's carries a repetition penalty
         "limit_mm_per_prompt": {"image": 1, "video": 0},
-        "mm_processor_kwargs": {"size": {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}},
+        "mm_processor_kwargs": photos,
         "logits_processors": ["gre.rollout.vllm.banned:BannedTokens"],
         "additional_config": {"banned": banned.nonzero()[:, 0].tolist()}}
 

@@ -34,7 +34,7 @@ def stop(args: TrainingArguments, step: int, what: str, records: Sequence[dict],
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"rank{args.process_index}.json"
     stored = {f"{place}.{name}": getattr(prompt, name) for place, prompt in enumerate(prompts)
-              for name in ("input_ids", "pixel_values", "image_grid_thw")}
+              for name in ("input_ids", "pixel_values", "image_grid_thw") if getattr(prompt, name) is not None}
     stored = {name: tensor.detach().cpu().clone() for name, tensor in {**stored, **(tensors or {})}.items()}
     save_file(stored, file.with_suffix(".safetensors"))
     file.write_text(json.dumps({"step": step, "what": what, "rows": _plain(list(records))}, ensure_ascii=False,
