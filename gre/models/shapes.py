@@ -40,16 +40,26 @@ class Shape:
     patch_size: int = 14
     vision_positions: int = 0       # learned ones; there patches have a bias
     deepstack: int = 0              # blocks of which another merger makes what the first text layers are given
+    tile_patches: int = 0           # InternVL: of the square tiles that a photo is cut into; 0: it stays whole
+    tiles: int = 0                  # most of a photo, where nothing else is said
 
     @property
     def patch_values(self) -> int:
-        """Numbers of a patch: colours, the photo twice (as a video of two frames), and pixels."""
-        return 3 * 2 * self.patch_size**2
+        """Numbers of a patch: colours, the photo twice (as a video of two frames, but in tiles), and pixels."""
+        return 3 * (1 if self.tile_patches else 2) * self.patch_size**2
 
     @property
     def token_pixels(self) -> int:
         """Pixels of a photo that one visual token covers."""
         return PATCHES_PER_TOKEN * self.patch_size**2
+
+    def visual_tokens(self, pixels: int) -> int:
+        """Tokens of a photo of that many pixels; of several tiles there is one more, with all of it."""
+        tokens, tile = pixels // self.token_pixels, self.tile_patches // PATCHES_PER_TOKEN
+        if not tile:
+            return tokens
+        tiles = max(1, tokens // tile)
+        return (tiles + (tiles > 1)) * tile
 
     @property
     def head(self) -> int:
@@ -82,15 +92,18 @@ class Shape:
     def merger_parameters(self) -> int:
         """Weights of the two layers that make one visual token of four patches; DeepStack's are as many each."""
         merged = PATCHES_PER_TOKEN * self.vision_hidden
-        return (merged * merged + merged) + (merged * self.hidden + self.hidden)
+        between = self.hidden if self.tile_patches else merged
+        return (merged * between + between) + (between * self.hidden + self.hidden)
 
     @property
     def vision_parameters(self) -> int:
         """Weights of the vision tower, patches and mergers included."""
         v, f, norm = self.vision_hidden, self.vision_intermediate, 1 if self.vision_gated else 2
         mlp = 3 * v * f + 2 * f + v if self.vision_gated else 2 * v * f + f + v
-        block = (3 * v * v + 3 * v) + (v * v + v) + mlp + 2 * norm * v
-        mergers = (1 + self.deepstack) * self.merger_parameters + norm * v * (1 + PATCHES_PER_TOKEN * self.deepstack)
+        scales = 2 * v if self.tile_patches else 0  # of what a block adds
+        block = (3 * v * v + 3 * v) + (v * v + v) + mlp + 2 * norm * v + scales
+        normed = (PATCHES_PER_TOKEN if self.tile_patches else 1) + PATCHES_PER_TOKEN * self.deepstack
+        mergers = (1 + self.deepstack) * self.merger_parameters + norm * v * normed
         positions = (self.vision_positions + 1) * v if self.vision_positions else 0
         return self.patch_values * v + positions + self.vision_depth * block + mergers
 
@@ -112,6 +125,9 @@ class Shape:
 _QWEN2 = {"vision_gated": False, "vision_full_attention": 32}
 _QWEN3 = {"vision_gated": False, "head_width": 128, "head_norms": True, "patch_size": 16, "vision_positions": 48**2,
           "deepstack": 3}
+# InternVL's has one patch more a tile, which stands for all of it; it and the patches have learned positions.
+_INTERN = {"vision_gated": False, "vision_full_attention": 0, "window_tokens": 1024, "tile_patches": 1024,
+           "vision_positions": 1026, "tiles": 12}
 
 PUBLISHED = {
     "Qwen/Qwen2.5-VL-3B-Instruct": Shape(2048, 11008, 36, 16, 2, 151936, True, 3420),
@@ -122,6 +138,7 @@ PUBLISHED = {
     "Qwen/Qwen2-VL-7B-Instruct": Shape(3584, 18944, 28, 28, 4, 152064, False, 5120, **_QWEN2),
     "Qwen/Qwen3-VL-4B-Instruct": Shape(2560, 9728, 36, 32, 8, 151936, True, 4096, 1024, 24, 24, **_QWEN3),
     "Qwen/Qwen3-VL-8B-Instruct": Shape(4096, 12288, 36, 32, 8, 151936, False, 4304, 1152, 27, 27, **_QWEN3),
+    "OpenGVLab/InternVL3-8B-hf": Shape(3584, 18944, 28, 28, 4, 151674, False, 4096, 1024, 24, **_INTERN),
 }
 
 
@@ -138,8 +155,7 @@ def read_shape(path: Path) -> Shape:
         return Shape(
             hidden=text["hidden_size"], intermediate=text["intermediate_size"], layers=text["num_hidden_layers"],
             heads=text["num_attention_heads"], kv_heads=text["num_key_value_heads"], vocab=text["vocab_size"],
-            tied=config["tie_word_embeddings"], vision_depth=vision["depth"], patch_size=vision["patch_size"],
-            **_TOWERS[config["model_type"]](text, vision))
+            tied=config["tie_word_embeddings"], **_TOWERS[config["model_type"]](text, vision))
     except (ValueError, KeyError) as error:
         raise UserError(f"{path} is no config.json of a model that the planner knows ({type(error).__name__}: {error}):"
                         " name another model_name_or_path, or a published model's name") from None
@@ -147,20 +163,33 @@ def read_shape(path: Path) -> Shape:
 
 def _qwen2_5(text: dict, vision: dict) -> dict:
     return {"vision_intermediate": vision["intermediate_size"], "vision_hidden": vision["hidden_size"],
+            "vision_depth": vision["depth"], "patch_size": vision["patch_size"],
             "vision_full_attention": len(vision["fullatt_block_indexes"]),
             "window_tokens": (vision["window_size"] // vision["patch_size"]) ** 2}
 
 
 def _qwen2(text: dict, vision: dict) -> dict:
     return {"vision_intermediate": int(vision["embed_dim"] * vision["mlp_ratio"]), "vision_hidden": vision["embed_dim"],
+            "vision_depth": vision["depth"], "patch_size": vision["patch_size"],
             "vision_full_attention": vision["depth"], "vision_gated": False}
 
 
 def _qwen3(text: dict, vision: dict) -> dict:
     return {"vision_intermediate": vision["intermediate_size"], "vision_hidden": vision["hidden_size"],
+            "vision_depth": vision["depth"], "patch_size": vision["patch_size"],
             "vision_full_attention": vision["depth"], "vision_gated": False, "head_width": text["head_dim"],
             "head_norms": True, "vision_positions": vision["num_position_embeddings"],
             "deepstack": len(vision["deepstack_visual_indexes"])}
 
 
-_TOWERS = {"qwen2_5_vl": _qwen2_5, "qwen2_vl": _qwen2, "qwen3_vl": _qwen3}
+def _intern(text: dict, vision: dict) -> dict:
+    if text["model_type"] != "qwen2" or not vision["attention_bias"] or not vision["use_mean_pooling"]:
+        raise KeyError("a text model other than qwen2, or another tower than InternVL3's")
+    patches = (vision["image_size"][0] // vision["patch_size"][0]) ** 2
+    return {"vision_intermediate": vision["intermediate_size"], "vision_hidden": vision["hidden_size"],
+            "vision_depth": vision["num_hidden_layers"], "patch_size": vision["patch_size"][0],
+            "vision_full_attention": 0, "window_tokens": patches, "vision_gated": False, "tile_patches": patches,
+            "vision_positions": patches + 2, "tiles": 12}
+
+
+_TOWERS = {"qwen2_5_vl": _qwen2_5, "qwen2_vl": _qwen2, "qwen3_vl": _qwen3, "internvl": _intern}

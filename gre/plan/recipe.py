@@ -51,7 +51,9 @@ class Parent:
     @property
     def max_pixels(self) -> int:
         """The budget of a stage that names none."""
-        return self.own_max_pixels or MAX_TOKENS * self.shape.token_pixels
+        shape = self.shape
+        return self.own_max_pixels or shape.tiles * shape.tile_patches * shape.patch_size**2 or (
+            MAX_TOKENS * shape.token_pixels)
 
     @property
     def adapter_weights(self) -> int:
@@ -75,7 +77,7 @@ def job(recipe: Recipe, stage: str, file: Path, gpus: int) -> Job:
     common = {"shape": parent.shape, "engine": engine, "accumulation": train.gradient_accumulation_steps,
               "checkpointing": recipe.model.gradient_checkpointing,
               "frozen_vision": recipe.model.freeze_vision or adapter > 0}
-    visual = (recipe.model.max_pixels or parent.max_pixels) // parent.shape.token_pixels
+    visual = parent.shape.visual_tokens(recipe.model.max_pixels or parent.max_pixels)
     rows, whole = train.per_device_batch_size, recipe.model.max_length
     if stage in ("stage1", "judge", "localizability"):
         visual = _fitting(visual, whole, 1)
@@ -203,6 +205,8 @@ def _max_pixels(model_dir: Path, shape: Shape) -> int | None:
         if (model_dir / name).is_file():
             content = json.loads((model_dir / name).read_text(encoding="utf-8"))
             own = content.get("image_processor", content)
+            if "max_patches" in own:  # tiles
+                return own["max_patches"] * shape.tile_patches * shape.patch_size**2
             limit = RELEASED_MAX_TOKENS * shape.token_pixels
             pixels = own.get("max_pixels") or own.get("size", {}).get("longest_edge", limit)
             return pixels if pixels < limit else None

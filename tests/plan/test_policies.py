@@ -6,6 +6,7 @@ import pytest
 
 from gre.models.adapter import TEXT_LAYERS
 from gre.models.shapes import PUBLISHED, Shape
+from gre.models.tower import modules
 from gre.plan.__main__ import main
 from gre.plan.memory import Batch, Engine, Job, parts
 from gre.plan.recipe import find_parent
@@ -13,21 +14,24 @@ from gre.plan.work import forward_flops
 from tests.helpers.paths import ROOT
 
 COUNTS = {"Qwen/Qwen2-VL-2B-Instruct": 2_208_985_600, "Qwen/Qwen2-VL-7B-Instruct": 8_291_375_616,
-          "Qwen/Qwen3-VL-4B-Instruct": 4_437_815_808, "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696}
+          "Qwen/Qwen3-VL-4B-Instruct": 4_437_815_808, "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
+          "OpenGVLab/InternVL3-8B-hf": 7_944_373_760}
 
 
 def config_of(name: str):
     """transformers' config of a published model: what differs from its defaults comes from the shape."""
-    from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
+    from transformers import InternVLConfig, Qwen2VLConfig, Qwen3VLConfig
 
     shape = PUBLISHED[name]
-    kind = {"Qwen2-VL": Qwen2VLConfig, "Qwen2.5-VL": Qwen2_5_VLConfig, "Qwen3-VL": Qwen3VLConfig}[
+    kind = {"Qwen2-VL": Qwen2VLConfig, "Qwen3-VL": Qwen3VLConfig, "InternVL3": InternVLConfig}[
         name.split("/")[1].rsplit("-", 2)[0]]
     text = {"hidden_size": shape.hidden, "intermediate_size": shape.intermediate, "vocab_size": shape.vocab,
             "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
             "num_key_value_heads": shape.kv_heads, "tie_word_embeddings": shape.tied}
     vision = {"depth": shape.vision_depth, "num_heads": 16}
-    if kind is Qwen2VLConfig:
+    if kind is InternVLConfig:
+        vision = {"attention_bias": True}
+    elif kind is Qwen2VLConfig:
         vision |= {"embed_dim": shape.vision_hidden, "hidden_size": shape.hidden, "mlp_ratio": 4}
     else:
         vision |= {"hidden_size": shape.vision_hidden, "intermediate_size": shape.vision_intermediate,
@@ -48,7 +52,7 @@ def test_counts_and_configs_are_those_of_transformers(name, tmp_path):
         model = AutoModelForImageTextToText.from_config(config)
     model.tie_weights()
     assert sum(weight.numel() for weight in model.parameters()) == shape.parameters == COUNTS[name]
-    assert sum(weight.numel() for weight in model.model.visual.parameters()) == shape.vision_parameters
+    assert sum(weight.numel() for part in modules(model) for weight in part.parameters()) == shape.vision_parameters
     linear = dict(model.model.language_model.named_modules())
     sides = sum(sum(layer.weight.shape) for part, layer in linear.items() if part.rsplit(".", 1)[-1] in TEXT_LAYERS)
     assert shape.adapter_parameters(2, TEXT_LAYERS) == 2 * sides
@@ -74,9 +78,9 @@ def test_qwen3_by_hand():
     assert forward_flops(shape, batch) == vision + 2 * shape.layer_parameters * 8 + 4 * 6 * 36
 
 
-@pytest.mark.parametrize("name", ["Qwen/Qwen3-VL-4B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"])
+@pytest.mark.parametrize("name", [name for name in COUNTS if "Qwen2" not in name])
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
-def test_qwen3_has_a_plan(name, stage, capsys, monkeypatch):
+def test_there_is_a_plan(name, stage, capsys, monkeypatch):
     """GRE's recipe with another model's name and nothing else changed."""
     monkeypatch.chdir(ROOT)
     judge = [f"judge.model_name_or_path={name}"] if stage == "stage2" else []
@@ -88,9 +92,16 @@ def test_qwen3_has_a_plan(name, stage, capsys, monkeypatch):
 
 
 def test_a_larger_patch_makes_fewer_tokens_of_the_same_pixels(tmp_path):
-    budgets = {name: find_parent(f"Qwen/{name}-Instruct", tmp_path / "x.yaml").max_pixels
-               for name in ("Qwen3-VL-8B", "Qwen2-VL-7B")}
-    assert budgets == {"Qwen3-VL-8B": 1280 * 32 * 32, "Qwen2-VL-7B": 1280 * 28 * 28}
+    parents = [find_parent(name, tmp_path / "x.yaml") for name in COUNTS]
+    assert [parent.max_pixels for parent in parents] == [1280 * 28**2] * 2 + [1280 * 32**2] * 2 + [12 * 448**2]
+    assert [parent.shape.visual_tokens(parent.max_pixels) for parent in parents] == [1280] * 4 + [13 * 256]
+    assert [parent.shape.visual_tokens(448**2) for parent in parents] == [256, 256, 196, 196, 256]
+
+
+def test_a_folders_tiles_are_its_budget(tmp_path):
+    config_of("OpenGVLab/InternVL3-8B-hf").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"max_patches": 6, "size": {"height": 448, "width": 448}}')
+    assert find_parent(str(tmp_path), tmp_path / "x.yaml").max_pixels == 6 * 448**2
 
 
 def test_deepstack_and_wide_heads_cost_memory():
