@@ -168,9 +168,10 @@ def first_adapter(folder: Path, dry_run: bool) -> Path:
         return folder.absolute()
     if dry_run:
         return Path("FOLDER-MADE-AT-THE-START")
-    width = read_shape(folder / "config.json").hidden
+    shape = read_shape(folder / "config.json")
     nothing = Path(tempfile.mkdtemp(prefix="adapter-"))
-    adapter.write(adapter.none("model.language_model.layers.0.self_attn.q_proj", width, width), nothing)
+    adapter.write(adapter.none("model.language_model.layers.0.self_attn.q_proj", shape.hidden, shape.query_width),
+                  nothing)
     return nothing
 
 

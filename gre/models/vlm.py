@@ -117,9 +117,13 @@ def _check_processor(processor, folder: str | Path) -> None:
         raise UserError(f"{folder}: its chat template leaves {places} places for the photo of a turn, not one: it is "
                         f"that of a text model; {remedy}")
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": SPELLED}]}]
-    if processor.apply_chat_template(turn) == processor.apply_chat_template(turn, add_generation_prompt=True):
+    begun = processor.apply_chat_template(turn, add_generation_prompt=True)
+    if processor.apply_chat_template(turn) == begun:
         raise UserError(f"{folder}: its chat template never begins the assistant's turn (add_generation_prompt): "
                         f"{remedy}")
+    if begun.rstrip().endswith("<think>"):
+        raise UserError(f"{folder}: its chat template opens <think> for the assistant, which completions here do "
+                        "themselves: take the Instruct model instead of the Thinking one")
 
 
 def pixel_budget(processor) -> PixelBudget:

@@ -146,6 +146,11 @@ def a_template_without_the_assistant(folder):
     path.write_text(path.read_text().replace("add_generation_prompt", "false"))
 
 
+def a_thinking_models_template(folder):
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"))
+
+
 def layers_that_do_not_agree(folder):
     text = json.loads((folder / "config.json").read_text())["text_config"]
     edit(folder / "config.json", text_config={**text, "num_hidden_layers": 9})
@@ -160,6 +165,7 @@ DAMAGES = {
     other_patches: r"base: patch_size of its processor is 16, and of its config.json 14",
     clips_processor: r"base: its photos are read by a CLIPImageProcessor",
     a_template_without_the_assistant: r"base: its chat template never begins the assistant's turn",
+    a_thinking_models_template: r"base: its chat template opens <think> for the assistant, .*: take the Instruct model",
     layers_that_do_not_agree: r"base: its tokenizer and processor do not load \(.*validate_layer_type",
     without_tokenizer: r"base lacks tokenizer.json: the download is not whole",
     a_tokenizer_that_cannot_spell: r"base: its tokenizer makes '' of 'Île de Sein",

@@ -10,12 +10,21 @@ from torch import nn
 
 from gre import manifest
 from gre.config import UserError
+from gre.judge.model import verdict_tokens
 from gre.models import features, folder, lora, patches, tower
 from gre.models.adapter import TEXT_LAYERS
 from gre.models.attention import shared_prefix
 from gre.models.packing import Group, unexpanded
 from gre.models.scoring import score
-from gre.models.vlm import encode_prompt, freeze_vision, load_model, load_processor, process_picture, prompt_ids
+from gre.models.vlm import (
+    banned_tokens,
+    encode_prompt,
+    freeze_vision,
+    load_model,
+    load_processor,
+    process_picture,
+    prompt_ids,
+)
 from tests.helpers.plain_rows import assert_close, assert_same_gradients, make_groups, plain_scores
 from tests.helpers.policies import POLICIES, make_policy
 
@@ -153,6 +162,16 @@ def test_a_prompt_has_the_same_tokens_whoever_counts_them(policy, tmp_path):
     assert len(whole) - len(short) + 1 <= tower.most_tokens(processor)
     with pytest.raises(UserError, match="30000 pixels at least and 20000 at most: set model.min_pixels too"):
         load_processor(tmp_path, 30_000, 20_000)
+
+
+@every
+def test_neither_a_photos_tokens_nor_control_tokens_are_drawn(policy):
+    model, processor = policy
+    banned = banned_tokens(processor.tokenizer, model.config.text_config.vocab_size)
+    control = [*processor.image_token_ids, *processor.video_token_ids,
+               processor.tokenizer.convert_tokens_to_ids("<|im_start|>")]
+    assert banned[control].all() and not banned[processor.tokenizer.eos_token_id]
+    assert [len(verdict_tokens(processor.tokenizer, verdict)) > 0 for verdict in (True, False)] == [True, True]
 
 
 @every
