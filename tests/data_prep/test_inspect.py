@@ -60,7 +60,7 @@ def test_mp16_reason_by_hand(here, capsys):
     assert card["localizable"] == {"localizable": 1, "not localizable": 1, "not said": 1}
     assert card["chain_characters"] == {"median": 17.0} and card["median_km"] == {}
     text = capsys.readouterr().out
-    assert "3 rows name 2 places and list 2 different entities" in text and "wall      2" in text
+    assert "3 rows name 2 places and list 2 different entities" in text and "\nwall       2" in text
     with pytest.raises(UserError, match="1 of 1 rows cannot be used, the first is row 1: field 'entities'"):
         written([{**reason("imgs/3.jpg", "Peru", []), "entities": "wall"}])
 

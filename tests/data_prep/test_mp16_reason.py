@@ -134,6 +134,7 @@ def chain_of(response: str, kind: str = chains.NAMED, finish: str = "stop") -> C
     return Chain(1, "", "", "", 48.8566, 2.3522, kind, "a", finish, response)
 
 
+@pytest.mark.slow  # loads the gazetteer and its other names
 def test_a_name_is_as_far_as_its_city():
     """The gazetteer's Paris lies 0.5 km from the one here; Versailles, 17 km."""
     assert chain_of(named(0)).error_km() < 1
