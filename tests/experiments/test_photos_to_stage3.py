@@ -21,7 +21,6 @@ from gre.text.chain_prompts import REVIEW, SEEN
 from gre.tiny import teacher
 from tests.helpers.paths import ROOT
 
-
 pytestmark = pytest.mark.slow
 
 
