@@ -156,14 +156,12 @@ def stream(path: Path, image_root: str = "", find: bool = True) -> tuple[str, It
     show.
     """
     kind, rows = stream_values(path, image_root, find)
-    if kind == "reason":
-        raise DataError(f"{path} is an MP16-Reason file, which only GLOBE's stages read (stages/globe.py)")
     return kind, ((number, row) for number, _, row in rows)
 
 
 def stream_values(path: Path, image_root: str = "", find: bool = True) -> tuple[str, Iterator[tuple[
         int, Any, Row | str]]]:
-    """`stream`, of MP16-Reason too, with the JSON value that each row was read from."""
+    """`stream`, with the JSON value that each row was read from."""
     folder = raw.ImageFolder(path, image_root, DATA.image_root)
     values = iter(forms.json_lines(path) or forms.rows(path))
     first = list(islice(values, FIRST))
