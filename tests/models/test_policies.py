@@ -168,8 +168,8 @@ def test_a_prompt_has_the_same_tokens_whoever_counts_them(policy, tmp_path):
 def test_neither_a_photos_tokens_nor_control_tokens_are_drawn(policy):
     model, processor = policy
     banned = banned_tokens(processor.tokenizer, model.config.text_config.vocab_size)
-    control = [*processor.image_token_ids, *processor.video_token_ids,
-               processor.tokenizer.convert_tokens_to_ids("<|im_start|>")]
+    control = processor.image_token_ids + processor.tokenizer.convert_tokens_to_ids(
+        [processor.video_token, "<|im_start|>"])
     assert banned[control].all() and not banned[processor.tokenizer.eos_token_id]
     assert [len(verdict_tokens(processor.tokenizer, verdict)) > 0 for verdict in (True, False)] == [True, True]
 
