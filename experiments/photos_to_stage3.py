@@ -5,7 +5,7 @@
 Photos of the tiny world lie in runs/NAME/photos as a phone leaves them, JPEG and HEIC, with their place in the EXIF
 data and no file of labels. From there scripts/data/gre30k.sh makes seeds, asks a simulated teacher behind an HTTP
 address (experiments/simulated_teacher.py), makes Judge and CoT rows, verifies and inspects; scripts/train trains stage
-1, judge, stage 2 and stage 3 with configs/tiny, for a share `steps` of their steps; the base and all stages answer
+1, judge, stage 2 and stage 3 with configs/tiny, for a share `steps` of their steps; stage 1, 2 and 3 answer
 photos that lie in another folder of the same kind, and a page shows the answers. Stopped or killed, the same command
 goes on: no question is asked again, and a stage goes on from its last checkpoint.
 
@@ -125,10 +125,11 @@ def measure(folder: Path, seed: int) -> dict:
     for name in ANSWERING:
         predict.run(predict.Config(model=str(folder / name), data=str(folder / "data/test/seeds.jsonl"),
                                    out=str(out / f"{name}.jsonl"), max_new_tokens=NEW_TOKENS))
-        scores = score.run(score.Config(str(out / f"{name}.jsonl"), out=str(out / f"{name}.json"), seed=seed))
+        scores = score.run(score.Config(str(out / f"{name}.jsonl"), out=str(out / f"{name}.scores.json"),
+                                        seed=seed))
         found[name] = {"all": scores["all"], "unparsed": scores["unparsed"], "n": scores["n"]}
     subprocess.run([sys.executable, "-m", "eval.compare",
-                    f"scores=[{','.join(str(out / f'{name}.json') for name in ANSWERING)}]",
+                    f"scores=[{','.join(str(out / f'{name}.scores.json') for name in ANSWERING)}]",
                     f"table={folder / 'report.md'}", f"page={folder / 'report.html'}",
                     f"images={folder / 'data/test'}"], check=True, env=ENVIRONMENT)
     metrics = {name: manifest.read_manifest(folder / name)["metrics"] for name in STAGES}
