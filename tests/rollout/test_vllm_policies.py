@@ -20,7 +20,7 @@ SIDES = [(56, 84), (300, 200), (96, 96)]  # the second photo is shrunk
 OTHERS = sorted(set(POLICIES) - {"qwen2_5_vl"})  # tests/rollout/test_vllm_rollout.py and test_vllm_adapter.py have that
 
 
-@pytest.mark.parametrize(("name", "rank"), [(name, rank) for name in OTHERS for rank in (0, 4)])
+@pytest.mark.parametrize(("name", "rank"), [*((name, 0) for name in OTHERS), ("qwen3_vl", 4)])
 def test_tokens_and_log_probs_equal_the_trainers_before_and_after_updates(name, rank, tmp_path):
     """Weights or, with a rank, an adapter beside them are sent anew after each update; all of them move."""
     import vllm.distributed
