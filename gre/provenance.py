@@ -27,6 +27,15 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, would survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def readable_as_others(folder: Path) -> None:
     """Give weights the mode that the umask gives other files: safetensors lets nobody but their owner read them."""
     mask = os.umask(0)

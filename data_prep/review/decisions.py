@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gre.config import UserError
+from gre.provenance import to_disk
 
 DECISIONS = ACCEPT, EDIT, REJECT = "accept", "edit", "reject"
 NAME = re.compile(r"[\w-]{1,40}")
@@ -50,7 +51,7 @@ class Journal:
             raise UserError(f"{path} is open in another review: end that one, or give another name=") from None
         self.latest, whole = _read(path)
         self._file.truncate(whole)
-        _sync_folder(path.parent)  # a new file's name is the folder's
+        to_disk(path.parent)  # a new file's name is the folder's
 
     def add(self, decision: Decision) -> None:
         """Keep a decision: it is on the disk when this returns. Raises OSError, and the file is as it was before."""
@@ -101,11 +102,3 @@ def _parsed(path: Path, content: bytes) -> Iterator[Decision]:
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}, line {number}: no decision ({error}): repair the line, or take it out") from None
         yield one
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

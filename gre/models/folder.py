@@ -31,6 +31,9 @@ def check(folder: Path) -> None:
         raise UserError(f"{folder} holds a model of type {kind!r}: this code trains and asks "
                         f"{', '.join(MODEL_TYPES.values())} only"
                         + (f", and not that one: {REFUSED[kind]}" if kind in REFUSED else ""))
+    if kind == "internvl" and (text := config.get("text_config", {}).get("model_type")) != "qwen2":
+        raise UserError(f"{folder} holds an InternVL whose text model is {text!r}: only those of qwen2 can be trained "
+                        "here (InternVL3)")
     if quantised := config.get("quantization_config"):
         raise UserError(f"{folder} holds quantised weights ({quantised.get('quant_method')}), which are not trained or "
                         "asked here: name the model that they were made from")

@@ -1,9 +1,9 @@
 """Shapes of the models that are trained, published ones and any config.json: what counts and costs follow from. Loads
 no torch.
 
-The published shapes are those of the models' config.json. Their parameter counts, which a test compares with
-transformers' own modules, are for Qwen2.5-VL 3,754,622,976 (3B), 8,292,166,656 (7B), 33,452,718,336 (32B) and
-73,410,777,344 (72B).
+The published shapes are those of the models' config.json, as far as those were at hand (docs/models.md). Their
+parameter counts, which a test compares with transformers' own modules, are for Qwen2.5-VL 3,754,622,976 (3B),
+8,292,166,656 (7B), 33,452,718,336 (32B) and 73,410,777,344 (72B).
 """
 import json
 from collections.abc import Collection

@@ -1,7 +1,6 @@
 """scripts/data/gre30k.sh: the whole chain, killed at any moment, and with nothing but coordinates."""
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from data_prep import recipe
 from gre.config import UserError
 from gre.data.records import DataConfig, read_cot, read_judge, read_seed
 from tests.helpers.paths import ROOT
-from tests.helpers.seeds import TeacherServer, chain, seeds, usual
+from tests.helpers.seeds import TeacherServer, chain, kill_in_step, seeds, usual
 
 KILLS = 3
 CONFIG, REGIONS = ROOT / "configs/data/gre30k.yaml", ROOT / "configs/data/regions.yaml"
@@ -52,15 +51,8 @@ def test_killed_in_any_step_the_files_are_those_of_an_undisturbed_run(sixteen, t
     with TeacherServer(lambda number, times: (time.sleep(0.2), said(number, times))[1]) as server:
         command = [sys.executable, "-m", "data_prep.recipe", *keys(sixteen, server.url, tmp_path / "killed" / "out")]
         for _ in range(KILLS):
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             step = rng.choice(("seeds", "split", "distil", "judge", "cot", "verify"))
-            for line in process.stdout:
-                if line.startswith(f"----- {step} "):
-                    time.sleep(rng.uniform(0, 1.0))
-                    process.send_signal(signal.SIGKILL)
-                    break
-            process.wait()
-            process.stdout.close()
+            kill_in_step(command, step, rng.uniform(0, 1.0))
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         answered = {number: count for number, count in server.asked.items() if number % 7 != 6}

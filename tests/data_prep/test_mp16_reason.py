@@ -2,7 +2,6 @@
 import csv
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from gre.data.records import DataConfig, read_reason, read_taught
 from gre.text.named import parse_localizability
 from gre.text.prompts import PLACE_TEACHER_INSTRUCTION
 from tests.helpers.paths import ROOT
-from tests.helpers.seeds import NAMES, PLACES, TeacherServer, chain, lines, seeds, usual
+from tests.helpers.seeds import NAMES, PLACES, TeacherServer, chain, kill_in_step, lines, seeds, usual
 
 CONFIG, KILLS = ROOT / "configs/data/mp16_reason.yaml", 2
 
@@ -75,14 +74,7 @@ def test_from_photos_to_train_and_test_killed_and_not(tmp_path):
         given = [server.url for server in servers]
         command = [sys.executable, "-m", "data_prep.recipe", *keys(tmp_path, given, tmp_path / "killed" / "out")]
         for step in rng.sample(("seeds", "distil", "cot", "verify", "reason"), KILLS):
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            for line in process.stdout:
-                if line.startswith(f"----- {step} "):
-                    time.sleep(rng.uniform(0, 0.5))
-                    process.send_signal(signal.SIGKILL)
-                    break
-            process.wait()
-            process.stdout.close()
+            kill_in_step(command, step, rng.uniform(0, 0.5))
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         assert all(sum(server.asked.values()) <= 16 + KILLS * 2 for server in servers[:2])

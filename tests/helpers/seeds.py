@@ -2,7 +2,10 @@
 import csv
 import io
 import json
+import signal
+import subprocess
 import threading
+import time
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from PIL import Image
 from data_prep import chains, photos
 from data_prep.seeds.__main__ import Config, run
 from tests.helpers.llm_endpoint import Server
+from tests.helpers.paths import ROOT
 from tests.helpers.photos import folder, jpeg
 
 PLACES = {  # name, country: where
@@ -24,6 +28,18 @@ PLACES = {  # name, country: where
     ("Lima", "Peru"): (-12.0464, -77.0428), ("Nairobi", "Kenya"): (-1.2864, 36.8172),
     ("Oslo", "Norway"): (59.9127, 10.7461), ("Lisbon", "Portugal"): (38.7167, -9.1333)}
 NAMES = list(PLACES)
+
+
+def kill_in_step(command: list[str], step: str, after_s: float) -> None:
+    """Run a chain of data_prep and kill -9 it `after_s` seconds into a step."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for line in process.stdout:
+        if line.startswith(f"----- {step} "):
+            time.sleep(after_s)
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
 
 
 def seeds(path: Path, count: int = 8) -> Path:

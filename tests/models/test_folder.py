@@ -105,6 +105,10 @@ def another_kind_of_model(folder):
     edit(folder / "config.json", model_type="qwen2")
 
 
+def an_internvl_of_another_text_model(folder):
+    edit(folder / "config.json", model_type="internvl", text_config={"model_type": "qwen3"})
+
+
 def quantised(folder):
     edit(folder / "config.json", quantization_config={"quant_method": "awq", "bits": 4})
 
@@ -157,6 +161,7 @@ def layers_that_do_not_agree(folder):
 
 
 DAMAGES = {
+    an_internvl_of_another_text_model: r"base holds an InternVL whose text model is 'qwen3': only those of qwen2 can",
     quantised: r"base holds quantised weights \(awq\), which are not trained or asked here: name the model",
     an_adapter_beside: r"base holds an adapter beside its model \(adapter_config.json\), and transformers would load",
     an_adapter_without_its_base: r"base holds an adapter that a stage handed on, without its base/: take the whole",

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from accelerate import PartialState
 
 from gre.config import UserError
-from gre.provenance import file_hash, readable_as_others, write_atomically
+from gre.provenance import file_hash, readable_as_others, to_disk, write_atomically
 from gre.training.trainer import identity
 
 MARKER = "complete.json"
@@ -41,13 +41,13 @@ def complete(folder: Path, step: int, run: dict, hashes: Mapping[str, str] = Map
     readable_as_others(folder)
     paths = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for path in (*paths.values(), *{path.parent for path in paths.values()}):
-        _to_disk(path)
+        to_disk(path)
     left = [name for name in paths if name not in hashes]
     known = {**hashes, **dict(zip(left, _hashes([paths[name] for name in left]), strict=True))}
     files = {name: {"bytes": path.stat().st_size, "sha256": known[name]} for name, path in paths.items()}
     write_atomically(folder / MARKER, json.dumps({"step": step, "run": run, "files": files}, indent=1) + "\n")
-    _to_disk(folder)
-    _to_disk(folder.parent)
+    to_disk(folder)
+    to_disk(folder.parent)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -208,12 +208,3 @@ def _hashes(paths: list[Path]) -> list[str]:
     """sha256 of files, some at a time: a 7B model and its optimizer are 116 GB, which one thread reads for minutes."""
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(file_hash, paths))
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
