@@ -23,6 +23,7 @@ from gre.geo.places import gazetteer
 from gre.judge import localizability
 from gre.judge.localizability import LocalizabilityConfig, UnlocalizableGuard, p_yes_rewards
 from gre.judge.reward import judge_parent, rows_for
+from gre.leave import leave
 from gre.rewards.answers import Answers, Reward
 from gre.rewards.format import format_rewards
 from gre.rewards.gps import DistanceConfig
@@ -34,7 +35,6 @@ from gre.rewards.place import (
     named_distance_rewards,
     place_rewards,
 )
-from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage

@@ -29,6 +29,7 @@ from gre.judge.quality import (
     sampling,
 )
 from gre.judge.rows import check_split, length, split_by_photo
+from gre.leave import leave
 from gre.models.vlm import load_processor
 from gre.rollout.generate import TransformersRollout
 from gre.text.prompts import JUDGE_INSTRUCTION
@@ -120,3 +121,4 @@ def completions_of(settings: PolicyConfig, model, processor, seeds: list,
 
 if __name__ == "__main__":
     main(run, Config, __doc__, plan)
+    leave()

@@ -19,6 +19,7 @@ from gre.judge.model import LOCALIZABLE, Judge
 from gre.judge.photos import write_photos
 from gre.judge.quality import MIN_AUC
 from gre.judge.rows import check_split, length, split_by_photo
+from gre.leave import leave
 from gre.models.vlm import load_processor
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage, StageConfig
@@ -74,3 +75,4 @@ def measure(config: Config, stage: Stage, held_out: list[JudgeRow]) -> dict:
 
 if __name__ == "__main__":
     main(run, Config, __doc__, plan)
+    leave()

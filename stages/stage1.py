@@ -13,6 +13,7 @@ from gre.config import REQUIRED, main, option
 from gre.data.images import load_image
 from gre.data.records import CoTRow, SeedRow, read_taught
 from gre.geo.places import gazetteer
+from gre.leave import leave
 from gre.manifest import BASE
 from gre.models.packing import Group
 from gre.models.vlm import encode_prompt, encode_response
@@ -80,3 +81,4 @@ def encode(processor, row: CoTRow, load: Loader = load_image) -> Group:
 
 if __name__ == "__main__":
     main(run, Config, __doc__, plan)
+    leave()

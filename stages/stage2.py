@@ -18,9 +18,9 @@ from gre.config import main, option
 from gre.data.records import SeedRow
 from gre.judge.guard import GUARD_STEPS, JudgeGuard
 from gre.judge.reward import JudgeConfig, check_judge, judge_parent, p_true_rewards, rows_for
+from gre.leave import leave
 from gre.rewards.answers import Answers
 from gre.rewards.format import format_rewards
-from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage

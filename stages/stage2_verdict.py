@@ -13,8 +13,8 @@ from gre.config import main, option
 from gre.data.records import JudgeRow, SeedRow
 from gre.judge import rows as judge_rows
 from gre.judge import verdict
+from gre.leave import leave
 from gre.rewards.verdict import verdict_rewards
-from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage

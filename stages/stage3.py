@@ -18,12 +18,12 @@ from torch import Tensor
 
 from gre.config import main, option
 from gre.data.records import SeedRow
+from gre.leave import leave
 from gre.rewards import answers
 from gre.rewards.answers import Answers
 from gre.rewards.curriculum import Curriculum, CurriculumConfig, Step
 from gre.rewards.format import format_rewards
 from gre.rewards.gps import DistanceConfig, distance_rewards, gps_rewards
-from gre.rollout.vllm.start import leave
 from gre.training import rl
 from gre.training.inputs import check_inputs, plan
 from gre.training.stage import Stage

@@ -123,7 +123,7 @@ def command() -> None:
     """`gre-locate`: ends the process with the command's status."""
     status = main()
     if "vllm" in sys.modules:
-        from gre.rollout.vllm.start import leave
+        from gre.leave import leave
 
         leave(status)
     sys.exit(status)

@@ -9,6 +9,7 @@
 # second Ctrl-C ends them at once. CHECK_MEMORY=no starts what the planner says does not fit.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PATH="$root/.venv/bin:$PATH"  # DeepSpeed and vLLM look for ninja there when they compile
+export PYTHONFAULTHANDLER=1           # a process that a signal ends, such as an abort in C++, says where it was
 
 # The environment's Python. The caller's folder stays current, so that relative paths mean his; PYTHONSAFEPATH keeps a
 # folder of his that is called `eval` or `stages` from hiding ours.

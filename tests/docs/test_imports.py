@@ -9,8 +9,8 @@ import pytest
 from tests.helpers.paths import ROOT
 
 # gre's own order: a module imports only from its own line and from lines above it.
-ORDER = ["errors", "config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "card", "export",
-         "rollout", "answering", "locate", "rewards", "training", "judge", "check", "plan", "tiny"]
+ORDER = ["errors", "leave", "config", "provenance", "http", "llm", "geo", "text", "data", "models", "manifest", "card",
+         "export", "rollout", "answering", "locate", "rewards", "training", "judge", "check", "plan", "tiny"]
 ABOVE_GRE = {"stages", "eval", "data_prep", "bench", "demo", "scripts", "experiments", "tests"}
 # eval's: a room imports only from rooms before it.
 ROOMS = ["predictions", "benchmarks", "answering", "scoring", "drawing", "chain", "predict", "score", "adopt",

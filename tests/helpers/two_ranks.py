@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
+from gre.leave import leave
 from tests.helpers.paths import ROOT
 
 
@@ -53,13 +53,6 @@ def forget_engine() -> None:
     """After a job: the next one may have another engine, or none."""
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
-
-
-def leave() -> None:
-    """The end of such a process: one that just ends may abort while the other still talks to it."""
-    state = PartialState(cpu=True)
-    state.wait_for_everyone()
-    state.destroy_process_group()
 
 
 def main(folder: Path, jobs: list[str]) -> None:

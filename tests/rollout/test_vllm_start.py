@@ -1,10 +1,6 @@
 """What vLLM leaves behind in a process that started it, and how a lost receiver is given up; needs no vLLM."""
 import gc
-import signal
-import subprocess
-import sys
 import weakref
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +9,6 @@ import torch
 from gre.config import UserError
 from gre.rollout.vllm.start import settings, unnoticed
 from gre.rollout.vllm.transfer import ByBroadcast
-from tests.helpers.paths import ROOT
 
 
 class Model:
@@ -48,38 +43,6 @@ def test_a_channel_whose_receiver_is_lost_is_given_up():
     with pytest.raises(UserError, match="there:8000 was lost while they were sent"):
         way.send(server, [])
     assert calls == ["abort"] and way.channel is None
-
-
-ENDS = """
-import atexit, ctypes, sys, types
-from gre.rollout.vllm.start import leave
-sys.modules["vllm"] = types.ModuleType("vllm")
-libc = ctypes.CDLL(None)
-libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
-atexit.register(print, "closed")
-print("written")
-"""
-
-
-@pytest.mark.slow
-def test_a_process_that_has_done_its_work_ends_well_though_its_end_would_abort():
-    """As vLLM's memory pools may do when they outlive the interpreter."""
-    run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
-    assert run([sys.executable, "-c", ENDS]).returncode == -signal.SIGABRT
-    result = run([sys.executable, "-c", ENDS + "leave()"])
-    assert (result.returncode, result.stdout) == (0, "written\nclosed\n")
-
-
-@pytest.mark.parametrize("stage", ["stage2", "stage2_verdict", "stage3"])
-def test_the_stages_that_sample_end_so(stage):
-    last = (ROOT / f"stages/{stage}.py").read_text().splitlines()[-3:]
-    assert last[0] == 'if __name__ == "__main__":' and last[1].startswith("    main(") and last[2] == "    leave()"
-
-
-@pytest.mark.slow
-def test_without_vllm_a_process_goes_on():
-    code = "from gre.rollout.vllm.start import leave; leave(); print('went on')"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "went on\n"
 
 
 def test_no_start_of_vllm_is_a_collective_of_all_training_processes():

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_message():
         run(parser().parse_args(argv))
     if "vllm" in sys.modules:
-        from gre.rollout.vllm.start import leave
+        from gre.leave import leave
 
         leave()
 

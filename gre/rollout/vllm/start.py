@@ -1,6 +1,5 @@
 """How vLLM is started: the settings of our engines, the same in the training process, in evaluation and in a server,
 and what keeps a process from noticing that vLLM was started inside it."""
-import atexit
 import gc
 import os
 import random
@@ -77,18 +76,6 @@ def with_adapter(folder: Path | None):
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(ADAPTER, 1, str(folder or "sent"), load_inplace=False)
-
-
-def leave(status: int = 0) -> None:
-    """End this process with this status, where vLLM has run in it. Its graphs and memory pools on a GPU outlive the
-    interpreter, whose end may abort on them when everything is written: a chain of jobs would stop there. What is
-    registered to run at the end runs."""
-    if "vllm" not in sys.modules:
-        return
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 @contextmanager
