@@ -36,6 +36,7 @@ from gre.rollout.vllm.start import ADAPTER
 from gre.training.arguments import weight_dtype
 from stages import stage2
 
+KINDS = ("locate", "teacher", "rollouts", "judge", "needed")
 LOADS_WEIGHTS = {"VLLM_SERVER_DEV_MODE": "1"}  # the paths by which weights are loaded and caches reset
 ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": "0",   # the one that CPU and CUDA share, and banned.py is for
                "VLLM_USE_FLASHINFER_SAMPLER": "0",  # it is compiled at the start, by an nvcc that many machines lack
@@ -137,7 +138,7 @@ def command(what: str, argv: list[str], dry_run: bool = False) -> list[str]:
                                         settings.accept_parent)
         arguments = engines.judge_server(parent, load_processor(parent.model_dir), settings.model.max_length,
                                           weight_dtype(settings.train, settings.model))
-    elif what == "rollouts":
+    else:
         url = settings.rollout.url
         parent = manifest.verify_parent(settings.model_name_or_path, {manifest.BASE, "stage1", "stage2"},
                                         settings.accept_parent)
@@ -148,8 +149,6 @@ def command(what: str, argv: list[str], dry_run: bool = False) -> list[str]:
         arguments = engines.rollout_server(parent, processor, settings.model.max_length, dtype, settings.model.lora.r)
         if not torch.cuda.is_available():  # on a GPU it seats what vLLM thinks fit: all trainers ask it at once
             arguments["max_num_seqs"] = settings.rollout.batch_size
-    else:
-        raise UserError(f"{what!r} is nothing to serve: write locate, teacher, rollouts or judge")
     if not torch.cuda.is_available():  # on a GPU vLLM takes what it finds: nobody else is there
         arguments["kv_cache_memory_bytes"] = int(settings.rollout.kv_cache_gib * 2**30)
     address = urlsplit(Server(url, settings.rollout.timeout_s).url)
@@ -192,6 +191,11 @@ def flags(arguments: dict) -> list[str]:
 def main(argv: list[str]) -> None:
     at = argv.index("--") if "--" in argv else len(argv)
     (what, *arguments), rest = argv[:at] or [""], argv[at + 1:]
+    if what in ("-h", "--help"):
+        print(__doc__)
+        return
+    if what not in KINDS:
+        raise UserError(f"{what!r} is nothing to serve: write locate, teacher, rollouts or judge")
     if what == "needed":
         print(*needed(arguments), sep="\n")
         return

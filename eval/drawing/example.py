@@ -1,5 +1,5 @@
 """One photo of a finished quickstart as a page of its own: what two checkpoints said about it, and both answers on a
-map. README's picture is a screenshot of it, which scripts/readme_picture.sh takes.
+map. README's picture is a screenshot of it, which scripts/pictures.sh takes.
 
     python -m eval.drawing.example run=runs/quickstart data=runs/quickstart/data out=example.html [row=ID]
 """

@@ -50,11 +50,16 @@ def explained() -> str:
             f"is that of the nearest city of {escape(str(gazetteer(CUT)))}.</p>" + worldmap.legend())
 
 
+def band(heat: Heat) -> str:
+    """The style of a country's disc."""
+    return "none" if heat.median_km == NO_ANSWER_KM else worldmap.band(heat.median_km)
+
+
 def figure(name: str, heats: Sequence[Heat]) -> str:
     """The map, which needs gre.geo.land.symbol() on its page; the largest discs lie below the small ones."""
     scale = LARGEST_DISC_DEG / max(heat.n for heat in heats) ** 0.5
     discs = "".join(
-        f'<circle class="disc {worldmap.band(heat.median_km)}" cx="{heat.lon_deg:.1f}" cy="{-heat.lat_deg:.1f}" '
+        f'<circle class="disc {band(heat)}" cx="{heat.lon_deg:.1f}" cy="{-heat.lat_deg:.1f}" '
         f'r="{max(scale * heat.n ** 0.5, 0.8):.1f}"><title>{escape(heat.country)}: {heat.n} photos, median '
         f'{heat.median_km:,.0f} km</title></circle>' for heat in heats)
     return (f'<figure><figcaption>{escape(name)}<span class="key">{len(heats)} countries</span></figcaption>'

@@ -11,7 +11,8 @@ PAGES = ["README.md", "docs/README.md", "CONTRIBUTING.md",
          "CHANGELOG.md", "configs/README.md", "docs/log.md", "docs/differences.md",
          "docs/rewards.md", "docs/evaluation.md", "docs/chain_quality.md", "docs/first_hour.md",
          "docs/rollouts.md", "docs/speed.md", "docs/data.md", "docs/use.md", "docs/responsible_use.md",
-         "docs/tutorials.md", "docs/troubleshooting.md", "docs/models.md"]
+         "docs/tutorials.md", "docs/troubleshooting.md", "docs/models.md",
+         "docs/gallery.md"]
 MADE_BY_A_RUN = ("runs/", "OUT/", "imgs/", "dataset/", "model/", ".venv", "manifest.json", "results.json",
                  "report.html", "whole_photos.json", "card.", "ledger.json", "gre_")
 PATH = re.compile(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:sh|md|py|html|json))`")

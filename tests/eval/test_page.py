@@ -126,7 +126,7 @@ def test_countries_are_counted_by_their_nearest_city():
     assert (heats["Japan"].median_km, heats["Japan"].geoscore) == (20015, 0)
     assert (heats["France"].median_km, heats["France"].geoscore) == (0, 5000)
     drawn = heat.figure("good", list(heats.values()))
-    assert 'class="disc far"' in drawn and drawn.count('class="disc near"') == 2
+    assert 'class="disc none"' in drawn and drawn.count('class="disc near"') == 2
     assert "Japan: 1 photos, median 20,015 km" in drawn and 'r="12.0"' in drawn and 'r="8.5"' in drawn  # 12 / sqrt 2
 
 

@@ -56,11 +56,17 @@ def test_a_judge_s_command(workplace):
         "banned": [], "model_sha256": manifest.verify_parent("run/judge", {"judge"}).sha256}
     with pytest.raises(UserError, match="judge.model_name_or_path and judge.url"):
         serve.command("judge", keys)
-    with pytest.raises(UserError, match="write locate, teacher, rollouts or judge"):
-        serve.command("policy", keys)
     cached = load(stage2.Config, [*keys, "judge.url=http://node7:8001", "data.cache_gib=1"])
     with pytest.raises(UserError, match="data.cache_gib"):
         served_judge(cached.judge, cached, manifest.verify_parent("run/judge", {"judge"}))
+
+
+def test_without_a_kind_it_says_which_there_are(capsys):
+    for argv in ([], ["policy", "model=x"]):
+        with pytest.raises(UserError, match="write locate, teacher, rollouts or judge"):
+            serve.main(argv)
+    serve.main(["--help"])
+    assert "serve.py locate model=PATH" in capsys.readouterr().out
 
 
 def test_a_teacher_s_command(tmp_path, capsys):
