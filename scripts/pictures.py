@@ -51,7 +51,7 @@ def run(config: Config) -> None:
     (DOCS / "gallery").mkdir(exist_ok=True)
     with sync_playwright() as tools, tempfile.TemporaryDirectory() as work:
         browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1080, "height": 640}, device_scale_factor=1.4)
+        page = browser.new_page(viewport={"width": 1080, "height": 640}, device_scale_factor=1.25)
         html = Path(work, "page.html")
         example.run(example.Config(str(folder), str(folder / "data"), str(html), config.row))
         page.goto(html.as_uri())
@@ -101,9 +101,8 @@ def served(*models: Path) -> Iterator[str]:
 
 
 def save(what: Page | Locator, path: Path, **arguments: bool) -> None:
-    """A screenshot, in as few colours as show no difference."""
-    image = Image.open(io.BytesIO(what.screenshot(**arguments))).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    """A screenshot, as small as PNG makes it."""
+    Image.open(io.BytesIO(what.screenshot(**arguments))).convert("RGB").save(path, optimize=True)
     print(path, flush=True)
 
 
