@@ -170,7 +170,7 @@ def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> 
     """(the files with the names' coordinates as answers, what to report beside them: gazetteer, outcomes, ceiling)."""
     made, outcomes = {}, {}
     for name, file in files.items():
-        points, outcomes[name] = named.located(file.said, cities)
+        points, outcomes[name] = named.located(file.said, cities, file.answers)
         globe = named.globe_right(file)
         distance_km = named.distances(file.truths, points)
         made[name] = replace(file, answers=points, distance_km=distance_km,

@@ -35,7 +35,8 @@ from gre.geo.places import gazetteer
 from gre.rewards.answers import Answers
 from gre.rewards.grounding import GroundingConfig, Vocabulary, grounding_rewards
 from gre.rewards.place import MIN_POPULATION, named_distance_km, same_by_gazetteer
-from gre.text.named import Names, parse_names
+from gre.text.named import Names
+from gre.text.one_place import read
 from gre.tiny import reason
 from gre.tiny.reason import QUESTION
 from stages import globe, stage1
@@ -104,8 +105,8 @@ def scores(rows: Sequence[Prediction], data: Path) -> dict[str, list[float]]:
     truth = {Path(line["image"]).name: line
              for line in map(json.loads, (data / "truth.jsonl").read_text(encoding="utf-8").splitlines())}
     places, said = gazetteer(MIN_POPULATION), [truth[Path(row.image).name] for row in rows]
-    right = [same_by_gazetteer(places, parse_names(row.text), Names(true["country"], true["city"]))
-             for row, true in zip(rows, said)]
+    right = [same_by_gazetteer(places, one.names, Names(true["country"], true["city"])) if one else (False, False)
+             for one, true in zip((read(row.text, places) for row in rows), said)]
     known = Vocabulary(line["entities"] for line in truth.values())
     seen = grounding_rewards(GroundingConfig(), known, [
         Answers(Seen(tuple(true["entities"])), [row.text], [row.finished]) for row, true in zip(rows, said)])

@@ -1,7 +1,7 @@
 """Answers by name (GLOBE's protocol): a geocoder turns country and city into coordinates, which are scored as any are.
 
 The geocoder is the offline gazetteer. A name it does not find, or finds in several places at once, is an answer that
-cannot be read: wrong, and in the denominator. What the geocoder itself costs is its ceiling: the true names through the
+cannot be read: wrong, and in the denominator; so are two places in one answer (gre/text/one_place.py). What the geocoder itself costs is its ceiling: the true names through the
 same geocoder. Where the benchmark has no name, the nearest city of the gazetteer is the true one.
 
 `globe_right` is another thing: GLOBE's published script has no geocoder and compares texts.
@@ -15,16 +15,21 @@ from eval.scoring.columns import Columns
 from gre.geo.places import Gazetteer
 from gre.geo.point import LatLon, distance_km
 from gre.text.named import Names, same_to_globe
+from gre.text.one_place import one_place
 
 
-def located(said: Sequence[Names], gazetteer: Gazetteer) -> tuple[list[LatLon | None], dict[str, int]]:
-    """(where each answer points, None where it does not; {"matched", "tie", "conflict", "miss", "no name"}: answers by
-    outcome; a conflict is a city that is known, but not in the country named)."""
-    points, outcomes = [], Counter(matched=0, tie=0, conflict=0, miss=0, **{"no name": 0})
-    for names in said:
-        if names.city is None:
+def located(said: Sequence[Names], gazetteer: Gazetteer,
+            beside: Sequence[LatLon | None] | None = None) -> tuple[list[LatLon | None], dict[str, int]]:
+    """(where each answer points by its names, None where it does not; {"matched", "tie", "conflict", "miss", "two
+    places", "no name"}: answers by outcome; a conflict is a city that is known, but not in the country named). beside:
+    coordinates that each answer gives as well, which may be of another place."""
+    points, outcomes = [], Counter(matched=0, tie=0, conflict=0, miss=0, **{"two places": 0, "no name": 0})
+    for names, point in zip(said, beside or [None] * len(said), strict=True):
+        other = "no name" if names.city is None else (
+            "two places" if one_place(names, point, gazetteer) is None else "")
+        if other:
             points.append(None)
-            outcomes["no name"] += 1
+            outcomes[other] += 1
             continue
         match = gazetteer.find(names.city, names.country or "")
         points.append(match.place.point if match.status == "found" else None)

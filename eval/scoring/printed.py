@@ -194,7 +194,7 @@ def outcomes(counts: Mapping[str, int], n: int) -> str:
     """How the geocoder fared, unmatched answers as a share too."""
     return (f"unmatched {percent((n - counts['matched']) / n)} %, counted as wrong ({counts['no name']} without a "
             f"city's name, {counts['miss']} not found, {counts['tie']} in several places, {counts['conflict']} in "
-            "other countries than they name)")
+            f"other countries than they name, {counts['two places']} of two places)")
 
 
 def show_tests(p: Mapping) -> None:

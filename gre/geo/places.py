@@ -49,6 +49,8 @@ TERRITORIES = {  # with a country code of their own; people also say "Hong Kong,
 _OF = re.compile(r"^(the )?((democratic |federal |islamic |peoples )*republic|kingdom|state|commonwealth|federation|"
                  r"principality|sultanate|union) of (the )?|^the ")
 _CODE = re.compile("[A-Z]{2,3}")
+_BRACKETS = re.compile(r"\([^)]*\)")
+_COMMA = re.compile(r",|\s[-–—]\s")
 _WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 LONGEST_NAME = 6  # words of a country's name that is looked for in a text
 _Area = tuple[str, str | None]  # country code, region code or None for the whole country
@@ -175,12 +177,15 @@ class Gazetteer:
         return {city.id: index for index, city in enumerate(self.cities)}
 
     def country(self, name: str) -> Match[Country]:
-        """The country of that name: an everyday or official name, a code in capitals, or a typo of a name."""
-        folded = names.fold(name)
-        if not folded:
+        """The country of that name: an everyday or official name, a code in capitals, or a typo of a name. What
+        stands in brackets behind it has no say."""
+        if not names.fold(name):
             return _miss("no name of a country was given")
-        if codes := self._country_codes(name):
-            return self._countries_match(codes, "name", 0, name)
+        bare = _BRACKETS.sub(" ", name)
+        for written in (name, bare):
+            if codes := self._country_codes(written):
+                return self._countries_match(codes, "name", 0, name)
+        folded = names.fold(bare)
         shorter = _OF.sub("", folded)
         if codes := self._country_names.get(shorter):
             return self._countries_match(codes, "shortened", 0, name)
@@ -202,7 +207,7 @@ class Gazetteer:
         return self._matches[key]
 
     def _find(self, name: str, country: str) -> Match[City]:
-        parts = self._joined([part.strip() for part in re.sub(r"\([^)]*\)", " ", name).split(",") if names.fold(part)])
+        parts = self._joined([part.strip() for part in _COMMA.split(_BRACKETS.sub(" ", name)) if names.fold(part)])
         if not parts:
             return _miss("no name of a city was given")
         context: list[set[_Area]] = []

