@@ -13,8 +13,8 @@ from gre.geo.point import LatLon, distance_km
 from gre.llm import CUT_OFF
 from gre.provenance import file_hash
 from gre.rewards.place import MIN_POPULATION
+from gre.text import one_place
 from gre.text.answers import parse_answer
-from gre.text.one_place import read
 
 TEACHER, NAMED, REGION = "teacher", "named", "region"
 
@@ -54,7 +54,7 @@ class Chain:
             return None
         if self.kind != NAMED:
             return parse_answer(self.response)
-        said = read(self.response, gazetteer(MIN_POPULATION))
+        said = one_place.read(self.response, gazetteer(MIN_POPULATION))
         return None if said is None else said.point
 
     def error_km(self) -> float | None:

@@ -1,8 +1,9 @@
 """Answers by name (GLOBE's protocol): a geocoder turns country and city into coordinates, which are scored as any are.
 
 The geocoder is the offline gazetteer. A name it does not find, or finds in several places at once, is an answer that
-cannot be read: wrong, and in the denominator; so are two places in one answer (gre/text/one_place.py). What the geocoder itself costs is its ceiling: the true names through the
-same geocoder. Where the benchmark has no name, the nearest city of the gazetteer is the true one.
+cannot be read: wrong, and in the denominator; so are two places in one answer (gre/text/one_place.py). What the
+geocoder itself costs is its ceiling: the true names through the same geocoder. Where the benchmark has no name, the
+nearest city of the gazetteer is the true one.
 
 `globe_right` is another thing: GLOBE's published script has no geocoder and compares texts.
 """

@@ -98,7 +98,8 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
                                   out=str(out)))
     assert json.loads(out.read_text()) == made
     block = made["places"]["by_name"]
-    assert block["outcomes"]["predictions"] == {"matched": 3, "tie": 1, "conflict": 1, "miss": 0, "two places": 0, "no name": 1}
+    assert block["outcomes"]["predictions"] == {"matched": 3, "tie": 1, "conflict": 1, "miss": 0, "two places": 0,
+                                                "no name": 1}
     assert made["all"]["predictions"]["within_25_km"]["value"] == 3 / 6      # the three unmatched are wrong
     assert made["unparsed"] == {"predictions": 3} and made["refused"] == {"predictions": 1}
     assert block["min_population"] == CUT and block["version"] == gazetteer(CUT).provenance["version"]
@@ -121,7 +122,8 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
 
 def test_the_distance_is_that_to_the_city_found():
     points, outcomes = named.located([Names("Germany", "München"), Names(None, None)], gazetteer(CUT))
-    assert outcomes == {"matched": 1, "tie": 0, "conflict": 0, "miss": 0, "two places": 0, "no name": 1} and points[1] is None
+    assert outcomes == {"matched": 1, "tie": 0, "conflict": 0, "miss": 0, "two places": 0, "no name": 1}
+    assert points[1] is None
     assert distance_km(points[0], gazetteer(CUT).find("Munich", "Germany").place.point) == 0
 
 
