@@ -1,6 +1,6 @@
 """GLOBE on the tiny world: one, two and three rewards, beside fine-tuning and rejection sampling at equal samples.
 
-    bash experiments/globe.sh [run=quickstart] [seed=N] [arm=NAME] [out=FILE.json]
+    bash experiments/globe.sh [run=quickstart] [seed=N] [sft_steps=N] [arm=NAME] [out=FILE.json]
 
 Reads the world of a finished quickstart run and trains into runs/NAME/globe. All arms start from `names`, a stage 1
 that answers with country and city as its teacher did, errors and all. An arm that ended before is kept
@@ -53,11 +53,12 @@ MEASURES = ("country", "city", "grounding", "geoscore")
 class Config:
     run: str = option("quickstart", "name of the finished run in runs/")
     seed: int = option(0, "seed of all trainings, of the reward model's photos and of the bootstrap")
+    sft_steps: int = option(300, "steps of the fine-tuning that the others start from; few: it errs in countries too")
     arm: str = option("", f"train this one alone: {', '.join(TRAINED)}; empty: all, and measure them")
     out: str = option("", "where the result is written; empty: runs/NAME/globe/results.json")
 
 
-def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
+def arms(folder: Path, seed: int, sft_steps: int) -> dict[str, list[list[str]]]:
     """The commands of each arm, in order. The last one trains it, into folder/globe/ARM."""
     data, ours = folder / "data", folder / "globe"
     shape = config.load(globe.Config, [f"{ROOT}/configs/tiny/globe.yaml"])
@@ -72,7 +73,8 @@ def arms(folder: Path, seed: int) -> dict[str, list[list[str]]]:
     def tuned(arm: str, rows: Path, *keys: str) -> list[str]:
         return stage("stage1", "stage1_globe", arm, ours / NAMES, "accept_parent=any", f"data.path={rows}", rate, *keys)
 
-    made = {NAMES: [stage("stage1", "stage1_globe", NAMES, ROOT / "gre" / "tiny" / "base", f"data.path={taught}")],
+    made = {NAMES: [stage("stage1", "stage1_globe", NAMES, ROOT / "gre" / "tiny" / "base", f"data.path={taught}",
+                            f"train.max_steps={sft_steps}")],
             "localizability": [stage("localizability", "localizability", "localizability", ours / NAMES,
                                      f"data.path={data / 'localizability' / 'reason.jsonl'}")]}
     for arm, settings in RL.items():
@@ -154,13 +156,13 @@ def run(settings: Config) -> None:
     if not (folder / "data" / "localizability" / "reason.jsonl").exists():
         reason.run(reason.Config(str(folder / "data"), seed=settings.seed))
     write_asked(folder / "data")
-    for arm, commands in arms(folder, settings.seed).items():
+    for arm, commands in arms(folder, settings.seed, settings.sft_steps).items():
         if settings.arm in ("", arm):
             train(folder / "globe" / arm, commands)
     if settings.arm:
         return
     made = {"commit": provenance.commit(),
-            "command": f"bash experiments/globe.sh run={settings.run} seed={settings.seed}",
+            "command": f"bash experiments/globe.sh run={settings.run} seed={settings.seed} sft_steps={settings.sft_steps}",
             **measure(folder, settings.seed)}
     provenance.write_atomically(Path(settings.out) if settings.out else folder / "globe" / "results.json",
                                 json.dumps(made, indent=1) + "\n")

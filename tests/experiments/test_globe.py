@@ -12,7 +12,7 @@ STAGES = {"stage1": stage1, "globe": globe, "localizability": localizability}
 
 
 def test_every_arm_is_a_command_its_stage_takes(tmp_path):
-    made = arms.arms(tmp_path, 7)
+    made = arms.arms(tmp_path, 7, 300)
     assert tuple(made) == arms.TRAINED and {arm for pair in arms.PAIRS for arm in pair} < set(made)
     for arm, (*_, last) in made.items():
         config = load(STAGES[Path(last[1]).stem].Config, last[2:])
@@ -21,7 +21,7 @@ def test_every_arm_is_a_command_its_stage_takes(tmp_path):
 
 
 def test_the_arms_of_rl_differ_in_their_rewards_alone(tmp_path):
-    configs = {arm: asdict(load(globe.Config, arms.arms(tmp_path, 7)[arm][-1][2:])) for arm in arms.RL}
+    configs = {arm: asdict(load(globe.Config, arms.arms(tmp_path, 7, 300)[arm][-1][2:])) for arm in arms.RL}
     paid = {arm: {name for name, weight in config.pop("weights").items() if weight} for arm, config in configs.items()}
     assert paid == {"one": {"format", "place"}, "two": {"format", "place", "grounding"},
                     "three": {"format", "place", "grounding", "localizability"}}
@@ -31,7 +31,7 @@ def test_the_arms_of_rl_differ_in_their_rewards_alone(tmp_path):
 
 
 def test_the_peers_get_as_many_samples(tmp_path):
-    made = arms.arms(tmp_path, 7)
+    made = arms.arms(tmp_path, 7, 300)
     config = load(stage1.Config, made["continued"][-1][2:])
     assert config.train.max_steps * config.train.per_device_batch_size == 40 * 36 * 8
     assert {"num_photos=1440", "num_generations=8"} <= set(made["rejection"][0])
