@@ -6,10 +6,21 @@ the whole file cannot be claimed.
 
     whole words    "car" is not in "care"; of names that begin at the same word the longest counts: palm tree over palm
     plurals        of a name's last word: palm trees are a palm tree
-    negation       "no palm trees", "palm trees are absent": said not to be there, which is no claim
     found          the row lists it, or something more particular of its kind: a tree where a palm tree is listed
 
-Then, of the claims of a chain and the entities of its row,
+What is said not to be there is no claim. A clause ends at punctuation and at words such as but and because.
+
+    in front       "no", "without", "free of", "doesn't": denies the rest of its clause, and over the commas of a list
+                   that ends in "or": no palm trees, churches, or cars
+    behind         "absent" or "missing", or a negation among the next four words and soon after it a word of seeing:
+                   palm trees cannot be seen are denied, a road that is not paved is claimed
+    no denial      "not only", "no doubt", "not far from"
+
+Who claims little earns nothing (`min_entities`): one safe word would be perfect precision. What counts is a claim that
+is no more general name of another: a church tower, a tower is one. And as many must be left without the common ones,
+which can be said of more than half of the file's rows. A row asks for no more than it lists.
+
+Then, of the claims of a chain, common ones too, and the entities of its row,
 
     precision      the paper: found claims / claims
     f1             harmonic mean of that and of the share of the row's entities that are claimed
@@ -17,6 +28,7 @@ Then, of the claims of a chain and the entities of its row,
                    is invented costs nothing, "car" is found in "care", and "no palm trees" finds palm trees
 """
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +39,22 @@ from gre.text.answers import split_completion
 
 DIRECTIONS = ("precision", "f1", "upstream")
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-CLAUSE = re.compile(r"[.,;:!?\n()]+|\b(?:but|although|though|however|yet|while|whereas)\b", re.IGNORECASE)
+CLAUSE = re.compile(r"[.,;:!?\n()\[\]]+|\b(?:but|although|though|however|yet|while|whereas|because|since"
+                    r"|(?<!such )(?<!well )as(?! well))\b")
+# A comma of a list that ends in "or", of ten items at most, of up to three words: no palm trees, churches, or cars
+LISTED = re.compile(r",(?!\s+and\b)(?=(?:(?:\s+[\w'-]+){1,3},){0,8}(?:\s+[\w'-]+){0,3},?\s+n?or\b)")
+FREE = re.compile(r"\bfree (?:of|from)\b|\b(?:absent|missing) (?:is|are|was|were)\b")  # in front, as "without" is
 NEGATIONS = {"no", "not", "without", "never", "neither", "nor", "none", "cannot", "lack", "lacks", "lacking", "absence",
-             "isn't", "aren't", "wasn't", "weren't", "don't", "doesn't", "can't", "hardly", "nothing"}
-EMPHASES = {"only", "just", "merely", "necessarily"}  # "not only palm trees" are palm trees
+             "devoid", "hardly", "nothing"}  # and whatever ends in n't
+LIFTED = {"only", "just", "merely", "necessarily", "doubt", "far"}  # "not only palm trees" are palm trees
 ABSENT = {"absent", "missing", "nowhere"}
-IRREGULAR = {"men": "man", "women": "woman", "people": "person", "children": "child", "leaves": "leaf", "feet": "foot",
-             "wolves": "wolf", "shelves": "shelf", "knives": "knife"}
+UNSEEN = re.compile(r"(?:\S+ ){0,3}(?:not|never|cannot|hardly|\S+n't)(?: here| there|(?: \S+){0,3}? (?:visible|seen"
+                    r"|found|present|shown|evident|(?:appear|exist)(?= in\b| on\b| here\b| anywhere\b|$)))\b")
+COMMON = 0.5  # of the rows: who says it of any picture, unseen, is right more often than wrong
+IRREGULAR = {"people": "person", "children": "child", "leaves": "leaf", "loaves": "loaf", "calves": "calf",
+             "wolves": "wolf", "shelves": "shelf", "knives": "knife", "feet": "foot", "mice": "mouse",
+             "cacti": "cactus",
+             "news": "news", "goods": "goods", "shorts": "shorts", "lens": "lens"}  # a new road is no news
 _SIBILANT = re.compile(r"(?:s|x|z|ch|sh|o)es")
 
 Name = tuple[str, ...]
@@ -45,8 +66,8 @@ class GroundingConfig:
 
     direction: str = option("precision", "precision: the share of what is claimed that is there; f1: of what is there, "
                                          "too; upstream: GLOBE's released code")
-    min_entities: int = option(3, "fewer different claims earn 0: one safe word would be perfect precision. A row with "
-                                  "fewer entities asks for as many as it has")
+    min_entities: int = option(3, "fewer different claims, or fewer of what is not common, earn 0: safe words would be "
+                                  "perfect precision. A row with fewer entities asks for as many as it has")
 
     def __post_init__(self):
         if self.direction not in DIRECTIONS:
@@ -59,18 +80,36 @@ class Vocabulary:
 
     def __init__(self, rows: Iterable[Sequence[str]]):
         """rows: the entities of each."""
-        self.forms = {form for entities in rows for entity in entities for form in forms(entity)}
+        rows = [entities for entities in rows if entities]
+        listed = [set().union(*map(forms, entities)) for entities in rows]
+        self.forms: set[Name] = set().union(*listed)
         self.longest = max(map(len, self.forms), default=0)
+        rows_of = Counter(name for own in listed for name in _general(own))
+        self.common = {name for name, count in rows_of.items() if count > COMMON * len(rows)}
+        whole = {_plain(entity).strip(" .,;:!?()[]") for entities in rows for entity in entities}
+        cut = [r"\s+".join(map(re.escape, entity.split()))
+               for entity in sorted(whole, key=len, reverse=True) if CLAUSE.search(entity)]
+        self._cut = re.compile(rf"\b(?:{'|'.join(cut)})") if cut else None
 
     def claims(self, chain: str) -> list[set[Name]]:
         """The different entities that a chain says are there, each as the forms it may have in the vocabulary."""
         found: list[set[Name]] = []
-        for clause in CLAUSE.split(chain):
-            words = [match[0].casefold().replace("’", "'") for match in WORD.finditer(clause)]
+        for clause in self._clauses(_plain(chain)):
+            words = WORD.findall(clause)
             for start, end, named in self._named(words):
                 if not _denied(words[:start], words[end:]) and not any(named & other for other in found):
                     found.append(named)
         return found
+
+    def particular(self, names: Sequence[set[Name]]) -> tuple[list[set[Name]], list[set[Name]]]:
+        """Names that are no more general name of another of them, and those of these that are not common."""
+        kept = [own for own in names if not any(own & _general(other) for other in names if other is not own)]
+        return kept, [own for own in kept if not own & self.common]
+
+    def _clauses(self, chain: str) -> list[str]:
+        if self._cut:  # the full stops of a U.S. flag end no clause
+            chain = self._cut.sub(lambda match: " ".join(WORD.findall(match[0])), chain)
+        return CLAUSE.split(FREE.sub("without", LISTED.sub(" or ", chain)))
 
     def _named(self, words: Sequence[str]) -> Iterator[tuple[int, int, set[Name]]]:
         """(first word, word after the last, forms) of every entity that the words of a clause name."""
@@ -87,13 +126,19 @@ class Vocabulary:
 
 def forms(entity: str) -> set[Name]:
     """The words of a name with its last one as it stands and in what may be its singular."""
-    *head, last = WORD.findall(entity.casefold().replace("’", "'")) or [""]
+    *head, last = WORD.findall(_plain(entity)) or [""]
     return {(*head, form) for form in _singulars(last)} if last else set()
+
+
+def _plain(text: str) -> str:
+    return text.casefold().replace("’", "'")
 
 
 def _singulars(word: str) -> set[str]:
     if word in IRREGULAR:
         return {word, IRREGULAR[word]}
+    if word.endswith("men"):
+        return {word, word[:-2] + "an"}
     if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return {word}
     found = {word, word[:-1]}
@@ -107,20 +152,21 @@ def _singulars(word: str) -> set[str]:
 def _denied(before: Sequence[str], after: Sequence[str]) -> bool:
     """Whether a clause says that a thing is not there; before, after: its words around the thing."""
     for at, word in enumerate(before):
-        if word in NEGATIONS and not (before[at + 1:at + 2] and before[at + 1] in EMPHASES):
+        if (word in NEGATIONS or word.endswith("n't")) and LIFTED.isdisjoint(before[at + 1:at + 2]):
             return True
-    return any(word in ABSENT for word in after) or after[:2] in (["is", "not"], ["are", "not"])
+    return not ABSENT.isdisjoint(after) or bool(UNSEEN.match(" ".join(after)))
 
 
 def grounding_reward(chain: str, entities: Sequence[str], vocabulary: Vocabulary, config: GroundingConfig) -> float:
-    """What a chain earns by the entities of its row; 0 where it claims none, or fewer than `min_entities` and than the
-    row has, and where the row lists none."""
+    """What a chain earns by the entities of its row; 0 where it claims none, or fewer that count than `min_entities`
+    and than the row has, and where the row lists none."""
     listed: list[set[Name]] = []
     for entity in entities:
         if (own := forms(entity)) and not any(own & other for other in listed):
             listed.append(own)
     claims = vocabulary.claims(chain)
-    if not listed or len(claims) < min(config.min_entities, len(listed)):
+    counted = zip(vocabulary.particular(claims), vocabulary.particular(listed))
+    if not listed or any(len(said) < min(config.min_entities, len(there)) for said, there in counted):
         return 0.0
     precision = sum(any(_is_a(own, claim) for own in listed) for claim in claims) / len(claims)
     if config.direction == "precision":
@@ -130,9 +176,14 @@ def grounding_reward(chain: str, entities: Sequence[str], vocabulary: Vocabulary
 
 
 def _is_a(listed: set[Name], claim: set[Name]) -> bool:
-    """Whether what is listed is what is claimed, or a kind of it: a red tower is a tower, a flag of Peru is a flag."""
-    return any(one == said or one[-len(said):] == said or one[:len(said) + 1] == (*said, "of")
-               for one in listed for said in claim)
+    """Whether what is listed is what is claimed, or a kind of it."""
+    return not claim.isdisjoint(_general(listed))
+
+
+def _general(names: set[Name]) -> set[Name]:
+    """The names and all more general ones of the same: a red tower is a tower, a flag of Peru is a flag."""
+    return ({name[start:] for name in names for start in range(len(name))}
+            | {name[:at] for name in names for at, word in enumerate(name) if word == "of" and at})
 
 
 def upstream_reward(text: str, entities: Sequence[str]) -> float:

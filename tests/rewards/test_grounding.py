@@ -4,9 +4,17 @@ from dataclasses import dataclass
 import pytest
 
 from gre.rewards.answers import Answers
-from gre.rewards.grounding import GroundingConfig, Vocabulary, forms, grounding_rewards, upstream_reward
+from gre.rewards.grounding import (
+    GroundingConfig,
+    Vocabulary,
+    forms,
+    grounding_reward,
+    grounding_rewards,
+    upstream_reward,
+)
 
-FILE = [("palm trees", "car", "red tower", "flag of Peru"), ("Church", "snow", "bus"), ("tree", "road sign"), ()]
+FILE = [("palm trees", "car", "red tower", "flag of Peru"), ("Church", "snow", "bus"), ("tree", "road sign"), ("boat",),
+        ()]
 SEEN = FILE[0]
 VOCABULARY = Vocabulary(FILE)
 
@@ -36,9 +44,53 @@ def test_claims_by_hand(chain, claimed):
     assert len(VOCABULARY.claims(chain)) == claimed
 
 
+@pytest.mark.parametrize("chain", [
+    "Palm trees aren't visible", "Palm trees cannot be seen here", "Palm trees can’t be seen", "Cars were not visible",
+    "Palm trees do not appear", "Palm trees are hardly visible", "Palm trees don't seem to be present",
+    "Palm trees and cars are not visible", "The church isn't there", "I couldn't see palm trees",
+    "It hasn't any cars", "It won't be a church", "Absent are palm trees", "Free of snow", "Devoid of cars",
+    "There are no palm trees, churches, or cars", "no palm trees, churches or cars", "no snow, or cars",
+    "no trees such as palm trees"])
+def test_what_is_denied_is_no_claim(chain):
+    assert VOCABULARY.claims(chain) == []
+
+
+@pytest.mark.parametrize("chain, claimed", [
+    ("It is not Spain because palm trees line the road", "palm tree"),
+    ("There is no doubt that palm trees are there", "palm tree"),
+    ("It is not Lima, since a church is there", "church"), ("not so cold as snow", "snow"),
+    ("Not far from the church", "church"), ("nothing but palm trees", "palm tree"),
+    ("The bus is not red", "bus"), ("The church does not appear old", "church"), ("The bus does not stop there", "bus"),
+    ("The church has no roof", "church"), ("no cars, and snow or rain", "snow"),
+    ("There is no snow, the street is lined by palm trees or oaks", "palm tree"),
+    ("A palm, tree or bush", "tree")])
+def test_what_is_not_denied_is_one(chain, claimed):
+    found, = VOCABULARY.claims(chain)
+    assert found & forms(claimed)
+
+
+def test_a_name_with_punctuation_is_claimed_verbatim_and_ends_no_clause():
+    listed = ("U.S. flag", "St. Peter's Basilica", "sign (wooden)", "church.")
+    known = Vocabulary([listed, ("news",)])
+
+    def claimed(chain):
+        return known.claims(chain)
+
+    assert claimed("A u.s. flag, St. Peter’s Basilica and a sign (wooden).") == [
+        {("u", "s", "flag")}, {("st", "peter's", "basilica")}, {("sign", "wooden")}]
+    assert claimed("Two U.S.\nflags") == [{("u", "s", "flag")}] and claimed("no U.S. flags") == []
+    assert claimed("No church. A U.S. flag") == [{("u", "s", "flag")}]  # the name's own full stop ends a clause
+    assert claimed("a sign. Wooden") == claimed("a new road") == []
+    assert claimed("news") == [{("news",)}]
+    assert grounding_reward("A U.S. flag, St. Peter's Basilica, a sign (wooden).", listed[:3], known,
+                            GroundingConfig()) == 1.0
+
+
 @pytest.mark.parametrize("word, other, same", [
     ("houses", "house", True), ("buses", "bus", True), ("cities", "city", True), ("movies", "movie", True),
     ("boxes", "box", True), ("potatoes", "potato", True), ("leaves", "leaf", True), ("glass", "glas", False),
+    ("cacti", "cactus", True), ("mice", "mouse", True), ("policemen", "policeman", True), ("women", "woman", True),
+    ("loaves", "loaf", True), ("calves", "calf", True), ("news", "new", False), ("caves", "cafe", False),
     ("gas", "ga", False), ("planes", "plan", False), ("cars", "care", False), ("bus", "bu", False),
     ("palm trees", "palms tree", False)])
 def test_plurals(word, other, same):
@@ -79,6 +131,49 @@ def test_safe_words_are_not_rewarded():
     assert paid("A car.", entities=("car",), min_entities=3) == 1.0  # there is no more to say
     everything = "palm trees, a car, a red tower, the flag of Peru, a church, snow, a bus, a tree, a road sign"
     assert paid(everything, min_entities=3) == pytest.approx(5 / 9)  # the tree is the palm
+
+
+def test_one_thing_said_three_ways_is_one_claim_of_the_minimum():
+    known = Vocabulary([("red brick church tower", "car", "bus", "snow"), ("church tower",), ("tower",), ("tree",),
+                        ("palm tree",), ("boat",)])
+
+    def one(chain, *listed):
+        return grounding_reward(chain, listed, known, GroundingConfig())
+
+    row = ("red brick church tower", "car", "bus", "snow")
+    assert one("a red brick church tower, a church tower, a tower", *row) == 0.0
+    assert one("a red brick church tower, a tower, a car", *row) == 0.0
+    assert one("a red brick church tower, a tower, a car, snow", *row) == 1.0
+    assert one("a palm tree, a tree", "palm tree", "tree") == 1.0  # the row says one thing two ways, too
+    assert one("a tree", "palm tree", "tree") == 1.0 and one("a boat, a car", "palm tree", "boat", "tree") == 1 / 2
+
+
+def test_a_policy_that_writes_the_three_commonest_words_is_not_rewarded():
+    """Ten rows: people and sky in all, a road in 6; a tree in 4, no other thing in more."""
+    rare = [("car", "bus"), ("snow", "car"), ("boat", "bus"), ("boat", "snow"), ("church", "tower"), ("bridge",)]
+    rows = ([("People", "sky", "road", *two) for two in rare]
+            + [("people", "sky", "oak tree")] * 2 + [("people", "sky", "palm tree")] * 2)
+    known = Vocabulary([*rows, ()])  # a row that lists nothing is not counted
+    assert known.common == {("people",), ("person",), ("sky",), ("road",)}
+    for direction in ("precision", "f1"):
+        config = GroundingConfig(direction)
+        assert [grounding_reward("People, sky, road.", row, known, config) for row in rows] == [0.0] * 10
+        assert [grounding_reward(", ".join(row), row, known, config) for row in rows] == [1.0] * 10
+    config = GroundingConfig()
+    assert grounding_reward("People, a road, a car", rows[0], known, config) == 0.0  # of two that count, one
+    assert grounding_reward("People, a road, a car, a boat", rows[0], known, config) == 3 / 4
+    assert grounding_reward("People, sky", ("people", "sky"), known, config) == 1.0  # there is no more to say
+
+
+def test_kinds_make_their_general_name_common():
+    known = Vocabulary([("oak tree", "car", "bus"), ("palm tree", "car"), ("bus",)])
+    assert known.common == {("tree",), ("car",), ("bus",)}
+
+
+def test_in_a_file_of_one_row_the_plain_minimum_holds():
+    known = Vocabulary([SEEN])
+    assert grounding_reward("a car, a tower", SEEN, known, GroundingConfig()) == 0.0
+    assert grounding_reward("a car, a red tower, palm trees", SEEN, known, GroundingConfig()) == 1.0
 
 
 def test_outside_the_chain_nothing_counts():

@@ -1,5 +1,7 @@
 """The tiny world in MP16-Reason's form: its rows are what GLOBE's stages read, and say what is drawn."""
 import json
+from collections import Counter
+from statistics import fmean
 
 import pytest
 
@@ -42,6 +44,22 @@ def test_rl_is_asked_about_true_places_and_what_is_drawn(data):
         truthful = ", ".join(row.entities)
         assert grounding_reward(truthful, row.entities, known, GroundingConfig("f1")) == 1.0
         assert grounding_reward("sun, sun and sun", row.entities, known, GroundingConfig()) == 0.0  # the safe word
+
+
+def test_a_planted_policy_of_safe_words_earns_next_to_nothing_and_the_truth_all(data):
+    """The file's three commonest entities for every picture. In fog alone, where a row lists climate, sun and vehicle,
+    the two of them that are not common are as many as the row asks for."""
+    rows = read_reason(DataConfig(str(data / "gre_seed" / "reason.jsonl")))
+    known, config = Vocabulary(row.entities for row in rows), GroundingConfig()
+    assert known.common == {("sun",), ("flag",)}
+    safest = [entity for entity, _ in Counter(entity for row in rows for entity in row.entities).most_common(3)]
+    assert safest[0] == "sun" and set(safest[1:]) < {"temperate", "arid", "tropical", "polar"}
+    for row in rows:
+        paid = grounding_reward(", ".join(safest), row.entities, known, config)
+        assert paid == (0.0 if len(row.entities) == 5 else pytest.approx(len({*safest} & {*row.entities}) / 3))
+        flagless = [entity for entity in row.entities if not entity.startswith("flag")]  # what the teacher names
+        assert grounding_reward(", ".join(flagless), row.entities, known, config) == 1.0
+    assert fmean(len({*safest} & {*row.entities}) / 3 for row in rows) > 0.5  # what precision alone would pay
 
 
 def test_only_the_picture_tells_whether_a_place_can_be_told(data):
