@@ -14,10 +14,9 @@ from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import JudgeRow, read_reason
 from gre.judge.fit import fit
-from gre.judge.localizability import STAGE, check_gate, judge_row, metrics_of
+from gre.judge.localizability import MIN_AUC, STAGE, check_gate, judge_row, metrics_of
 from gre.judge.model import LOCALIZABLE, Judge
 from gre.judge.photos import write_photos
-from gre.judge.quality import MIN_AUC
 from gre.judge.rows import check_split, length, split_by_photo
 from gre.leave import leave
 from gre.models.vlm import load_processor

@@ -28,6 +28,7 @@ from gre.training.watching.alarms import ring
 from gre.training.watching.completions import rank_correlation
 
 STAGE = "localizability"      # that trains such a model
+MIN_AUC = 0.85                # below that it says too little to be a reward; the tiny world's came to 1.00
 MAX_CALIBRATION_ERROR = 0.15  # R_loc is a probability; judges of the tiny world came to 0.05 to 0.11
 GREY = (127, 127, 127)
 GUARD_STEPS = 20              # of a window, of steps with an unlocalizable picture
@@ -38,6 +39,7 @@ NUMBERS = ("auc", "auc_text_only", "calibration_error", "n")
 class LocalizabilityConfig(AskedConfig):
     """The reward model and what is asked of it."""
 
+    min_auc: float = option(MIN_AUC, "lowest AUC, on held-out rows, RL starts with")
     max_rise: float = option(0.1, "how far its mean on unlocalizable pictures may rise above that of the first 20 "
                                   "steps with such; above it the run stops. 1 never stops one")
 

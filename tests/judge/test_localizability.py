@@ -4,11 +4,12 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from gre.config import UserError
+from gre.config import UserError, load
 from gre.data.records import DataConfig, JudgeRow, read_reason
 from gre.judge import localizability, quality
 from gre.judge.localizability import GUARD_STEPS, UnlocalizableGuard, check_gate, judge_row, numbers, p_yes_rewards
@@ -18,8 +19,10 @@ from gre.rewards.answers import Answers
 from gre.rewards.localizability import localizability_rewards
 from gre.rollout.vllm.client import Server
 from gre.text.prompts import LOCALIZABILITY_INSTRUCTION
+from stages import globe
 from stages import localizability as stage
 from tests.helpers.judge_rows import BLUE, RED, picture
+from tests.helpers.paths import ROOT
 from tests.helpers.reason_rows import write_reason
 
 
@@ -194,3 +197,23 @@ def test_it_is_trained_by_the_judges_machinery(vlm, tmp_path, monkeypatch, capsy
 def test_the_judge_asks_as_ever():
     assert RIGHT.words == ("True", "False") and RIGHT.text("<think>a</think>", "b") == "\nReasoning: a\nAnswer: b"
     assert quality.MIN_AUC == 0.7 and localizability.STAGE == "localizability"
+
+
+@pytest.mark.parametrize("name", ["tiny/globe_three", "globe7b/globe_three", "globe7b/globe_three_readme"])
+def test_what_its_stage_warns_of_is_what_rl_refuses(name, monkeypatch, capsys):
+    """A model of AUC 0.80, between the judge's bound and its own."""
+    wanted = load(globe.Config, [str(ROOT / f"configs/{name}.yaml")]).judge.min_auc
+    assert wanted == 0.85
+    found = {"auc": 0.8, "calibration_error": 0.1}
+    for one in ("Judge", "load_processor"):
+        monkeypatch.setattr(stage, one, lambda *_: None)
+    monkeypatch.setattr(stage, "metrics_of", lambda *_: found)
+    trained = SimpleNamespace(folder=Path("run"), load_frozen=lambda folder: None)
+    stage.measure(SimpleNamespace(seed=0), trained, [])
+    assert "RL would refuse this model as it is: the reward model's AUC on held-out rows is 0.800, below " in (
+        capsys.readouterr().out)
+    with pytest.raises(UserError, match="below judge.min_auc=0.85"):
+        check_gate(found, wanted)
+    found["auc"] = 0.86
+    stage.measure(SimpleNamespace(seed=0), trained, [])
+    assert "RL would refuse" not in capsys.readouterr().out
