@@ -92,34 +92,34 @@ def test_from_photos_to_train_and_test_killed_and_not(tmp_path):
         (3, "b"): "agreement", (4, "a"): "place", (5, "a"): "localizable", (5, "b"): "localizable",
         (6, "a"): "entities", (6, "b"): "entities", (7, "a"): "localizable",
         **{(number, "b"): "nearest" for number in (0, *range(8, 16))}}
-    side = lines(out / "mp16_reason" / "sidecar.jsonl")
+    side = lines(out / "sidecar.jsonl")
     assert {(one["row"] - 1, one["teacher"]) for one in side} == {
         (0, "a"), (1, "b"), (4, "b"), (7, "b"), *((number, "a") for number in range(8, 16))}
 
-    train = read_reason(DataConfig(path=str(out / "mp16_reason/mp16_reason_train.jsonl")))
+    train = read_reason(DataConfig(path=str(out / "mp16_reason_train.jsonl")))
     tests = [one for one in side if one["file"] == "test"]
     assert len(train) + len(tests) == 12 and train and tests
-    raw = lines(out / "mp16_reason/mp16_reason_train.jsonl")[0]
+    raw = lines(out / "mp16_reason_train.jsonl")[0]
     assert list(raw) == ["images", "response", "__#solution", "entities", "localizability", "gt_lat", "gt_lon"]
     assert raw["entities"] == [{"text": "roofs"}, {"text": "poles"}] and not raw["response"].startswith("<")
     assert train[0].names[::-1] in PLACES and train[0].localizable and train[0].truth == PLACES[train[0].names[::-1]]
-    assert read_taught(DataConfig(path=str(out / "mp16_reason/mp16_reason_train.jsonl")))[0].response.endswith(
+    assert read_taught(DataConfig(path=str(out / "mp16_reason_train.jsonl")))[0].response.endswith(
         f"country: {train[0].names.country}\ncity: {train[0].names.city}</answer>")
-    with open(out / "mp16_reason/test/mp16_reason_test.csv", newline="", encoding="utf-8") as stream:
+    with open(out / "test/mp16_reason_test.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["IMG_ID", "LAT", "LON", "city", "country"]
     assert {row["IMG_ID"] for row in rows} == {Path(one["image"]).name for one in tests}
     for row in rows:
         lat, lon = PLACES[row["city"], row["country"]]
         assert abs(float(row["LAT"]) - lat) < 0.1 and abs(float(row["LON"]) - lon) < 0.1  # the gazetteer's centre
-    asked = reader.read(BenchmarkConfig("MP16-Reason-Test", str(out / "mp16_reason/test/mp16_reason_test.csv"),
-                                        str(out / "mp16_reason/test/imgs"), rows=len(rows)), "Where?")
+    asked = reader.read(BenchmarkConfig("MP16-Reason-Test", str(out / "test/mp16_reason_test.csv"),
+                                        str(out / "test/imgs"), rows=len(rows)), "Where?")
     assert [row.labels["gt_city"] for row in asked] == [row["city"] for row in rows]
     assert not {row.image.name for row in asked} & {row.image.name for row in train}
-    card = (out / "mp16_reason" / "card.txt").read_text()
+    card = (out / "card.txt").read_text()
     assert "12 rows, 0 left out" in card and "medium" in card
     assert f"{len(train)} rows, {len(train)} can be used" in (
-        out / "mp16_reason" / "mp16_reason_train.card.txt").read_text()
+        out / "mp16_reason_train.card.txt").read_text()
 
 
 def chain_of(response: str, kind: str = chains.NAMED, finish: str = "stop") -> Chain:

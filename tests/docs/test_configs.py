@@ -2,9 +2,12 @@
 import importlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from data_prep import recipe
+from experiments import geor
 from gre import config
 from gre.check import stage_of
 from tests.helpers.paths import ROOT
@@ -93,6 +96,22 @@ def test_globes_published_values_are_there():
     assert (sft.train.learning_rate, sft.train.num_train_epochs, sft.train.warmup_steps) == (1e-5, 2, 0.05)
     assert sft.train.per_device_batch_size * sft.train.gradient_accumulation_steps * GPUS == 64
     assert sft.model.freeze_vision and sft.model.max_pixels == 1_003_520
+
+
+@pytest.mark.parametrize("name, keys, readers", [
+    ("mp16_reason", ["seeds.table=t", "distil.teachers=[{model: m}]"], sorted(GLOBE - {"localizability"})),
+    ("regions", ["seeds.table=t"], ["stage1"])])
+def test_what_the_factory_writes_is_what_is_read(name, keys, readers, capsys):
+    recipe.main([str(DATA / f"{name}.yaml"), *keys, "--dry-run"])
+    written = re.split(r"[\s,]+", capsys.readouterr().out)
+    folder = ROOT / "configs" / {"mp16_reason": "globe7b", "regions": "geor7b"}[name]
+    for reader in readers:
+        assert built(folder / f"{reader}.yaml").data.path in written
+        assert f"configs/data/{name}.yaml" in (folder / f"{reader}.yaml").read_text(encoding="utf-8").splitlines()[1]
+
+
+def test_geor_s_tiny_stage_1_reads_what_its_experiment_writes():
+    assert Path(built(ROOT / "configs/tiny/stage1_geor.yaml").data.path) == geor.regions(Path("runs/quickstart/data"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/deepspeed").glob("*.json")), ids=lambda path: path.name)
