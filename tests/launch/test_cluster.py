@@ -150,6 +150,37 @@ def test_a_judge_s_config_of_no_use_submits_nothing(house):
     assert not Path("calls.txt").exists()
 
 
+@pytest.fixture
+def globe(house):
+    """GLOBE's configs beside the others, by the names and weights of configs/globe7b."""
+    for stage in ("globe", "localizability", "stage2_verdict"):
+        write(house / f"scripts/train/{stage}.sh", "#!/usr/bin/env bash\n")
+    config("localizability", "runs/a/localizability", "base")
+    for name, weight in (("globe", 0.0), ("globe_three", 0.5), ("globe_three_readme", 0.2)):
+        config(name, f"runs/a/{name}", "base")
+        Path(f"configs/{name}.yaml").open("a").write(f"weights: {{localizability: {weight}}}\n")
+    return house
+
+
+def test_a_config_s_name_begins_with_its_stage(globe):
+    config("stage2_verdict_long", "runs/a/verdict", "base")
+    result = submit(globe, "configs", "localizability", "globe_three", "globe_three_readme", "globe",
+                    "stage2_verdict_long")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split("\n")[1] == "globe_three: job 102"
+    batch, asked = str(globe / "scripts/cluster/stage.sbatch"), "judge.model_name_or_path=runs/a/localizability"
+    assert [call[call.index(batch) + 2:] for call in calls("sbatch")] == [
+        ["localizability", "configs/localizability.yaml"], ["globe", "configs/globe_three.yaml", asked],
+        ["globe", "configs/globe_three_readme.yaml", asked], ["globe", "configs/globe.yaml"],  # asks no reward model
+        ["stage2_verdict", "configs/stage2_verdict_long.yaml"]]
+
+
+def test_a_reward_model_that_nobody_would_ask_is_not_trained(globe):
+    result = submit(globe, "configs", "localizability", "globe")
+    assert result.returncode == 2 and not Path("calls.txt").exists()
+    assert "would be trained and never asked: weights.localizability is 0" in result.stderr
+
+
 def test_some_stages_only(house):
     assert submit(house, "configs", "stage2", "stage3").returncode == 0
     assert [[text for text in call if text.startswith("--dep")] for call in calls("sbatch")] == [
