@@ -12,7 +12,14 @@ from gre.config import REQUIRED, UserError, option, shipped
 from gre.data.records import DataConfig
 from gre.models import folder, hub
 
-PUBLISHED_DATA = "dataset/"  # where configs/gre7b and configs/gre3b_lora look for GRE's own files
+# What the shipped configs look for: where a path begins -> where such a file comes from. The first that fits counts.
+MAKERS = {
+    "dataset/gre_": "GRE's own files are not distributed here",
+    "dataset/regions/": "bash scripts/data/gre30k.sh configs/data/regions.yaml makes it",
+    "dataset/mp16_reason/localizability": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it",
+    "dataset/mp16_reason/": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it; published rows: "
+                            "python -m data_prep.fetch mp16-reason",
+}
 
 
 @dataclass
@@ -144,5 +151,5 @@ def _model(key: str, path: str) -> Input:
 
 
 def _rows(key: str, path: str) -> Input:
-    published = " (GRE's own files are not distributed here)" if path.startswith(PUBLISHED_DATA) else ""
-    return Input(key, path, f"put the file there, or write {key}=FILE{published}")
+    maker = next((f" ({text})" for start, text in MAKERS.items() if path.startswith(start)), "")
+    return Input(key, path, f"put the file there, or write {key}=FILE{maker}")

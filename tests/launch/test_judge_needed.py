@@ -107,9 +107,39 @@ def globe_configs(tmp_path, monkeypatch):
 
 def test_globes_reward_model_is_trained_first_where_it_weighs_something_and_none_is_named(globe_configs):
     where = ["globe.yaml", "--dry-run"]
-    assert reward_model_arguments(where) == ["localizability.yaml", "output_dir=runs/a/localizability"]
+    assert reward_model_arguments(where) == ["localizability.yaml", "output_dir=runs/a/localizability",
+                                             "model_name_or_path=b"]
     assert reward_model_arguments([*where, "weights.localizability=0"]) == []
     assert reward_model_arguments([*where, "judge.model_name_or_path=runs/rm"]) == []
     assert reward_model_arguments(["output_dir=runs/b/globe", "--dry-run"]) == []  # the shipped one has two rewards
     with pytest.raises(UserError, match="there is no b"):
         reward_model_arguments(["globe.yaml"])
+
+
+def test_the_reward_model_shares_parent_seed_and_whose_parent_is_accepted(globe_configs):
+    """Never the rows: they are RL's, and the reward model may not have seen their photos."""
+    keys = ["data.path=my.jsonl", "model_name_or_path=runs/foo/stage1", "seed=7", "accept_parent=any", "--dry-run"]
+    assert reward_model_arguments(["globe.yaml", *keys]) == [
+        "localizability.yaml", "output_dir=runs/a/localizability", "model_name_or_path=runs/foo/stage1", "seed=7",
+        "accept_parent=any"]
+    shipped = reward_model_arguments([str(ROOT / "configs/tiny/globe_three.yaml"), *keys])
+    assert shipped[2:] == ["model_name_or_path=runs/foo/stage1", "seed=7", "accept_parent=any"]
+    Path("localizability.yaml").write_text("output_dir: runs/a/localizability\nmodel_name_or_path: owner/base\n")
+    assert reward_model_arguments(["globe.yaml", *keys])[2:] == ["seed=7", "accept_parent=any"]  # a parent of its own
+
+
+def test_a_reward_model_without_data_is_named_by_its_own_command(globe_configs):
+    """data.path=FILE behind globe.sh would be RL's rows."""
+    Path("rows.jsonl").touch()
+    keys = ["data.path=rows.jsonl", f"model_name_or_path={ROOT / 'gre/tiny/base'}", "seed=7"]
+    with Path("localizability.yaml").open("a") as file:
+        file.write("data: {path: dataset/mp16_reason/localizability.jsonl}\n")
+    with pytest.raises(UserError) as raised:
+        reward_model_arguments(["globe.yaml", *keys])
+    assert ("data.path: there is no dataset/mp16_reason/localizability.jsonl: put the file there, or write "
+            "data.path=FILE (bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it)\n"
+            ) in str(raised.value)
+    assert str(raised.value).endswith(
+        "bash scripts/train/localizability.sh localizability.yaml output_dir=runs/a/localizability "
+        f"{keys[1]} seed=7 data.path=FILE, then write judge.model_name_or_path=runs/a/localizability")
+    assert reward_model_arguments(["globe.yaml", *keys, "--dry-run"])[0] == "localizability.yaml"

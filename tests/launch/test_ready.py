@@ -40,6 +40,20 @@ def test_everything_that_is_missing_is_said_in_one_message(ready, tmp_path, here
         "  validation.data names nothing: put the file there, or write validation.data=FILE"]
 
 
+@pytest.mark.parametrize("path, hint", [
+    ("dataset/gre_cot/gre_cot.json", " (GRE's own files are not distributed here)"),
+    ("dataset/regions/gre_cot/gre_cot.json", " (bash scripts/data/gre30k.sh configs/data/regions.yaml makes it)"),
+    ("dataset/mp16_reason/mp16_reason_train.jsonl", " (bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml "
+     "makes it; published rows: python -m data_prep.fetch mp16-reason)"),
+    ("dataset/mine/rows.json", "")])
+def test_it_is_said_where_a_file_comes_from(ready, tmp_path, monkeypatch, path, hint):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        ready.check("stage1", 1, 1, 0, ["output_dir=o", f"model_name_or_path={ROOT / 'gre/tiny/base'}",
+                                        f"data.path={path}"])
+    assert str(raised.value) == f"data.path: there is no {path}: put the file there, or write data.path=FILE{hint}"
+
+
 def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
     """No network, and nothing in the cache."""
     with pytest.raises(UserError) as raised:
