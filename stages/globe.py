@@ -133,7 +133,9 @@ def on_rollout(guard: UnlocalizableGuard | None, step: int, groups: list[Answers
         right = rewards.get("place", rewards["localizability"] * 0)
         found = localizability.numbers(groups, rewards["localizability"], right)
         meter.add_numbers(found)
-        guard.observe(step, found.get("localizability/unlocalizable"))
+        if "localizability/unlocalizable" in found:
+            guard.observe(step, found["localizability/unlocalizable"],
+                          round(found["localizability/unlocalizable_pictures"]))
 
 
 if __name__ == "__main__":

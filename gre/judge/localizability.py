@@ -31,7 +31,7 @@ STAGE = "localizability"      # that trains such a model
 MIN_AUC = 0.85                # below that it says too little to be a reward; the tiny world's came to 1.00
 MAX_CALIBRATION_ERROR = 0.15  # R_loc is a probability; judges of the tiny world came to 0.05 to 0.11
 GREY = (127, 127, 127)
-GUARD_STEPS = 20              # of a window, of steps with an unlocalizable picture
+GUARD_PICTURES = 16           # of a window: the tiny run meets 43 unlocalizable ones on average, 32 or more in 97 %
 NUMBERS = ("auc", "auc_text_only", "calibration_error", "n")
 
 
@@ -40,8 +40,8 @@ class LocalizabilityConfig(AskedConfig):
     """The reward model and what is asked of it."""
 
     min_auc: float = option(MIN_AUC, "lowest AUC, on held-out rows, RL starts with")
-    max_rise: float = option(0.1, "how far its mean on unlocalizable pictures may rise above that of the first 20 "
-                                  "steps with such; above it the run stops. 1 never stops one")
+    max_rise: float = option(0.1, f"how far its mean on the last {GUARD_PICTURES} unlocalizable pictures may rise "
+                                  f"above that on the first {GUARD_PICTURES}; beyond, the run stops. 1 never stops one")
 
     def __post_init__(self):
         super().__post_init__()
@@ -108,7 +108,8 @@ class UnlocalizableGuard:
     """Stops the run when R_loc rises on pictures from which no place can be told: the policy has learned to please the
     reward model. Rows say which (`localizability`); where none does, nothing is seen.
 
-    The mean over the last GUARD_STEPS steps with such a picture is compared with that over the first so many.
+    The mean over the last GUARD_PICTURES such pictures is compared with that over the first so many, however many steps
+    they came in; no picture is in both. Those of one step count as their mean.
     """
 
     def __init__(self, max_rise: float, alarms: str | Path):
@@ -116,19 +117,17 @@ class UnlocalizableGuard:
         self.first: list[float] = []
         self.last: list[float] = []
 
-    def observe(self, step: int, mean: float | None) -> None:
-        """Take a step's mean R_loc on unlocalizable pictures, None where it had none."""
-        if mean is None:
+    def observe(self, step: int, mean: float, pictures: int) -> None:
+        """Take a step's mean R_loc on its unlocalizable pictures, of which it had so many."""
+        seen = [*self.first, *[mean] * pictures]
+        self.first, self.last = seen[:GUARD_PICTURES], [*self.last, *seen[GUARD_PICTURES:]][-GUARD_PICTURES:]
+        if len(self.last) < GUARD_PICTURES:
             return
-        if len(self.first) < GUARD_STEPS:
-            self.first = [*self.first, mean]
+        before, now = (sum(window) / GUARD_PICTURES for window in (self.first, self.last))
+        if now - before <= self.max_rise:
             return
-        self.last = [*self.last, mean][-GUARD_STEPS:]
-        before, now = (sum(window) / len(window) for window in (self.first, self.last))
-        if len(self.last) < GUARD_STEPS or now - before <= self.max_rise:
-            return
-        why = (f"over {GUARD_STEPS} steps R_loc has a mean of {now:.3f} on unlocalizable pictures, after {before:.3f} "
-               f"in the first {GUARD_STEPS}, a rise above judge.max_rise={self.max_rise}: the policy pleases the "
+        why = (f"R_loc has a mean of {now:.3f} on the last {GUARD_PICTURES} unlocalizable pictures, after {before:.3f} "
+               f"on the first {GUARD_PICTURES}, a rise above judge.max_rise={self.max_rise}: the policy pleases the "
                "reward model where there is nothing to tell a place by")
         ring(self.alarms, step, "reward/localizability", now, why)
         raise UserError(f"step {step}: {why}. Look into samples.jsonl, then lower weights.localizability, train the "
@@ -144,9 +143,10 @@ class UnlocalizableGuard:
 
 
 def numbers(groups: Sequence[Answers], r_loc: Tensor, right: Tensor) -> dict[str, float]:
-    """Of a step, over all processes: localizability/unlocalizable, the mean R_loc on pictures marked so;
-    localizability/with_place, the mean over groups of the rank correlation of R_loc with the place reward, and
-    localizability/with_place_groups, how many have one. A number without a meaning is left out.
+    """Of a step, over all processes: localizability/unlocalizable, the mean R_loc on pictures marked so, and
+    localizability/unlocalizable_pictures, how many there are; localizability/with_place, the mean over groups of the
+    rank correlation of R_loc with the place reward, and localizability/with_place_groups, how many have one. A number
+    without a meaning is left out.
 
     r_loc, right (prompts, G): what the completions earned.
     """
@@ -154,9 +154,10 @@ def numbers(groups: Sequence[Answers], r_loc: Tensor, right: Tensor) -> dict[str
     flat = [value for row in marked for value in row]
     ranked = [value for a, b in zip(r_loc.tolist(), right.tolist())
               if (value := rank_correlation(a, b)) is not None]
-    local = torch.tensor([[sum(flat), len(flat), sum(ranked), len(ranked)]], dtype=torch.float64,
+    local = torch.tensor([[sum(flat), len(flat), len(marked), sum(ranked), len(ranked)]], dtype=torch.float64,
                          device=PartialState().device)
-    total, count, correlation, held = np.asarray(gather(local).sum(0).cpu()).tolist()
-    found = {"localizability/unlocalizable": total / count} if count else {}
+    total, count, pictures, correlation, held = np.asarray(gather(local).sum(0).cpu()).tolist()
+    found = {"localizability/unlocalizable": total / count,
+             "localizability/unlocalizable_pictures": pictures} if count else {}
     return found | ({"localizability/with_place": correlation / held, "localizability/with_place_groups": held}
                     if held else {})

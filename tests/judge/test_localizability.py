@@ -12,13 +12,14 @@ import torch
 from gre.config import UserError, load
 from gre.data.records import DataConfig, JudgeRow, read_reason
 from gre.judge import localizability, quality
-from gre.judge.localizability import GUARD_STEPS, UnlocalizableGuard, check_gate, judge_row, numbers, p_yes_rewards
+from gre.judge.localizability import UnlocalizableGuard, check_gate, judge_row, numbers, p_yes_rewards
 from gre.judge.model import LOCALIZABLE, RIGHT, Judge, ServedJudge, judge_group, judge_prompt, verdict_tokens
 from gre.models.attention import shared_prefix
 from gre.rewards.answers import Answers
 from gre.rewards.localizability import localizability_rewards
 from gre.rollout.vllm.client import Server
 from gre.text.prompts import LOCALIZABILITY_INSTRUCTION
+from gre.training.watching.metrics import Meter
 from stages import globe
 from stages import localizability as stage
 from tests.helpers.judge_rows import BLUE, RED, picture
@@ -139,17 +140,40 @@ def test_the_gate_looks_at_auc_and_calibration():
         check_gate({"auc": 0.9}, 0.85)
 
 
+def watched(guard: UnlocalizableGuard, steps: range, risen: float) -> None:
+    """Steps as GLOBE's stage hands them on, at the rate of configs/tiny/globe_three.yaml, whose 40 steps of 36 prompts
+    meet 43 pictures in fog (3 %), in 27 steps: here 1, 2 and no such picture in turn, so 40 in 27 steps. R_loc on them
+    is 0.3 on average, and `risen` from step 24 on, with the 25th; beside them is one picture that is localizable."""
+    for step in steps:
+        level, pictures = 0.3 if step < 24 else risen, (1, 2, 0)[step % 3]
+        groups = [Answers(Row(Path("a"), False), ["x"] * 2, [True] * 2)
+                  for _ in range(pictures)]
+        groups.append(Answers(Row(Path("b"), True), ["x"] * 2, [True] * 2))
+        r_loc = torch.tensor([[level - 0.1, level + 0.1]] * pictures + [[1.0, 1.0]])
+        globe.on_rollout(guard, step, groups, {"localizability": r_loc}, Meter())
+
+
 def test_a_rise_on_unlocalizable_pictures_stops_the_run(tmp_path):
+    """Step 31 brings the 32nd and the 33rd. The last 16 are then the 18th to the 24th and 9 of the risen ones:
+    (7 x 0.3 + 9 x 0.6) / 16 = 0.469."""
+    shipped = load(globe.Config, [str(ROOT / "configs/tiny/globe_three.yaml")])
+    assert (shipped.train.max_steps, shipped.train.per_device_batch_size, shipped.judge.max_rise) == (40, 36, 0.1)
     guard = UnlocalizableGuard(0.1, tmp_path / "alarms.jsonl")
-    for step in range(2 * GUARD_STEPS):
-        guard.observe(step, 0.3 + 0.09 * (step >= GUARD_STEPS))  # rises, by less than it may
-        guard.observe(step, None)                                # a step without such a picture
-    again = UnlocalizableGuard(0.1, tmp_path / "alarms.jsonl")
+    watched(guard, range(31), 0.6)
+    again = UnlocalizableGuard(0.1, tmp_path / "alarms.jsonl")  # resumed there
     again.load_state_dict(json.loads(json.dumps(guard.state_dict())))
-    with pytest.raises(UserError, match="R_loc has a mean of 0.401 on unlocalizable pictures, after 0.300"):
-        for step in range(40, 60):
-            again.observe(step, 0.5)
+    with pytest.raises(UserError, match="step 31: R_loc has a mean of 0.469 on the last 16 unlocalizable pictures, "
+                                        "after 0.300 on the first 16, a rise above judge.max_rise=0.1"):
+        watched(again, range(31, 40), 0.6)
     assert json.loads((tmp_path / "alarms.jsonl").read_text())["name"] == "reward/localizability"
+
+
+@pytest.mark.parametrize("risen", [0.3, 0.39, 0.1])
+def test_a_mean_that_rises_by_less_than_it_may_stops_nothing(tmp_path, risen):
+    guard = UnlocalizableGuard(0.1, tmp_path / "alarms.jsonl")
+    watched(guard, range(40), risen)
+    assert guard.last == pytest.approx([risen] * 16) and guard.first == pytest.approx([0.3] * 16)
+    assert not (tmp_path / "alarms.jsonl").exists()
 
 
 def test_numbers_by_hand():
@@ -158,7 +182,8 @@ def test_numbers_by_hand():
     r_loc = torch.tensor([[0.1, 0.2, 0.3], [0.5, 0.6, 0.7], [0.5, 0.5, 0.5]])
     right = torch.tensor([[0.0, 0.2, 1.0], [1.0, 0.2, 0.0], [1.0, 0.0, 0.0]])
     found = numbers(groups, r_loc, right)
-    assert found == {"localizability/unlocalizable": pytest.approx(0.2), "localizability/with_place_groups": 2,
+    assert found == {"localizability/unlocalizable": pytest.approx(0.2), "localizability/unlocalizable_pictures": 1,
+                     "localizability/with_place_groups": 2,
                      "localizability/with_place": pytest.approx(0.0)}  # 1 and -1; the third has no spread
     assert numbers(groups[2:], r_loc[2:], right[2:]) == {}
 
