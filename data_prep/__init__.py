@@ -7,7 +7,7 @@
     python -m data_prep.judge          raw chains → GRE30K-Judge
     python -m data_prep.cot            raw chains → GRE30K-CoT, unverified
     python -m data_prep.verify         … and verified
-    python -m data_prep.reason         verified chains → MP16-Reason, train and test
+    python -m data_prep.reason         verified chains → MP16-Reason, train and test; the reward model's rows
     python -m data_prep.recipe         all of these in one
     python -m data_prep.convert        GRE30K ↔ MP16-Reason
     python -m data_prep.inspect        any data file → its card: what is in it, and what is wrong with it

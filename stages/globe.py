@@ -108,8 +108,9 @@ def read(config: Config) -> tuple[Stage, list[ReasonRow], list[SeedRow]]:
             rows = rows_for(judge_parent(config.judge, config, localizability.STAGE), rows, config)
         marked = Counter(row.localizable for row in rows)[False]
         if PartialState().is_main_process:
+            seen = "these" if marked else "nothing (see mp16_reason_watched.jsonl in docs/data.md)"
             print(f"{marked:,} of {len(rows):,} pictures are marked unlocalizable: the guard against a gamed reward "
-                  f"model watches {'these' if marked else 'nothing'}", flush=True)
+                  f"model watches {seen}", flush=True)
     return stage, rows, validation
 
 

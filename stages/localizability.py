@@ -14,7 +14,7 @@ from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import JudgeRow, read_reason
 from gre.judge.fit import fit
-from gre.judge.localizability import MIN_AUC, STAGE, check_gate, judge_row, metrics_of
+from gre.judge.localizability import MIN_AUC, STAGE, check_gate, check_labels, judge_row, metrics_of
 from gre.judge.model import LOCALIZABLE, Judge
 from gre.judge.photos import write_photos
 from gre.judge.rows import check_split, length, split_by_photo
@@ -49,8 +49,7 @@ def read(config: Config) -> tuple[Stage, list[JudgeRow], list[JudgeRow]]:
     """All that is read before training: (stage, rows, held-out rows)."""
     check_inputs(config)
     rows = read_reason(config.data)
-    for row in rows:
-        judge_row(row)
+    check_labels(list(map(judge_row, rows)), config.data.path)
     stage = Stage(STAGE, config, PARENTS)
     rows = stage.fitting(rows, lambda row: length(stage.processor, judge_row(row), LOCALIZABLE))
     train_rows, held_out = split_by_photo(list(map(judge_row, rows)), config.held_out_share, config.seed)

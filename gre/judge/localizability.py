@@ -32,6 +32,8 @@ MIN_AUC = 0.85                # below that it says too little to be a reward; th
 MAX_CALIBRATION_ERROR = 0.15  # R_loc is a probability; judges of the tiny world came to 0.05 to 0.11
 GREY = (127, 127, 127)
 GUARD_PICTURES = 16           # of a window: the tiny run meets 43 unlocalizable ones on average, 32 or more in 97 %
+REMEDY = ("name the localizability.jsonl that scripts/data/mp16_reason.sh makes of photos and teachers (data.path; "
+          "docs/data.md), or another file whose rows have response and localizability")
 NUMBERS = ("auc", "auc_text_only", "calibration_error", "n")
 
 
@@ -53,8 +55,16 @@ def judge_row(row: ReasonRow) -> JudgeRow:
     if row.localizable is None or not row.response:
         missing = "localizability" if row.localizable is None else "response"
         raise UserError(f"row {row.id} has no {missing}, and the reward model learns from a teacher's reasoning and "
-                        "whether it found the picture localizable: name a file whose rows have both (data.path)")
+                        f"whether it found the picture localizable: {REMEDY}. Published rows do not say it")
     return JudgeRow(row.id, row.image, LOCALIZABLE.instruction, row.response, "", row.localizable, row.truth)
+
+
+def check_labels(rows: Sequence[JudgeRow], path: str) -> None:
+    """Raise UserError where all rows of a file say the same: verified rows are all localizable."""
+    if len(labels := {row.label for row in rows}) == 1:
+        said = "yes" if labels == {True} else "no"
+        raise UserError(f"{path}: all {len(rows):,} rows say {said} of localizability, and the reward model learns "
+                        f"from both; verification leaves out what is not: {REMEDY}")
 
 
 def metrics_of(judge: Judge, rows: Sequence[JudgeRow], seed: int, batch_size: int) -> dict:

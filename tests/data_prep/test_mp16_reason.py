@@ -18,6 +18,7 @@ from eval.benchmarks import reader
 from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 from gre.data.records import DataConfig, read_reason, read_taught
+from gre.judge.localizability import judge_row
 from gre.text.named import parse_localizability
 from gre.text.prompts import PLACE_TEACHER_INSTRUCTION
 from tests.helpers.paths import ROOT
@@ -51,7 +52,7 @@ def looker(number: int, _: int):
 def keys(folder: Path, urls: list[str], out: Path) -> list[str]:
     a, b, vlm = urls
     return [str(CONFIG), f"out={out}", f"seeds.table={folder / 'photos.csv'}", "seeds.min_side=100", "seeds.rows=null",
-            "reason.test=0.3", "distil.shard_rows=4", "verify.shard_rows=4",
+            "reason.test=0.3", "reason.localizability=0.3", "distil.shard_rows=4", "verify.shard_rows=4",
             f"distil.teachers=[{{model: a, url: '{a}', concurrency: 2}}, {{model: b, url: '{b}', concurrency: 2}}]",
             f"verify.looker={{model: vlm, url: '{vlm}', concurrency: 2}}"]
 
@@ -92,13 +93,21 @@ def test_from_photos_to_train_and_test_killed_and_not(tmp_path):
         (3, "b"): "agreement", (4, "a"): "place", (5, "a"): "localizable", (5, "b"): "localizable",
         (6, "a"): "entities", (6, "b"): "entities", (7, "a"): "localizable",
         **{(number, "b"): "nearest" for number in (0, *range(8, 16))}}
-    side = lines(out / "sidecar.jsonl")
-    assert {(one["row"] - 1, one["teacher"]) for one in side} == {
-        (0, "a"), (1, "b"), (4, "b"), (7, "b"), *((number, "a") for number in range(8, 16))}
+    side, at = lines(out / "sidecar.jsonl"), [int(one["sha256"][:13], 16) / 16**13
+                                              for one in lines(out / "seeds" / "sidecar.jsonl")]
+    mine = [number for number in range(16) if 0.3 <= at[number] < 0.6]  # the reward model's photos
+    verified = {(0, "a"), (1, "b"), (4, "b"), (7, "b"), *((number, "a") for number in range(8, 16))}
+    right = {one for one in verified if one[0] not in mine}
+    assert {(one["row"] - 1, one["teacher"]) for one in side if one["file"] in ("train", "test")} == right
+    assert mine and {(one["row"] - 1, one["teacher"]) for one in side if one["file"] == "localizability"} == {
+        (number, teacher) for number in mine for teacher in "ab"} - {(7, "a")}  # which says no word
+    taught = read_reason(DataConfig(path=str(out / "localizability.jsonl")))
+    assert {row.localizable for row in taught} <= {True, False} and not any("<" in row.response for row in taught)
 
     train = read_reason(DataConfig(path=str(out / "mp16_reason_train.jsonl")))
     tests = [one for one in side if one["file"] == "test"]
-    assert len(train) + len(tests) == 12 and train and tests
+    assert len(train) + len(tests) == len(right) and train and tests
+    assert not {row.image for row in train} & {row.image for row in taught}
     raw = lines(out / "mp16_reason_train.jsonl")[0]
     assert list(raw) == ["images", "response", "__#solution", "entities", "localizability", "gt_lat", "gt_lon"]
     assert raw["entities"] == [{"text": "roofs"}, {"text": "poles"}] and not raw["response"].startswith("<")
@@ -117,9 +126,76 @@ def test_from_photos_to_train_and_test_killed_and_not(tmp_path):
     assert [row.labels["gt_city"] for row in asked] == [row["city"] for row in rows]
     assert not {row.image.name for row in asked} & {row.image.name for row in train}
     card = (out / "card.txt").read_text()
-    assert "12 rows, 0 left out" in card and "medium" in card
+    assert f"{len(right)} rows, 0 left out" in card and "medium" in card
     assert f"{len(train)} rows, {len(train)} can be used" in (
         out / "mp16_reason_train.card.txt").read_text()
+
+
+FIRST = dict(zip("abcdefghi", "15679abc8"))  # digit of a photo's sha256
+
+
+def by_hand(folder: Path) -> tuple[Path, Path, Path]:
+    """(verified, seeds, chains): photos a to i in Paris, whose part follows from FIRST: a is for test (below 0.26), b,
+    c and d for the reward model (below 0.46), the others for train. a and e are verified; of i all is cut off."""
+    said = {"a": ["high"], "b": ["high", "low"], "c": ["negative"], "d": ["", "medium"], "e": ["high", "low"],
+            "f": ["low", "negative"], "g": ["low"], "h": ["medium", "low"], "i": ["low"]}
+    seeds, made, verified = folder / "seeds", folder / "chains", folder / "verified"
+    for one in (seeds / "imgs", made, verified / "imgs"):
+        one.mkdir(parents=True)
+    (seeds / "seeds.jsonl").write_text("seeds\n")
+    (seeds / "card.json").write_text(json.dumps({"kind": "seeds", "made_of": {"pictures": "copy"}}))
+    card = json.dumps({"seeds_sha256": chains.seeds_hash(seeds)})
+    spoken, rows, side = [], [], []
+    for row, (name, words) in enumerate(said.items(), 1):
+        (seeds / "imgs" / f"{name}.jpg").write_text(name)
+        (verified / "imgs" / f"{name}.jpg").write_text(name)
+        for teacher, word in zip("xy", words):
+            one = Chain(row, f"images/{name}.jpg", FIRST[name] + "0" * 63, "", 48.8566, 2.3522, chains.NAMED, teacher,
+                        "length" if name == "i" else "stop", named(0, word=word))
+            spoken.append(chains.line(one) + "\n")
+            if name in "ae" and word == "high":
+                rows.append({"image": one.image, "gt_lat": one.gt_lat, "gt_lon": one.gt_lon, "conversations": [
+                    {"from": "human", "value": "Where?"}, {"from": "gpt", "value": one.response}]})
+                side.append(json.dumps({**one.named(), "error_km": 0.5, "localizability": word, "entities": []}) + "\n")
+    (made / "chains.jsonl").write_text("".join(spoken))
+    (verified / "gre_cot.json").write_text(json.dumps(rows))
+    (verified / "sidecar.jsonl").write_text("".join(side))
+    for one in (made, verified):
+        (one / "card.json").write_text(card)
+    return verified, seeds, made
+
+
+@pytest.mark.slow  # loads the gazetteer
+def test_the_reward_model_s_rows_are_what_verification_leaves_out_too(tmp_path, capsys):
+    verified, seeds_folder, made = by_hand(tmp_path)
+    keys = dict(verified=str(verified), seeds=str(seeds_folder), chains=[str(made)])
+    out = tmp_path / "out"
+    reason.run(reason.Config(out=str(out), **keys))
+    taught = lines(out / "localizability.jsonl")
+    assert [(row["images"], row["localizability"]) for row in taught] == [
+        (["imgs/b.jpg"], "high"), (["imgs/b.jpg"], "low"), (["imgs/c.jpg"], "negative"), (["imgs/d.jpg"], "medium")]
+    assert all(row["response"].startswith("The roofs") and "localizability" not in row["response"] for row in taught)
+    read = read_reason(DataConfig(path=str(out / "localizability.jsonl")))
+    assert [judge_row(row).label for row in read] == [True, False, False, True]  # as its stage reads them
+    assert [(one["image"], one["teacher"], one["fault"]) for one in lines(out / "dropped.jsonl")] == [
+        ("images/d.jpg", "x", "no word")]
+    assert "4 rows; left out: 1 no word" in capsys.readouterr().out
+
+    # 3 % of one row of train are one: of f and g, which no teacher finds localizable, f's content comes first.
+    train, watched = lines(out / "mp16_reason_train.jsonl"), lines(out / "mp16_reason_watched.jsonl")
+    assert [row["images"] for row in train] == [["imgs/e.jpg"]] and watched[:1] == train
+    assert watched[1:] == [{"images": ["imgs/f.jpg"], "__#solution": "<country>France</country><city>Paris</city>",
+                            "entities": [], "localizability": "low", "gt_lat": 48.8566, "gt_lon": 2.3522}]
+    assert (out / "imgs/f.jpg").read_text() == "f" and not (out / "imgs/g.jpg").exists()
+    assert [one["file"] for one in lines(out / "sidecar.jsonl")] == [
+        "test", "train", *["localizability"] * 4, "unlocalizable"]
+    reason.run(reason.Config(out=str(out), **keys))
+    assert "was finished before" in capsys.readouterr().out
+
+    reason.run(reason.Config(verified=str(verified), out=str(tmp_path / "plain")))  # without chains, as it was
+    assert not (tmp_path / "plain/localizability.jsonl").exists()
+    with pytest.raises(ValueError, match="write seeds=FOLDER"):
+        reason.Config(verified="v", out="o", chains=["c"])
 
 
 def chain_of(response: str, kind: str = chains.NAMED, finish: str = "stop") -> Chain:
@@ -155,5 +231,5 @@ def test_what_teachers_are_asked_for_names():
 def test_a_folder_that_is_not_verified_is_refused(tmp_path):
     with pytest.raises(UserError, match="is not finished"):
         reason.run(reason.Config(verified=str(tmp_path), out=str(tmp_path / "out")))
-    with pytest.raises(ValueError, match="write a share of 1 at most"):
+    with pytest.raises(ValueError, match="write shares of 1 at most"):
         reason.Config(verified="v", out="o", test=2)

@@ -99,7 +99,7 @@ def test_globes_published_values_are_there():
 
 
 @pytest.mark.parametrize("name, keys, readers", [
-    ("mp16_reason", ["seeds.table=t", "distil.teachers=[{model: m}]"], sorted(GLOBE - {"localizability"})),
+    ("mp16_reason", ["seeds.table=t", "distil.teachers=[{model: m}]"], sorted(GLOBE)),
     ("regions", ["seeds.table=t"], ["stage1"])])
 def test_what_the_factory_writes_is_what_is_read(name, keys, readers, capsys):
     recipe.main([str(DATA / f"{name}.yaml"), *keys, "--dry-run"])

@@ -195,8 +195,17 @@ def test_rows_are_teachers_verdicts(tmp_path):
                                           "", True, None)
     for field, why in (("localizability", "has no localizability"), ("response", "has no response")):
         (row,) = read_reason(DataConfig(str(write_reason(tmp_path / field, 1, **{field: None}))))
-        with pytest.raises(UserError, match=why):
+        with pytest.raises(UserError, match=f"{why}.*localizability.jsonl that scripts/data/mp16_reason.sh makes"):
             judge_row(row)
+
+
+@pytest.mark.parametrize("word, said", [("high", "yes"), ("low", "no")])
+def test_rows_of_one_label_are_refused_by_what_makes_the_other(tmp_path, word, said):
+    """As data_prep.verify leaves them: more of the same would help nobody."""
+    path = str(write_reason(tmp_path, 4, localizability=word))
+    config = load(stage.Config, ["output_dir=o", f"model_name_or_path={ROOT / 'gre/tiny/base'}", f"data.path={path}"])
+    with pytest.raises(UserError, match=f"all 4 rows say {said} of localizability.*scripts/data/mp16_reason.sh makes"):
+        stage.read(config)
 
 
 @pytest.mark.slow
