@@ -162,7 +162,8 @@ def run(settings: Config) -> None:
     if settings.arm:
         return
     made = {"commit": provenance.commit(),
-            "command": f"bash experiments/globe.sh run={settings.run} seed={settings.seed} sft_steps={settings.sft_steps}",
+            "command": f"bash experiments/globe.sh run={settings.run} seed={settings.seed} "
+                       f"sft_steps={settings.sft_steps}",
             **measure(folder, settings.seed)}
     provenance.write_atomically(Path(settings.out) if settings.out else folder / "globe" / "results.json",
                                 json.dumps(made, indent=1) + "\n")
