@@ -6,7 +6,8 @@ Reads the models of a finished quickstart run. Each stage trains for a few steps
 again from nothing while it is killed and started again by the same command, until `kills` kills have fallen and it
 comes to its end. Moments are drawn uniformly over the seconds of the uninterrupted run, start and end included; every
 third kill waits for a checkpoint that is being written, and every fifth is a SIGTERM. Stages proven before by the same
-code are kept. Exit status 1 when a hash or a logged loss differs.
+code are kept. Exit status 1 when a hash or a logged loss differs. GLOBE with its three rewards is proven where it is
+named (stage=globe): policy and reward model are the arms names and localizability of experiments/globe.sh.
 """
 import json
 import os
@@ -21,11 +22,13 @@ from pathlib import Path
 
 from gre import config, manifest, provenance
 from gre.config import UserError, option
+from gre.tiny import reason
 from gre.training.trainer.checkpoints import MARKER, in_order
 from gre.training.trainer.stopping import STATUS
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("stage1", "judge", "stage2", "stage3")
+GLOBE = "globe"  # its parents are none of a quickstart
 STEPS = 8
 SHORT = [f"train.max_steps={STEPS}", "train.per_device_batch_size=8", "train.save_steps=2", "train.logging_steps=1"]
 RL = ["grpo.num_generations=4", "rollout.max_new_tokens=48"]
@@ -36,7 +39,7 @@ WORLD = ["cot=1", "judge=4", "seed_photos=1", "validation=1", "test=1", "test_ne
 class Config:
     run: str = option("quickstart", "name of the finished run in runs/ that parents are taken from")
     kills: int = option(10, "kills a stage")
-    stage: str = option("", "stage1, judge, stage2 or stage3; empty: all four")
+    stage: str = option("", "stage1, judge, stage2, stage3 or globe; empty: the first four")
     seed: int = option(0, "seed of the moments")
     out: str = option("", "where the result is written; empty: runs/NAME/kill_proof/results.json")
 
@@ -51,9 +54,12 @@ def commands(run: Path, data: Path) -> dict[str, list[str]]:
                   "policy.num_photos=8"],
         "stage2": [f"model_name_or_path={run}/stage1", f"judge.model_name_or_path={run}/judge", seeds, *SHORT, *RL],
         "stage3": [f"model_name_or_path={run}/stage2", seeds, *SHORT, *RL, "grpo.num_iterations=2"],
+        GLOBE: [f"model_name_or_path={run}/globe/names", f"judge.model_name_or_path={run}/globe/localizability",
+                f"data.path={data}/gre_seed/reason.jsonl", *SHORT, *RL, "rollout.max_new_tokens=96"],  # up to the place
     }
-    return {stage: [sys.executable, "-m", f"stages.{stage}", f"{ROOT}/configs/tiny/{stage}.yaml", *keys]
-            for stage, keys in settings.items()}
+    shapes = {GLOBE: "globe_three"}
+    return {stage: [sys.executable, "-m", f"stages.{stage}", f"{ROOT}/configs/tiny/{shapes.get(stage, stage)}.yaml",
+                    *keys] for stage, keys in settings.items()}
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen:
@@ -127,12 +133,18 @@ def run(settings: Config) -> None:
     folder = Path("runs") / settings.run
     if not (folder / "results.json").exists():
         raise UserError(f"{folder} is not a finished quickstart: bash scripts/quickstart.sh run={settings.run} first")
-    if settings.stage not in ("", *STAGES):
-        raise UserError(f"stage={settings.stage!r}: write {', '.join(STAGES)}, or leave it out for all")
+    if settings.stage not in ("", *STAGES, GLOBE):
+        raise UserError(f"stage={settings.stage!r}: write {', '.join((*STAGES, GLOBE))}, or leave it out for the first "
+                        "four")
+    if settings.stage == GLOBE and not (folder / "globe" / "localizability" / "manifest.json").exists():
+        raise UserError(f"{folder}/globe holds no reward model: bash experiments/globe.sh run={settings.run} "
+                        "arm=names, then arm=localizability")
     out = folder / "kill_proof"
     if not (out / "data" / "truth.jsonl").exists():
         subprocess.run([sys.executable, "-m", "gre.tiny.world", f"out={out}/data", *WORLD], check=True,
                        env={**os.environ, "PYTHONPATH": str(ROOT)})
+    if settings.stage == GLOBE and not (out / "data" / "gre_seed" / "reason.jsonl").exists():
+        reason.run(reason.Config(f"{out}/data", localizability=1))
     file, lines = Path(settings.out) if settings.out else out / "results.json", commands(folder, out / "data")
     made = {"commit": provenance.commit(), "stages": {}}
     if file.exists() and (before := json.loads(file.read_text(encoding="utf-8")))["commit"] == made["commit"]:
@@ -142,7 +154,7 @@ def run(settings: Config) -> None:
             made["stages"][stage] = prove(stage, lines[stage], out, settings.kills,
                                           random.Random(f"{settings.seed}{stage}"))
         made["command"] = (f"bash experiments/kill_proof.sh run={settings.run} kills={settings.kills} "
-                           f"seed={settings.seed}")
+                           f"seed={settings.seed}" + f" stage={settings.stage}" * bool(settings.stage))
         provenance.write_atomically(file, json.dumps(made, indent=1) + "\n")
     for stage, proof in made["stages"].items():
         in_save = sum(note["saving"] for note in proof["kills"])

@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from experiments import kill_proof
+from gre.config import UserError, load
+from stages import globe
 
 STAND_IN = """
 import json, pathlib, sys, time
@@ -41,6 +43,17 @@ def test_killed_runs_are_compared_with_the_one_left_alone(tmp_path, trait, equal
 
 def test_every_stage_gets_its_parents(tmp_path):
     lines = kill_proof.commands(tmp_path / "r", tmp_path / "d")
-    assert list(lines) == list(kill_proof.STAGES)
+    assert list(lines) == [*kill_proof.STAGES, "globe"]
     assert f"model_name_or_path={tmp_path}/r/stage2" in lines["stage3"] and "grpo.num_iterations=2" in lines["stage3"]
     assert f"judge.model_name_or_path={tmp_path}/r/judge" in lines["stage2"]
+    assert f"judge.model_name_or_path={tmp_path}/r/globe/localizability" in lines["globe"]
+    settings = load(globe.Config, [*lines["globe"][3:], "output_dir=x"])
+    assert all(vars(settings.weights)[name] for name in ("place", "grounding", "localizability"))
+
+
+def test_globe_is_proven_on_a_reward_model_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "q").mkdir(parents=True)
+    (tmp_path / "runs" / "q" / "results.json").touch()
+    with pytest.raises(UserError, match="run=q arm=names, then arm=localizability"):
+        kill_proof.run(kill_proof.Config(run="q", stage="globe"))
