@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from gre.config import UserError, check_least, option
 from gre.data.images import load_image
 from gre.data.records import JudgeRow, SeedRow
-from gre.judge.model import Judge, ServedJudge, Verdicts, completion_text, judge_text
+from gre.judge.model import Judge, ServedJudge, Verdicts, completion_text
 from gre.judge.rows import deal_pictures
 from gre.models.vlm import encode_prompt
 from gre.rewards.answers import distance_km
@@ -43,7 +43,7 @@ class PolicyConfig:
 
 def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch_size: int = 8,
         load: Loader = load_image) -> Verdicts:
-    """Verdicts on (photo, text of `judge_text`) pairs, in their order. Each photo is loaded and forwarded once.
+    """Verdicts on (photo, text of `Question.text`) pairs, in their order. Each photo is loaded and forwarded once.
 
     batch_size: photos at a time.
     """
@@ -63,7 +63,8 @@ def ask(judge: Judge | ServedJudge, questions: Sequence[tuple[Path, str]], batch
 
 def held_out_metrics(judge: Judge, rows: Sequence[JudgeRow], seed: int, batch_size: int = 8) -> dict:
     """AUC, the same with photos dealt to other rows, calibration error, accuracy and mass outside True and False."""
-    texts, labels = [judge_text(row.chain, row.answer) for row in rows], np.array([row.label for row in rows])
+    texts = [judge.question.text(row.chain, row.answer) for row in rows]  # as it was trained and will be asked
+    labels = np.array([row.label for row in rows])
     dealt = deal_pictures(rows, seed)
     own = ask(judge, [(row.image, text) for row, text in zip(rows, texts, strict=True)], batch_size)
     swapped = ask(judge, [(dealt[row.image], text) for row, text in zip(rows, texts, strict=True)], batch_size)

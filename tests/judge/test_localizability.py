@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,9 @@ from stages import globe
 from stages import localizability as stage
 from tests.helpers.judge_rows import BLUE, RED, picture
 from tests.helpers.paths import ROOT
-from tests.helpers.reason_rows import write_reason
+from tests.helpers.reason_rows import even, write_reason
+
+RESPONSES = ("Reasoning", "It is red.")
 
 
 @pytest.fixture(scope="module")
@@ -208,14 +211,32 @@ def test_rows_of_one_label_are_refused_by_what_makes_the_other(tmp_path, word, s
         stage.read(config)
 
 
+def test_it_is_measured_by_the_text_it_is_trained_on_and_asked(vlm, tmp_path):
+    rows = [judge_row(row) for row in read_reason(DataConfig(str(write_reason(
+        tmp_path, 8, says=lambda i: RESPONSES[i % 3 == 0]))))]
+    judge = Judge(*vlm, LOCALIZABLE)
+    p_yes = quality.ask(judge, [(row.image, LOCALIZABLE.text(row.chain)) for row in rows]).p_true.numpy()
+    expected = quality.calibration_error(p_yes, np.array([row.label for row in rows]))
+    assert localizability.metrics_of(judge, rows, 0, 8)["calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
+def every_second_pair(i: int) -> bool:
+    """It says nothing of a row's label."""
+    return i // 2 % 2 == 0
+
+
 @pytest.mark.slow
-def test_it_is_trained_by_the_judges_machinery(vlm, tmp_path, monkeypatch, capsys):
-    """Only the picture tells here, so a model that sees none is no better than chance."""
+@pytest.mark.parametrize(("shows", "tells", "least", "most"), [(even, every_second_pair, 0, 0.75),
+                                                               (every_second_pair, even, 0.95, 1)],
+                         ids=["only_the_picture_tells", "only_the_response_tells"])
+def test_it_is_trained_by_the_judges_machinery(vlm, tmp_path, monkeypatch, capsys, shows, tells, least, most):
+    """Pictures and responses both differ, and one of them tells the label: a model that has learned it from the
+    responses does as well where it sees no picture, and one that has learned it from the pictures does not."""
     monkeypatch.chdir(tmp_path)
     for part in vlm:
         part.save_pretrained("base")
     config = stage.Config(output_dir="run/localizability", model_name_or_path="base", held_out_share=0.25)
-    config.data.path = str(write_reason(tmp_path / "data", 80))
+    config.data.path = str(write_reason(tmp_path / "data", 80, shows, lambda i: RESPONSES[tells(i)]))
     config.train.learning_rate, config.train.lr_scheduler_type = 6e-3, "constant"
     config.train.max_steps, config.train.per_device_batch_size = 20, 8
     stage.run(config)
@@ -223,8 +244,8 @@ def test_it_is_trained_by_the_judges_machinery(vlm, tmp_path, monkeypatch, capsy
     metrics = made["metrics"]
     assert made["stage"] == "localizability" and metrics["n"] == 20
     assert made["instructions"]["texts"] == [{"text": LOCALIZABILITY_INSTRUCTION, "rows": 60}]
-    assert metrics["auc"] > 0.95 and metrics["auc_text_only"] == 0.5
-    assert "auc_text_only 0.500" in capsys.readouterr().out
+    assert metrics["auc"] > 0.95 and least <= metrics["auc_text_only"] <= most
+    assert f"auc_text_only {metrics['auc_text_only']:.3f}" in capsys.readouterr().out
     assert Path("run/localizability/photos.json").exists()
 
 
