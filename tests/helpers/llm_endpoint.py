@@ -11,14 +11,18 @@ class Server(ThreadingHTTPServer):
 
 
 class Endpoint:
-    """Serves `answer(body of the request) -> text`. requests: (path, headers, body) of all. faults: (status, headers,
-    body) given instead of an answer, first come first served."""
+    """Serves `answer(body of the request) -> text`, or a dict that is the whole answer. requests: (path, headers, body)
+    of all. faults: (status, headers, body) given instead of an answer, first come first served. port: 0: a free one."""
 
-    def __init__(self, answer: Callable[[dict], str], finish: str = "stop"):
+    def __init__(self, answer: Callable[[dict], str | dict], finish: str = "stop", port: int = 0):
         self.requests: list[tuple[str, Mapping, dict]] = []
         self.faults: list[tuple[int, dict, str]] = []
         lock = threading.Lock()
         outer = self
+
+        def whole(said: str | dict) -> dict:
+            return said if isinstance(said, dict) else {"choices": [
+                {"message": {"role": "assistant", "content": said}, "finish_reason": finish}]}
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
@@ -26,8 +30,7 @@ class Endpoint:
                 with lock:
                     outer.requests.append((self.path, self.headers, body))
                     fault = outer.faults.pop(0) if outer.faults else None
-                status, headers, text = fault or (200, {}, json.dumps({"choices": [
-                    {"message": {"role": "assistant", "content": answer(body)}, "finish_reason": finish}]}))
+                status, headers, text = fault or (200, {}, json.dumps(whole(answer(body))))
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": len(text.encode())}.items():
                     self.send_header(name, str(value))
@@ -37,7 +40,7 @@ class Endpoint:
             def log_message(self, *_):
                 pass
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def __enter__(self) -> Self:

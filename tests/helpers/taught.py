@@ -1,4 +1,4 @@
-"""A finished stage that knows three photos, taught in seconds from the tiny base."""
+"""Models taught in seconds; a finished stage that knows three photos, taught from the tiny base."""
 import shutil
 from pathlib import Path
 
@@ -27,13 +27,18 @@ def write_taught(places: dict = PLACES) -> None:
         image.save(f"imgs/{name}")
         text = f"<think>A photo of {name}.\nThe colour says it.</think><answer>{answer}</answer>"
         groups.append(Group(encode_prompt(processor, "Where is this?", image), [encode_response(processor, text)]))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    teach(model, groups, 0.01)
+    write_stage((model.eval(), processor), "stage3", {})
+
+
+def teach(model, groups: list[Group], enough: float, learning_rate: float = 1e-3) -> None:
+    """Train a model on completions until the mean loss of a token is below `enough`."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     for _ in range(200):
         loss = -score(model, groups).log_probs.mean()
-        if loss.item() < 0.01:
+        if loss.item() < enough:
             break
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert loss.item() < 0.01
-    write_stage((model.eval(), processor), "stage3", {})
+    assert loss.item() < enough

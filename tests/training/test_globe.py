@@ -1,41 +1,63 @@
 """GLOBE's stage from its rows to its manifest: weights, rows that cannot be rewarded, the reward model and its gate."""
+import copy
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from gre import manifest
 from gre.config import UserError, load
-from gre.data.records import SeedRow
+from gre.data.records import DataConfig, SeedRow, read_reason
 from gre.geo.point import LatLon
-from gre.judge.model import Judge
 from gre.judge.photos import write_photos
-from gre.rewards import localizability
+from gre.models.attention import shared_prefix
+from gre.models.packing import Group
+from gre.models.vlm import encode_response
 from gre.rewards.answers import Answers
+from gre.rollout.completion import Completion
+from gre.rollout.generate import TransformersRollout
+from gre.training import rl
 from gre.training.grpo import GRPOConfig
-from gre.training.trainer import checkpoints
 from gre.training.watching import validation
 from gre.training.watching.validation import quality
 from stages import globe, stage1
 from tests.helpers.grpo import trainer_of
 from tests.helpers.judge_rows import picture
+from tests.helpers.llm_endpoint import Endpoint
+from tests.helpers.paths import ROOT
 from tests.helpers.reason_rows import write_reason
-from tests.helpers.resuming import Killed
+from tests.helpers.resuming import lines
+from tests.helpers.reward_server import RewardModel, settings_of
 from tests.helpers.stages import write_stage
+from tests.helpers.taught import teach
 
 ALL = ("format", "place", "grounding", "localizability", "gps")
 AT = {"gt_lat": 48.86, "gt_lon": 2.35}
 KEYS = ["output_dir=run/globe", "model_name_or_path=base", "data.path=data/reason.jsonl", "train.max_steps=2",
         "train.learning_rate=1e-3", "train.per_device_batch_size=2", "grpo.num_generations=2",
         "rollout.max_new_tokens=6"]
+TOWER = "<think>A sign and a red tower.</think><answer>country: France\ncity: Paris</answer>"
+BUS = "<think>A sign and a bus.</think><answer>country: Peru\ncity: Lima</answer>"
+HASTY = """
+import runpy
+from openai import _base_client
+_base_client.MAX_RETRY_DELAY = 0.01
+runpy.run_module("stages.globe", run_name="__main__", alter_sys=True)
+"""  # the stage as it is, but for the half minute between its tries
 
 
 @pytest.fixture(scope="module")
 def vlm():
     from gre.tiny.model import build
 
-    return build(["yes", "no", "country: city: <think> </think><answer> </answer>"] * 200, hidden=64, layers=2,
-                 vocabulary=400)
+    return build(["yes", "no", TOWER, BUS] * 200, hidden=64, layers=2, vocabulary=400)
 
 
 @pytest.fixture
@@ -54,17 +76,38 @@ def run(*keys: str) -> None:
     globe.run(load(globe.Config, [*KEYS, *keys]))
 
 
+def start(*arguments: str) -> subprocess.Popen:
+    """A process of its own; what it says is added to the file log."""
+    with open("log", "a") as log:
+        return subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env={
+            **os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"})
+
+
 @pytest.mark.slow
-def test_all_rewards_train_together_and_are_weighed(here):
-    write_reason(here / "data", 6, **AT)
-    run("weights.localizability=0.5", "weights.gps=0.25", "judge.model_name_or_path=run/localizability")
-    logs = [json.loads(line) for line in Path("run/globe/metrics.jsonl").read_text().splitlines()]
-    steps = [log for log in logs if "reward" in log]
-    weights = {"format": 1, "place": 1, "grounding": 0.5, "localizability": 0.5, "gps": 0.25}
-    assert len(steps) == 2 and all({f"reward/{name}" for name in ALL} <= log.keys() for log in steps)
+def test_all_rewards_of_written_completions_are_weighed_as_by_hand(here, vlm, monkeypatch):
+    """A red tower and a bus, each told as a tower in Paris, at the very spot, and as a bus in France, cut off."""
+    write_reason(here / "data", 2, **AT)
+    end, tokenizer = vlm[1].tokenizer.eos_token_id, vlm[1].tokenizer
+    whole = torch.tensor([*tokenizer(TOWER.replace("Paris", "Paris\n48.86, 2.35")).input_ids, end])
+    cut = torch.tensor(tokenizer("<think>A sign and a bus.</think><answer>country: France").input_ids)
+    group = [Completion(whole, True, torch.zeros(len(whole))), Completion(cut, False, torch.zeros(len(cut)))]
+    monkeypatch.setattr(TransformersRollout, "generate", lambda *_, **__: [group, group])
+    keys = ["weights.localizability=0.3", "weights.gps=0.25", "judge.model_name_or_path=run/localizability"]
+    with Endpoint(RewardModel(Path("run/localizability/model"), {"vllm": "0.0"})) as served:
+        run(*keys, f"judge.url={served.url.removesuffix('/v1')}")
+    by_photo = {"0": [(1, 1, 1, 0.75, 1), (0, 0.2, 0.5, 0.25, 0)],  # sign, red tower; in the order of ALL
+                "1": [(1, 1, 0.5, 0.75, 1), (0, 0.2, 1, 0.25, 0)]}  # sign, bus
+    totals = [[2.975, 0.525], [2.725, 0.775]]                       # each times 1, 1, 0.5, 0.3, 0.25
+    for sample in lines(Path("run/globe/samples.jsonl")):
+        paid = by_photo[str(int(sample["id"].removeprefix("reason:")) - 1)][sample["text"].count("bus")]
+        assert sample["rewards"] == pytest.approx(dict(zip(ALL, paid)), abs=1e-4)
+    steps = [log for log in lines(Path("run/globe/metrics.jsonl")) if "reward" in log]
+    assert len(steps) == 2
     for log in steps:
-        assert log["reward"] == pytest.approx(sum(weight * log[f"reward/{name}"] for name, weight in weights.items()))
-        assert "place/country_and_city" in log
+        assert [log[f"reward/{name}"] for name in ALL] == pytest.approx([0.5, 0.6, 0.75, 0.5, 0.5])
+        assert log["reward"] == pytest.approx(sum(map(sum, totals)) / 4) == pytest.approx(1.75)
+        assert log["reward_std"] == pytest.approx(sum(a - b for a, b in totals) / 2 / 2**0.5)
+        assert log["place/country_and_city"] == 0.5
     made = json.loads(Path("run/globe/manifest.json").read_text())
     assert made["stage"] == "globe" and made["metrics"]["judge"]["auc"] == 0.9
     assert made["metrics"]["gazetteer"]["min_population"] == 15000
@@ -153,41 +196,60 @@ def test_a_judge_is_no_reward_model_of_localizability(here, vlm):
 
 
 @pytest.mark.slow
-def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(here, monkeypatch):
-    """The reward model fails at the third step; then the process is killed while it saves its last checkpoint. What it
-    comes to is the model of an uninterrupted run."""
-    write_reason(here / "data", 6)
-    keys = ["weights.localizability=1", "judge.model_name_or_path=run/localizability", "train.max_steps=5"]
-    monkeypatch.setattr(localizability, "split_completion", lambda text: (text, None))  # random text has no chain
-    run(*keys, "output_dir=whole/x")
-    asked, p_true = [], Judge.p_true
+@pytest.mark.timeout(900)  # five processes start one after another
+def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(here, vlm):
+    """The reward model's server is killed while it is asked, then the stage itself: real processes, real signals. What
+    the same command comes to is what an undisturbed one does, to the bit and to the line."""
+    model, processor = copy.deepcopy(vlm[0]), vlm[1]
+    shared_prefix.install(model)
+    rows = read_reason(DataConfig(str(write_reason(here / "data", 6, instructions="Where?"))))
+    says = [encode_response(processor, text) for text in (TOWER, BUS)]  # as likely as each other: a group has a spread
+    teach(model, [Group(rl.encode(processor, row), says) for row in rows], 0.035, 1e-2)
+    model.save_pretrained("base")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = [*KEYS, "rollout.max_new_tokens=64", "weights.localizability=1", "train.max_steps=8", "train.save_steps=2",
+            "train.learning_rate=1e-4", "judge.model_name_or_path=run/localizability",
+            f"judge.url=http://127.0.0.1:{port}"]
+    settings = json.dumps(settings_of(load(globe.Config, keys)))
 
-    def dies(judge, prompts, chains, *rest, **others):
-        asked.append(chains)
-        if len(asked) == 3:
-            raise UserError("the reward model is gone")
-        return p_true(judge, prompts, chains, *rest, **others)
+    def serve(*dies_at: str) -> subprocess.Popen:
+        return start("-m", "tests.helpers.reward_server", "run/localizability/model", settings, str(port), *dies_at)
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="is gone"):
-        patch.setattr(Judge, "p_true", dies)
-        run(*keys, "output_dir=killed/x", "train.save_steps=2")
-    assert len(asked) == 3 and not Path("killed/x/manifest.json").exists()
-    logs = [json.loads(line) for line in Path("killed/x/metrics.jsonl").read_text().splitlines()]
-    assert [log["step"] for log in logs] == [1, 2] and all(log["reward/localizability"] > 0 for log in logs)
-    complete = checkpoints.complete
+    def train(folder: str) -> subprocess.Popen:
+        return start("-c", HASTY, *keys, f"output_dir={folder}/x")
 
-    def killed(folder, step, *rest):
-        if step == 4:
-            raise Killed
-        complete(folder, step, *rest)
+    def written(name: str) -> list[dict]:
+        return lines(Path("killed/x", name))
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoints, "complete", killed)
-        run(*keys, "output_dir=killed/x", "train.save_steps=2")
-    run(*keys, "output_dir=killed/x", "train.save_steps=2")
+    with serve() as server:
+        assert train("whole").wait() == 0, Path("log").read_text()
+        server.kill()
+    with serve("10") as server:  # each step asks four questions
+        assert train("killed").wait() == 2 and server.wait() == -signal.SIGKILL
+    said = Path("log").read_text()
+    assert f"a verdict: http://127.0.0.1:{port}/inference/v1/generate gave no answer in 8 tries" in said
+    assert "Start the server again and run the same command: it resumes" in said and "Traceback" not in said
+    assert not Path("killed/x/manifest.json").exists()
+    assert [log["step"] for log in written("metrics.jsonl")] == [1, 2]
+    assert [sample["step"] for sample in written("samples.jsonl")] == [1, 1, 2, 2]
+    assert {sample["rewards"]["localizability"] for sample in written("samples.jsonl")} <= {0.25, 0.75}
+    with serve() as server:
+        stage = train("killed")
+        while written("metrics.jsonl")[-1]["step"] < 4:
+            assert stage.poll() is None, Path("log").read_text()
+            time.sleep(0.002)
+        stage.kill()
+        assert stage.wait() == -signal.SIGKILL and not Path("killed/x/manifest.json").exists()
+        assert train("killed").wait() == 0, Path("log").read_text()
+        server.kill()
     whole, resumed = (manifest.read_manifest(Path(name, "x")) for name in ("whole", "killed"))
     assert resumed["model_sha256"] == whole["model_sha256"]
+    assert any(sample["advantage"] for sample in written("samples.jsonl"))  # something was learned
     assert resumed["metrics"]["train_loss"] == whole["metrics"]["train_loss"]
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        assert written(name) == lines(Path("whole/x", name))
 
 
 @pytest.mark.slow
