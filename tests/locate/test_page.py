@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gre import Locator
+from gre.config import UserError
 from gre.data.records import DataConfig, read_seed
 from gre.geo.point import LatLon
 from gre.locate.page import app, asking
@@ -213,6 +214,62 @@ def test_a_correction_is_a_row_to_train_on(taught, page, locator, tmp_path):
         assert copy.size == (56, 56) and not copy.getexif() and locator.locate(rows[0].image).latitude == 48.86
     closed = post(app.Page(page.locators, None, ""), "/keep?place=1,2", photo)
     assert closed.status_code == 403 and "--keep" in closed.json()["error"]
+
+
+def test_what_others_wrote_beside_corrections_stays_to_the_byte(taught, tmp_path):
+    photo, other = ((taught / "imgs" / name).read_bytes() for name in ("paris.png", "tokyo.png"))
+    file = tmp_path / "seed.jsonl"
+    one = Corrections(tmp_path)
+    one.keep(photo, "Q1", LatLon(1.0, 2.0))
+    image = json.loads(file.read_text())["image"]
+    first = (f'{{ "image":["{image}"], "instructions": "<image>\\nQ1", "gt_lat": 1,"gt_lon": 2.0, "id": 7, '
+             '"author": "Å" }\r\n')
+    second = f'{{"gt_lon": 2.0, "gt_lat": 1.0, "image": "{image}", "instructions": "Q2", "by": "\\ud800"}}'
+    file.write_bytes((first + "\n" + second).encode())  # no end of line at the last
+    one.keep(photo, "Q2", LatLon(1.0, 2.0))
+    assert file.read_bytes() == (first + "\n" + second).encode()  # nothing is new
+    two = Corrections(tmp_path)
+    assert two.keep(other, "Q1", LatLon(3.0, 4.0)) == 3 and one.keep(other, "Q2", LatLon(3.0, 4.0)) == 4
+    lines = file.read_bytes().decode().split("\n")
+    assert lines[:3] == [*first.split("\n")[:1], "", second] and len(lines) == 6
+    assert one.keep(photo, "Q3", LatLon(5.0, 6.0)) == 5  # in every row about the photo, and one with the new question
+    rows = [json.loads(line) for line in file.read_bytes().splitlines() if line]
+    assert [(row["instructions"], row["gt_lat"], row["gt_lon"]) for row in rows] == [
+        ("<image>\nQ1", 5.0, 6.0), ("Q2", 5.0, 6.0), ("Q1", 3.0, 4.0), ("Q2", 3.0, 4.0), ("Q3", 5.0, 6.0)]
+    assert (rows[0]["id"], rows[0]["author"], rows[1]["by"]) == (7, "Å", "\ud800")
+    assert len(read_seed(DataConfig(str(file)))) == 5
+
+
+def test_pages_that_keep_into_one_folder_at_once_lose_no_row(tmp_path):
+    program = ("import io, sys; from PIL import Image; from gre.geo.point import LatLon\n"
+               "from gre.locate.page.corrections import Corrections\n"
+               "page = Corrections(__import__('pathlib').Path(sys.argv[1])); print('ready', flush=True); input()\n"
+               "for at in range(60):\n"
+               "    Image.new('RGB', (8, 8), (int(sys.argv[2]), at, 0)).save(it := io.BytesIO(), 'PNG')\n"
+               "    page.keep(it.getvalue(), 'Where?', LatLon(at, 9))\n")
+    pages = [subprocess.Popen([sys.executable, "-c", program, tmp_path, str(number)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+             for number in range(2)]
+    for page in pages:
+        assert page.stdout.readline() == b"ready\n"
+    for page in pages:
+        page.stdin.write(b"\n")
+        page.stdin.flush()
+    assert [page.communicate(timeout=120) and page.returncode for page in pages] == [0, 0]
+    rows = read_seed(DataConfig(str(tmp_path / "seed.jsonl")))
+    assert len({row.image for row in rows}) == len(rows) == 120
+
+
+@pytest.mark.parametrize("content", [
+    '[{"image": "imgs/a.jpg", "instructions": "Q", "gt_lat": 1, "gt_lon": 2}]',
+    '{"image": "imgs/a.jpg",\n"instructions": "Q", "gt_lat": 1, "gt_lon": 2}'])
+def test_a_file_that_no_line_can_be_added_to_is_refused(tmp_path, content):
+    (tmp_path / "imgs").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "imgs/a.jpg")
+    (tmp_path / "seed.jsonl").write_text(content)
+    with pytest.raises(UserError, match="not JSON lines, one row a line"):
+        Corrections(tmp_path)
+    assert (tmp_path / "seed.jsonl").read_text() == content
 
 
 def test_models_are_shown_without_the_folders_above(taught):
