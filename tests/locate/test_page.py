@@ -10,14 +10,16 @@ import threading
 
 import httpx2
 import pytest
+import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
 
 from gre import Locator
 from gre.config import UserError
 from gre.data.records import DataConfig, read_seed
 from gre.geo.point import LatLon
-from gre.locate.page import app, asking
-from gre.locate.page.__main__ import _names, main
+from gre.locate.page import app, asking, corrections
+from gre.locate.page.__main__ import _names, main, parser, run
 from gre.locate.page.corrections import Corrections
 from tests.helpers import gps, hostile
 from tests.helpers.paths import ROOT
@@ -132,11 +134,13 @@ def test_a_full_queue_is_said_and_empties(taught, page, monkeypatch):
             yield photo[20:]
         first = asyncio.create_task(client.post("/locate", content=slowly(), headers=SENT))
         await asyncio.sleep(0.1)
-        refused = await client.post("/locate", content=photo, headers=SENT)
+        refused = [await client.post(path, content=photo, headers=SENT) for path in ("/locate", "/keep?place=1,2")]
+        assert (await client.get("/settings")).status_code == 200
         rest.set()
         return refused, await first, await client.post("/locate", content=photo, headers=SENT)
     refused, first, third = asked(page, one_before_the_other)
-    assert refused.status_code == 503 and "1 photos are waiting already" in refused.json()["error"]
+    for answer in refused:
+        assert answer.status_code == 503 and "1 photos are waiting already" in answer.json()["error"]
     assert [lines(one)[-1]["answer"]["latitude"] for one in (first, third)] == [48.86, 48.86]
 
 
@@ -177,7 +181,8 @@ def test_a_bug_breaks_the_answer_off_and_is_not_swallowed(taught, page, monkeypa
 def test_limits_and_requests_of_other_sites(taught, page, monkeypatch):
     photo = (taught / "imgs/paris.png").read_bytes()
     for path, status, why in (("/locate?model=1", 400, "1 models"), ("/locate?model=-1", 400, "1 models"),
-                              ("/locate?model=9999999999999", 400, "1 models")):
+                              ("/locate?model=9999999999999", 400, "1 models"),
+                              ("/locate?model=00000000099", 400, "1 models")):
         answer = post(page, path, photo)
         assert answer.status_code == status and why in answer.json()["error"]
     simple = post(page, "/locate", photo, **{"content-type": "text/plain"})  # what any site may send
@@ -272,6 +277,86 @@ def test_a_file_that_no_line_can_be_added_to_is_refused(tmp_path, content):
     assert (tmp_path / "seed.jsonl").read_text() == content
 
 
+def test_a_folder_that_cannot_be_written_is_said_with_what_to_do(taught, page, tmp_path):
+    photo, photos = (taught / "imgs/paris.png").read_bytes(), tmp_path / "kept/imgs"
+    photos.rename(tmp_path / "away")
+    answer = post(page, "/keep?place=1,2", photo)
+    assert answer.status_code == 507 and answer.json()["error"] == (
+        f"{tmp_path}/kept cannot be written (No such file or directory): make room there, or put back what was moved "
+        "away, and keep it again")
+    (tmp_path / "away").rename(photos)
+    assert post(page, "/keep?place=1,2", photo).json()["rows"] == 1
+
+
+def test_photos_are_decoded_one_after_another_to_be_kept(page, monkeypatch):
+    inside, most, real = [], [], corrections.opened
+
+    def watched(content):
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.05)
+        inside.pop()
+        return real(content)
+    monkeypatch.setattr(corrections, "opened", watched)
+
+    async def all_at_once(client):
+        photos = [gps.saved(Image.new("RGB", (8, 8), (0, 0, at)), "PNG") for at in range(4)]
+        return await asyncio.gather(*(client.post("/keep?place=1,2", content=photo, headers=SENT) for photo in photos))
+    assert [answer.json()["rows"] for answer in asked(page, all_at_once)] == [1, 2, 3, 4] and most == [1, 1, 1, 1]
+
+
+def commanded(monkeypatch, locator, *arguments: str) -> tuple[Starlette, list[str]]:
+    """What the command would serve, and the engines it asks for."""
+    served, engines = [], []
+    monkeypatch.setattr("gre.locate.locator.Locator", lambda *_, engine, **__: engines.append(engine) or locator)
+
+    def serve(self, sockets):
+        served.append(self.config.app)
+        sockets[0].close()
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    run(parser().parse_args(["--port", "0", *arguments]))
+    return served[0], engines
+
+
+@pytest.mark.parametrize("listens, known", [
+    ("127.0.0.1", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860"]),
+    ("::1", ["[::1]:7860", "localhost:7860", "127.0.0.1"]),
+    ("0.0.0.0", ["127.0.0.1", "192.0.2.7:7860", "[2001:db8::7]:7860", "LOCALHOST", socket.gethostname()]),
+    ("::", ["[::1]:7860", "192.0.2.7:7860", socket.gethostname()])])
+def test_the_command_answers_to_addresses_and_its_own_names_alone(monkeypatch, locator, listens, known):
+    try:
+        socket.create_server((listens, 0), family=socket.AF_INET6 if ":" in listens else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"{listens} cannot be listened on here")
+    served, _ = commanded(monkeypatch, locator, "--model", "a", "--host", listens)
+
+    async def each(client):
+        return {host: (await client.get("/settings", headers={"host": host})).status_code
+                for host in [*known, "rebound.example", "127.0.0.1.rebound.example:7860", "[::1", ""]}
+
+    async def once():
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(served), base_url=HERE) as client:
+            return await each(client)
+    said = asyncio.run(once())
+    assert {host for host, status in said.items() if status == 200} == set(known), said
+    assert set(said.values()) == {200, 400}
+
+
+def test_two_models_share_a_gpu_by_transformers(monkeypatch, locator):
+    assert commanded(monkeypatch, locator, "--model", "a", "--model", "b")[1] == ["transformers"] * 2
+    assert commanded(monkeypatch, locator, "--model", "a")[1] == ["auto"]
+    assert commanded(monkeypatch, locator, "--model", "a", "--model", "b", "--engine", "vllm")[1] == ["vllm"] * 2
+
+
+def test_the_policy_names_the_tile_server(monkeypatch, locator):
+    served, _ = commanded(monkeypatch, locator, "--model", "a", "--tiles", "https://a.tile.example:8443/m/{z}/{x}/{y}{r}.png")
+
+    async def once():
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(served), base_url=HERE) as client:
+            return (await client.get("/")).headers["content-security-policy"]
+    assert "img-src data: https://a.tile.example:8443;" in asyncio.run(once())
+
+
 def test_models_are_shown_without_the_folders_above(taught):
     assert _names([str(taught / "run/stage3"), "runs/a/stage3"]) == ["run/stage3", "runs/a/stage3"]
     assert _names(["/a/run/stage3", "/b/run/stage3"]) == ["/a/run/stage3", "/b/run/stage3"]
@@ -283,6 +368,9 @@ def test_the_command_refuses_what_it_cannot_use(taught, capsys):
     for arguments, why in ((["--model", "run/stage9", "--port", "0"], "run/stage9"),
                            (["--model", model, "--model", model], "twice"),
                            (["--model", model, "--tiles", "http://a.b/tiles"], "--tiles http://a.b/tiles: write"),
+                           (["--model", model, "--tiles", "https://{s}.b/{z}/{x}/{y}.png"], "not {s}.tile.example"),
+                           (["--model", model, "--tiles", "https://a.b/{z}/{x}/{y}.png?key={key}"], "write an address"),
+                           (["--model", model, "--tiles", "http://[::1/{z}/{x}/{y}.png"], "write an address"),
                            (["--model", model, "--port", str(taken)], f"--port {taken}: cannot be listened on")):
         with pytest.raises(SystemExit) as ended:
             main(arguments)

@@ -1,18 +1,19 @@
 """Where were these photos taken? A web page on this machine: `python -m gre.locate.page --model PATH`."""
 import argparse
+import re
 import socket
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gre.config import UserError
 from gre.errors import one_message
 from gre.provenance import public_path
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-ANY = ("0.0.0.0", "::")
+TILES = re.compile(r"https?://[\w.-]+(:\d+)?/\S*", re.ASCII | re.IGNORECASE)  # what the page's policy can name
+MARKS = {"{z}", "{x}", "{y}", "{r}", "{s}"}  # what Leaflet fills in
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone). "
                          "There is no password")
     command.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
-    command.add_argument("--engine", default="auto", help="as of gre-locate; only transformers streams the reasoning")
+    command.add_argument("--engine", default="auto", help="as of gre-locate, but auto with two models is "
+                         "transformers, as a second vLLM finds no memory on a GPU; only transformers streams")
     command.add_argument("--max-new-tokens", type=int, default=2048, metavar="N", help="of an answer (default: 2048)")
     return command
 
@@ -39,10 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Load the models and serve until interrupted. Raises UserError."""
     if not find_spec("starlette") or not find_spec("uvicorn"):
         raise UserError("the page needs Starlette and uvicorn: pip install -e '.[page]'")
-    if arguments.tiles and (urlsplit(arguments.tiles).scheme not in ("http", "https")
-                            or any(mark not in arguments.tiles for mark in ("{z}", "{x}", "{y}"))):
+    if arguments.tiles and (not TILES.fullmatch(arguments.tiles)
+                            or not {"{z}", "{x}", "{y}"} <= set(re.findall("{.*?}", arguments.tiles)) <= MARKS):
         raise UserError(f"--tiles {arguments.tiles}: write an address such as "
-                        "http://127.0.0.1:8080/{z}/{x}/{y}.png")
+                        "http://127.0.0.1:8080/{z}/{x}/{y}.png, of one server: a.tile.example, not {s}.tile.example")
     if len(set(arguments.model)) < len(arguments.model):
         raise UserError("--model names the same folder twice: name two checkpoints to compare them")
     listening = _listening(arguments.host, arguments.port)  # before the models, which may take minutes to load
@@ -53,11 +55,11 @@ def run(arguments: argparse.Namespace) -> None:
     from gre.locate.page.corrections import Corrections
 
     corrections = Corrections(arguments.keep) if arguments.keep else None
-    locators = {name: Locator(path, samples=arguments.samples, engine=arguments.engine,
-                              max_new_tokens=arguments.max_new_tokens)
+    alone = len(arguments.model) == 1  # a vLLM takes nearly all the memory of a GPU, and leaves none for a second
+    engine = arguments.engine if alone or arguments.engine != "auto" else "transformers"
+    locators = {name: Locator(path, samples=arguments.samples, engine=engine, max_new_tokens=arguments.max_new_tokens)
                 for name, path in zip(_names(arguments.model), arguments.model)}
-    hosts = ["*"] if arguments.host in ANY else [arguments.host, *LOCAL]
-    app = application(Page(locators, corrections, arguments.tiles), hosts)
+    app = application(Page(locators, corrections, arguments.tiles), _called(arguments.host))
     if arguments.host not in LOCAL:
         print(f"WARNING: whoever reaches {arguments.host}:{arguments.port} can use this page: there is no password",
               file=sys.stderr)
@@ -65,6 +67,11 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"open http://{shown}:{listening.getsockname()[1]}", flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False,
                                   timeout_graceful_shutdown=2)).run(sockets=[listening])
+
+
+def _called(host: str) -> set[str]:
+    """The names by which a page that listens on this address may be addressed."""
+    return {"localhost", host} if host in LOCAL else {"localhost", host, socket.gethostname(), socket.getfqdn()}
 
 
 def _listening(host: str, port: int) -> socket.socket:

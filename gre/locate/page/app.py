@@ -6,15 +6,16 @@ application/octet-stream, which browsers do not send across sites unless they ar
 that somebody else's DNS made up are refused.
 """
 import asyncio
-from collections.abc import Sequence
+import ipaddress
+import re
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -32,6 +33,7 @@ from gre.text.answers import parse_answer
 MAX_BYTES = 50 * 2**20  # of a photo's file
 MAX_WAITING = 8  # photos that may be located, or kept, at once; one page sends one at a time
 UPLOAD_S = 60
+KEEPER = ThreadPoolExecutor(1, "keep")  # a photo at a time is decoded to be kept, whatever the models are doing
 
 
 class Refused(Exception):
@@ -71,26 +73,35 @@ class Page:
         place = parse_answer(request.query_params.get("place", ""))
         if place is None:
             raise Refused(400, "this is no one place: write latitude and longitude, such as 48.86, 2.35")
-        rows = await run_in_threadpool(self.corrections.keep, await _photo(request), self._asked(request).question,
-                                       place)
+        question, photo = self._asked(request).question, await _photo(request)
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(
+                KEEPER, self.corrections.keep, photo, question, place)
+        except OSError as error:
+            raise Refused(507, f"{self.corrections.folder} cannot be written ({error.strerror or error}): make room "
+                               "there, or put back what was moved away, and keep it again") from None
         (near,) = gazetteer(MIN_POPULATION).nearest([place])
         return JSONResponse({"latitude": place.lat_deg, "longitude": place.lon_deg, "rows": rows,
                              "near": f"{near.city.name}, {near.country.name} ({near.distance_km:,.0f} km away)"})
 
     def _asked(self, request: Request) -> Locator:
         model = request.query_params.get("model", "0")
-        if not model.isascii() or not model.isdigit() or int(model[:9]) >= len(self.locators):
+        at = int(model) if re.fullmatch("[0-9]{1,9}", model) else len(self.locators)
+        if at >= len(self.locators):
             raise Refused(400, f"there are {len(self.locators)} models, counted from 0")
-        return list(self.locators.values())[int(model)]
+        return list(self.locators.values())[at]
 
 
 class Waiting:
-    """At most MAX_WAITING requests inside, from their first byte to the last of the answer."""
+    """At most MAX_WAITING photos inside, from their first byte to the last of the answer."""
 
     def __init__(self, app):
         self.app, self.inside = app, 0
 
     async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
         if self.inside >= MAX_WAITING:
             await _refused(Refused(503, f"{self.inside} photos are waiting already: try again in a moment"))(
                 scope, receive, send)
@@ -100,6 +111,28 @@ class Waiting:
             await self.app(scope, receive, send)
         finally:
             self.inside -= 1
+
+
+class Addressed:
+    """Refuses requests to a host that is neither a numeric address nor one of these names: a site may give its own
+    name this machine's address, and then counts as this server in a browser."""
+
+    def __init__(self, app, names: Collection[str]):
+        self.app, self.names = app, {name.lower() for name in names}
+
+    async def __call__(self, scope, receive, send) -> None:
+        app = self.app
+        if scope["type"] == "http" and not self._known(host := Request(scope).headers.get("host", "")):
+            app = _refused(Refused(400, f"{host!r} is no name of this page: open it by its numeric address, or "
+                                        "start it with --host NAME"))
+        await app(scope, receive, send)
+
+    def _known(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+            return name in self.names or bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
 
 
 class Headers:
@@ -122,21 +155,20 @@ class Headers:
         await self.app(scope, receive, with_headers)
 
 
-def application(page: Page, hosts: Sequence[str]) -> Starlette:
-    """The application. hosts: by which names it may be addressed; "*" for any."""
+def application(page: Page, names: Collection[str]) -> Starlette:
+    """The application. names: by which it may be addressed, beside numeric addresses."""
     outline = [[[round(float(lat), 2), round(float(lon), 2)] for lon, lat in ring] for ring in outlines()]
 
     async def land(request: Request) -> Response:
         return JSONResponse(outline)
 
-    limited = [Middleware(Waiting)]
     return Starlette(
         routes=[Route("/settings", page.settings), Route("/land", land),
-                Route("/locate", page.locate, methods=["POST"], middleware=limited),
-                Route("/keep", page.keep, methods=["POST"], middleware=limited),
+                Route("/locate", page.locate, methods=["POST"]),
+                Route("/keep", page.keep, methods=["POST"]),
                 Mount("/", StaticFiles(directory=Path(__file__).with_name("static"), html=True))],
         middleware=[Middleware(Headers, tiles=page.tiles),
-                    Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+                    Middleware(Addressed, names=names), Middleware(Waiting)],
         exception_handlers={
             Refused: lambda request, error: _refused(error),
             DataError: lambda request, error: _refused(Refused(400, str(error))),

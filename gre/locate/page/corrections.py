@@ -20,7 +20,7 @@ class Corrections:
 
     def __init__(self, folder: Path):
         """Raises DataError for a seed.jsonl that cannot be read, or that no line can be added to."""
-        self.photos, self.file, self.lock = folder / "imgs", folder / "seed.jsonl", folder / "seed.lock"
+        self.folder, self.photos, self.file = folder, folder / "imgs", folder / "seed.jsonl"
         self.photos.mkdir(parents=True, exist_ok=True)
         lines = [line for line in self._lines() if line.strip()]
         if lines:
@@ -36,7 +36,7 @@ class Corrections:
         opened(content).save(copy, "JPEG", quality=QUALITY)
         path = self.photos / f"{hashlib.sha256(content).hexdigest()[:20]}.jpg"
         degrees = {"gt_lat": place.lat_deg, "gt_lon": place.lon_deg}
-        with open(self.lock, "ab") as lock:  # other pages keep into this folder, too
+        with open(self.folder / "seed.lock", "ab") as lock:  # other pages keep into this folder, too
             fcntl.flock(lock, fcntl.LOCK_EX)
             _replace(path, copy.getvalue())
             lines, asked = self._lines(), False
