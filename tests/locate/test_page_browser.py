@@ -64,7 +64,7 @@ def page(chromium, served):
     page.on("request", lambda request: request.url.startswith((served[0], "data:")) or wrong.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: message.type == "error" and wrong.append(message.text) if not re.search(
-        "status of 400|ERR_CONNECTION", message.text) else None)
+        "status of (400|500|507)|ERR_CONNECTION", message.text) else None)
     page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     page.goto(served[0])
     says(page, "2 models are ready.")
@@ -212,6 +212,40 @@ def test_a_server_that_is_gone_is_said(page, taught):
     page.unroute("**/locate?*")
     page.locator("#photos").set_input_files([taught / "imgs/tokyo.png"])
     says(page, "1 photo located, 1 could not be.")
+
+
+def test_a_folder_and_a_file_that_changed_are_told_from_a_server_that_is_gone(page, taught, tmp_path):
+    (tmp_path / "holiday").mkdir()
+    mouse = {"x": 200, "y": 200, "data": {"items": [], "files": [str(tmp_path / "holiday")], "dragOperationsMask": 1}}
+    browser = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, **mouse})
+    why = "this file cannot be read: it is a folder, or has changed since it was chosen"
+    playwright.expect(card(page, "holiday").locator(".error")).to_have_text(why)
+    changed = tmp_path / "changed.png"
+    changed.write_bytes(photo(taught, "paris.png"))
+    page.locator("#photos").set_input_files([changed])
+    says(page, "1 photo located, 1 could not be.")
+    changed.write_bytes(photo(taught, "tokyo.png"))
+    page.get_by_label("Where it was really taken").fill("1, 2")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#kept")).to_have_text(f"Not kept: {why}")
+
+
+def test_what_fails_on_the_server_is_said_in_words(page, served, taught):
+    page.route("**/locate?*", lambda route: route.fulfill(status=500, body="Internal Server Error"))
+    page.locator("#photos").set_input_files([taught / "imgs/paris.png"])
+    playwright.expect(card(page, "paris.png")).to_contain_text("the server failed (status 500): its terminal says why")
+    page.unroute("**/locate?*")
+    page.locator("#photos").set_input_files([taught / "imgs/tokyo.png"])
+    says(page, "1 photo located, 1 could not be.")
+    (served[1] / "kept/imgs").rename(served[1] / "away")
+    page.get_by_label("Where it was really taken").fill("1, 2")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#kept")).to_contain_text("Not kept: kept cannot be written (No such file")
+    (served[1] / "away").rename(served[1] / "kept/imgs")
+    page.get_by_role("button", name="Keep for training").click()
+    playwright.expect(page.locator("#kept")).to_contain_text("Kept: tokyo.png")
 
 
 def test_the_rest_can_be_stopped(page, taught):

@@ -11,6 +11,7 @@ const plural = (n, what) => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : '
 const letter = (at) => String.fromCharCode(65 + at);
 const coordinates = (at) => `${at.latitude.toFixed(4)}, ${at.longitude.toFixed(4)}`;
 const GONE = 'the server does not answer: is it still running?';
+const UNREADABLE = 'this file cannot be read: it is a folder, or has changed since it was chosen';
 const BROKE_OFF = 'the answer broke off: the server’s terminal says why';
 const SMALLEST_KM = 1; // below it a distance says nothing
 const SIDES = [
@@ -119,13 +120,7 @@ async function ask(one, at) {
     if (one.file.size > settings.maxBytes)
       throw new Error(`the file is larger than ${settings.maxBytes >> 20} MiB: make it smaller`);
     const query = new URLSearchParams({model: at, exif: $('exif').checked ? 1 : 0});
-    const answer = await fetch(`locate?${query}`, {
-      method: 'POST',
-      body: one.file,
-      signal: stopping.signal,
-      headers: {'Content-Type': 'application/octet-stream'},
-    });
-    if (!answer.ok) throw new Error((await answer.json()).error);
+    const answer = await send(`locate?${query}`, one.file, stopping.signal);
     one.columns.append(column);
     where.textContent =
       settings.models[at].samples > 1 ? `${plural(settings.models[at].samples, 'sample')}; the first:` : '…';
@@ -143,8 +138,7 @@ async function ask(one, at) {
     if (!one.found[at]) throw new Error(BROKE_OFF);
   } catch (error) {
     const stopped = error.name === 'AbortError';
-    const network = column.isConnected ? BROKE_OFF : GONE; // browsers say TypeError
-    const why = stopped ? 'stopped' : error instanceof TypeError ? network : error.message;
+    const why = stopped ? 'stopped' : error instanceof TypeError ? BROKE_OFF : error.message; // a lost connection
     const message = make('p', {className: stopped ? 'soft' : 'error', textContent: why});
     if (!stopped) failed++;
     where.remove();
@@ -158,6 +152,20 @@ async function ask(one, at) {
   }
   one.look.hidden = false;
   if (followed || shown === one) show(one, false);
+}
+
+// Send a photo: the server's answer, or an Error that says why there is none.
+async function send(where, file, signal) {
+  await file.slice(0, 1).arrayBuffer().catch(() => {
+    throw new Error(UNREADABLE);
+  });
+  const headers = {'Content-Type': 'application/octet-stream'};
+  const answer = await fetch(where, {method: 'POST', body: file, signal, headers}).catch((error) => {
+    throw error.name === 'AbortError' ? error : new Error(GONE);
+  });
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => ({})); // of a bug, or of a proxy, the body is no JSON
+  throw new Error(told.error ?? `the server failed (status ${answer.status}): its terminal says why`);
 }
 
 async function* lines(body) {
@@ -280,13 +288,8 @@ $('correct').onsubmit = async (event) => {
   const one = shown;
   $('kept').className = '';
   try {
-    const answer = await fetch(`keep?${new URLSearchParams({place: $('place').value})}`, {
-      method: 'POST',
-      body: one.file,
-      headers: {'Content-Type': 'application/octet-stream'},
-    });
+    const answer = await send(`keep?${new URLSearchParams({place: $('place').value})}`, one.file);
     const kept = await answer.json();
-    if (!answer.ok) throw new Error(kept.error);
     if (shown === one) point(L.latLng(kept.latitude, kept.longitude));
     $('kept').textContent =
       `Kept: ${one.file.name} was taken at ${coordinates(kept)}, near ${kept.near}. ${plural(kept.rows, 'row')} so far.`;
