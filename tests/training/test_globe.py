@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -214,8 +216,14 @@ def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(her
             f"judge.url=http://127.0.0.1:{port}"]
     settings = json.dumps(settings_of(load(globe.Config, keys)))
 
-    def serve(*dies_at: str) -> subprocess.Popen:
-        return start("-m", "tests.helpers.reward_server", "run/localizability/model", settings, str(port), *dies_at)
+    @contextmanager
+    def serve(*dies_at: str) -> Iterator[subprocess.Popen]:
+        server = start("-m", "tests.helpers.reward_server", "run/localizability/model", settings, str(port), *dies_at)
+        try:
+            yield server
+        finally:
+            server.kill()
+            server.wait()
 
     def train(folder: str) -> subprocess.Popen:
         return start("-c", HASTY, *keys, f"output_dir={folder}/x")
@@ -223,9 +231,8 @@ def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(her
     def written(name: str) -> list[dict]:
         return lines(Path("killed/x", name))
 
-    with serve() as server:
+    with serve():
         assert train("whole").wait() == 0, Path("log").read_text()
-        server.kill()
     with serve("10") as server:  # each step asks four questions
         assert train("killed").wait() == 2 and server.wait() == -signal.SIGKILL
     said = Path("log").read_text()
@@ -235,7 +242,7 @@ def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(her
     assert [log["step"] for log in written("metrics.jsonl")] == [1, 2]
     assert [sample["step"] for sample in written("samples.jsonl")] == [1, 1, 2, 2]
     assert {sample["rewards"]["localizability"] for sample in written("samples.jsonl")} <= {0.25, 0.75}
-    with serve() as server:
+    with serve():
         stage = train("killed")
         while written("metrics.jsonl")[-1]["step"] < 4:
             assert stage.poll() is None, Path("log").read_text()
@@ -243,7 +250,6 @@ def test_a_reward_model_that_dies_and_a_kill_cost_no_step_and_record_no_zero(her
         stage.kill()
         assert stage.wait() == -signal.SIGKILL and not Path("killed/x/manifest.json").exists()
         assert train("killed").wait() == 0, Path("log").read_text()
-        server.kill()
     whole, resumed = (manifest.read_manifest(Path(name, "x")) for name in ("whole", "killed"))
     assert resumed["model_sha256"] == whole["model_sha256"]
     assert any(sample["advantage"] for sample in written("samples.jsonl"))  # something was learned
