@@ -50,7 +50,7 @@ class Locator:
 
     def locate(self, photo: Photo | Sequence[Photo], on_text: Callable[[str], None] | None = None
                ) -> Located | list[Located]:
-        """Where a photo was taken; of a list or a folder, a list in order.
+        """Where a photo was taken; of a list or a folder, a list in order: an answer for every photo of it.
 
         photo: a path, the bytes of a file, or a picture of PIL. on_text: called with each piece of the answer as it is
         written, or of the first of several samples, for one photo and transformers. Raises DataError, naming it, for

@@ -22,21 +22,19 @@ TIMEOUT_S = 30
 
 def is_one(photo) -> bool:
     """Whether this is a photo rather than several: no list, and no folder."""
-    return isinstance(photo, (bytes, bytearray, Image.Image)) or _is_path(photo) and not Path(photo).is_dir()
+    return isinstance(photo, (bytes, bytearray, Image.Image)) or _is_path(photo) and not os.path.isdir(photo)
 
 
 def listed(photos: Photo | Sequence[Photo]) -> list[Photo]:
-    """One entry a photo, paths as text: folders opened, with their subfolders, in the order of their names. A file that
-    is named twice is one photo.
+    """One entry a photo, paths as text: folders opened, with their subfolders, in the order of their names.
 
     Raises UserError for a folder without photos.
     """
     found: list[Photo] = []
     for photo in [photos] if is_one(photos) or _is_path(photos) else photos:
-        found += _in_folder(Path(photo)) if _is_path(photo) and Path(photo).is_dir() else [
+        found += _in_folder(Path(photo)) if _is_path(photo) and os.path.isdir(photo) else [
             os.fspath(photo) if _is_path(photo) else photo]
-    seen: set[str] = set()
-    return [photo for photo in found if not isinstance(photo, str) or not (photo in seen or seen.add(photo))]
+    return found
 
 
 def open_photo(photo: Photo, name: str, urls: bool = False) -> Image.Image:
@@ -51,12 +49,22 @@ def open_photo(photo: Photo, name: str, urls: bool = False) -> Image.Image:
         image = decode(bytes(photo), name)
     elif ADDRESS.match(str(photo)):
         image = decode(_fetched(str(photo), urls), name)
-    elif not Path(photo).is_file():
-        raise DataError(f"{name}: there is no such file")
+    elif not os.path.isfile(photo):
+        raise DataError(f"{name}: {_no_file(photo)}")
     else:
         image = decode(read_bytes(photo), name)
     check_ratio(image.size, name)
     return image
+
+
+def _no_file(path: str | os.PathLike) -> str:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a zero byte
+        return "there is no such file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "is no file"
 
 
 def _is_path(photo) -> bool:
@@ -82,6 +90,6 @@ def _fetched(address: str, urls: bool) -> bytes:
                 content += chunk
                 if len(content) > MAX_FETCHED_BYTES:
                     raise RowError(f"{address}: more than {MAX_FETCHED_BYTES >> 20} MiB: download it yourself")
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:  # UnicodeError: http://a..b, a redirect too
         raise DataError(f"{address}: cannot be fetched ({type(error).__name__}: {error})") from None
     return content

@@ -1,6 +1,7 @@
 """Locating photos from Python: files, lists, folders, bytes, pictures; what is refused; the answers of eval.predict."""
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +42,12 @@ def test_lists_folders_bytes_and_pictures_are_one_photo_each(taught, locator):
     found = locator.locate([path, str(taught / "imgs"), path.read_bytes(), Image.open(path), turned.getvalue(), path])
     answers = {Path(one.path).name: one.raw for one in found if one.path}
     assert [one.path and Path(one.path).name for one in found] == [
-        "paris.png", "nowhere.png", "tokyo.png", None, None, None]  # a file named twice is one photo
-    assert "139.69" in answers["tokyo.png"] and [one.raw for one in found[3:]] == [PARIS] * 3
+        "paris.png", "nowhere.png", "paris.png", "tokyo.png", None, None, None, "paris.png"]
+    assert "139.69" in answers["tokyo.png"] and [one.raw for one in found[4:]] == [PARIS] * 4
+    tokyo = str(taught / "imgs/tokyo.png")
+    asked = [tokyo, str(path), tokyo]
+    assert [(one.path, one.latitude) for one in locator.locate(asked)] == list(zip(asked, (35.68, 48.86, 35.68)))
+    assert [photo for photo, _ in locator.each(asked)] == asked
     assert locator.locate([]) == []
 
 
@@ -94,6 +99,11 @@ def test_what_cannot_be_read_is_named(taught, locator, tmp_path):
         locator.locate([(taught / "imgs/paris.png").read_bytes(), b"nothing"])
     each = list(locator.each([tmp_path / "text.jpg", taught / "imgs/paris.png", gone]))
     assert [isinstance(answer, DataError) for _, answer in each] == [True, False, True] and each[1][1].raw == PARIS
+    long, looped = "a" * 300, tmp_path / "loop.png"  # names at which the file system itself fails
+    looped.symlink_to(looped)
+    for path, said in ((long, "File name too long"), (looped, "Too many levels of symbolic links"), ("a\0b", "no such")):
+        (_, error), (_, found) = locator.each([path, taught / "imgs/paris.png"])
+        assert isinstance(error, DataError) and re.search(said, str(error)) and found.raw == PARIS
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no photos"):
         locator.locate(tmp_path / "empty")
@@ -110,6 +120,13 @@ def test_an_address_is_fetched_only_where_that_is_asked(taught, locator, monkeyp
         def log_message(self, *_):
             served.append(self.path)
 
+        def do_GET(self):
+            if self.path != "/moved.png":
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", "http://a..b/x.png")
+            self.end_headers()
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(taught / "imgs")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -121,6 +138,9 @@ def test_an_address_is_fetched_only_where_that_is_asked(taught, locator, monkeyp
         assert locator.locate(f"{address}/paris.png").raw == PARIS
         with pytest.raises(DataError, match="404"):
             locator.locate(f"{address}/gone.png")
+        for no_host in ("http://a..b/x", f"http://{'a' * 64}.com/x", f"{address}/\udcff.png", f"{address}/moved.png"):
+            (_, error), (_, found) = locator.each([no_host, f"{address}/paris.png"])
+            assert isinstance(error, DataError) and "cannot be fetched (Unicode" in str(error) and found.raw == PARIS
     finally:
         server.shutdown()
         server.server_close()
