@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Locate and print; returns the exit status. Raises UserError."""
     from gre.locate.locator import Locator  # takes seconds: after the arguments are known to be right
 
-    if arguments.map and arguments.map.is_dir():
-        raise UserError(f"--map {arguments.map} is a folder: name a file in it")
-    photos = listed(_names(arguments.photos))
+    photos = list(dict.fromkeys(listed(_names(arguments.photos))))  # a file that is named twice is asked once
+    if arguments.map:
+        _check_map(arguments.map, arguments.out, photos)
     locator = Locator(arguments.model, samples=arguments.samples, engine=arguments.engine, urls=arguments.urls,
                       prompt=_prompt(arguments.prompt), max_new_tokens=arguments.max_new_tokens,
                       batch_size=arguments.batch_size, dtype=arguments.dtype, min_pixels=arguments.min_pixels,
@@ -83,10 +84,26 @@ def run(arguments: argparse.Namespace) -> int:
                 kept.add([answer])
     answers = [found[photo] for photo in photos if photo in found]
     sys.stdout.write(FORMATS.get(arguments.form, formats.text)(answers))
+    _report(answers, faults, arguments.form)
     if arguments.map:
         write_atomically(arguments.map, worldmap.page(answers))
-    _report(answers, faults, arguments.form)
     return 1 if faults else 0
+
+
+def _check_map(path: Path, out: Path | None, photos: Sequence[str]) -> None:
+    """Raise UserError, or OSError where nothing can be written, unless a map may be put there: the shell writes
+    `--map *.png` as a photo's name, which a map would replace."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--map {path}: the map is a web page: name a file that ends in .html, before or behind the "
+                        "photos")
+    if path.is_dir():
+        raise UserError(f"--map {path} is a folder: name a file in it")
+    taken = {os.path.realpath(photo) for photo in photos} if path.exists() else set()
+    if out and os.path.realpath(out) == os.path.realpath(path) or os.path.realpath(path) in taken:
+        raise UserError(f"--map {path} would replace a photo, or the answers of --out: name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):  # whether that folder can be written is known before hours of work
+        pass
 
 
 def _names(photos: Sequence[str]) -> list[str]:

@@ -23,19 +23,40 @@ def test_help_and_usage_need_no_model():
 
 
 def test_names_on_standard_input_are_answered_and_what_cannot_be_read_is_named_at_the_end(taught):
-    bad = b"imgs/\xff\n'quoted\".png"
+    bad, good = b"imgs/\xff\n'quoted\".png", os.fsdecode(b"imgs/\xfe.png")
     (taught / os.fsdecode(bad)).write_bytes(b"no photo")
-    done = gre_locate(taught, "imgs/tokyo.png", "-", "--json", "--map", "out/map.html",
-                      given=b"imgs/paris.png\0" + bad + b"\0imgs/gone.png\0")
+    (taught / good).write_bytes((taught / "imgs/tokyo.png").read_bytes())
+    done = gre_locate(taught, "imgs/tokyo.png", good, "-", "--json", "--map", "out/map.html", given=b"\0".join(
+        [b"imgs/paris.png", bad, b"imgs/gone.png", b"imgs/tokyo.png", b"a" * 300]))
     (taught / os.fsdecode(bad)).unlink()
+    (taught / good).unlink()
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(one["path"], one["latitude"]) for one in lines] == [("imgs/tokyo.png", 35.68), ("imgs/paris.png", 48.86)]
+    assert [(one["path"], one["latitude"]) for one in lines] == [
+        ("imgs/tokyo.png", 35.68), (good, 35.68), ("imgs/paris.png", 48.86)]
     assert list(lines[0]) == ["path", "latitude", "longitude", "place", "radius_km", "reasoning", "raw"]
     assert done.returncode == 1
     said = done.stderr.decode()
-    assert "2 of 4 could not be read:" in said and "imgs/gone.png: there is no such file" in said
-    assert "cannot be read as a photo" in said and "4/4" in said
-    assert "tokyo.png" in (taught / "out/map.html").read_text()
+    assert "3 of 6 could not be read:" in said and "imgs/gone.png: there is no such file" in said
+    assert "cannot be read as a photo" in said and "6/6" in said
+    assert "File name too long" in said and "Traceback" not in said
+    assert "tokyo.png" in (page := (taught / "out/map.html").read_text()) and "<h2>imgs/\\udcfe.png</h2>" in page
+
+
+def test_a_map_replaces_no_photo_and_no_answers_and_what_cannot_be_written_is_said_before_the_work(taught, tmp_path):
+    (tmp_path / "linked").symlink_to(tmp_path)
+    (page := tmp_path / "page.html").write_bytes((taught / "imgs/tokyo.png").read_bytes())  # a photo, whatever its name
+    for given, said in ((["--map", "a.png", "b.png"], "--map a.png: the map is a web page: name a file that ends in"),
+                        (["b.png", "--map", "z.jsonl", "--out", "z.jsonl"], "--map z.jsonl: the map is a web page"),
+                        (["b.png", "--map", "z.html", "--out", "linked/z.html"], "would replace a photo, or the answers"),
+                        (["page.html", "--map", "linked/page.html"], "would replace a photo, or the answers"),
+                        (["b.png", "--map", "page.html/map.html"], "page.html: File exists"),
+                        (["b.png", "--map", "/proc/map.html"], "/proc")):
+        done = gre_locate(tmp_path, *given, model=str(taught / "run/stage3"))
+        last = done.stderr.decode().splitlines()[-1]
+        assert done.returncode == 2 and last.startswith("error: ") and said in last, done.stderr
+        assert not done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["linked", "page.html"]
+    assert page.read_bytes() == (taught / "imgs/tokyo.png").read_bytes()
 
 
 def test_a_long_list_resumes(taught):
