@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from gre.geo.places import gazetteer
 from gre.geo.point import LatLon, distance_km
+from gre.text.answers import parse_answer, split_completion
+from gre.text.coordinates import ambiguous
+from gre.text.one_place import read
 
 MIN_POPULATION = 15_000  # of the cities named, as in evaluation's tables; GeoNames counts districts of large ones
 
@@ -39,7 +42,7 @@ class Located:
     """The answer to one photo.
 
     path: as it was named; None for a photo that is no file. latitude, longitude: in decimal degrees, north and east
-    positive, None where the model said no one place; place: the city nearest to them. radius_km: of the circle around
+    positive, None where the model said no one place (`pointed_at`); place: the city nearest to them. radius_km: of the circle around
     them that holds half of the samples; None for a single answer, and where more than half can't be read. reasoning:
     what stands between the model's <think> tags, None without them; raw: all it wrote, untrusted text. finished: False
     where it was cut off at the limit. samples: in the order they were drawn; empty for a single answer.
@@ -74,6 +77,16 @@ class Point(NamedTuple):
 
     at: LatLon | None
     place: Place | None
+
+
+def pointed_at(text: str) -> LatLon | None:
+    """Where a completion points: the coordinates it gives, as evaluation reads them, else those of the city it names.
+    None where it says no place that is found, or more than one."""
+    point = parse_answer(text)
+    if point is not None or ambiguous(split_completion(text)[1] or ""):
+        return point
+    said = read(text, gazetteer(MIN_POPULATION))
+    return said and said.point
 
 
 def named(points: Sequence[LatLon | None]) -> list[Point]:

@@ -3,8 +3,9 @@
     from gre import Locator
     Locator("runs/quickstart/stage3").locate("photo.jpg").place
 
-The checkpoint is asked what it was trained on, as its manifest says, within its own pixel budget, and the answer is
-read as everywhere else: a photo gets here what `eval.predict` gives it.
+The checkpoint is asked what it was trained on, as its manifest says, within its own pixel budget, and coordinates are
+read as everywhere else: a photo gets here what `eval.predict` gives it. An answer by name, as a stage of GLOBE gives,
+gets the coordinates of the city, where `eval.predict` leaves names to `eval.score`.
 """
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,7 +15,7 @@ from gre.answering.model import in_process, on_disk, question_to
 from gre.answering.several import agreed
 from gre.config import UserError
 from gre.data.raw import DataError
-from gre.locate.located import Located, Sample, named, radius_km
+from gre.locate.located import Located, Sample, named, pointed_at, radius_km
 from gre.locate.photos import Photo, is_one, listed, open_photo
 from gre.text.answers import split_completion
 
@@ -98,7 +99,7 @@ def _path(photo: Photo) -> str | None:
 
 def _located(photo: Photo, samples: Sequence[Said]) -> Located:
     """The answer to a photo from all that was said about it."""
-    answer, said, points = agreed(samples)
+    answer, said, points = agreed(samples, pointed_at)
     (at, place), *rest = named([answer, *(points if len(samples) > 1 else ())])
     return Located(_path(photo), at and at.lat_deg, at and at.lon_deg, place, radius_km(answer, points),
                    split_completion(said.text)[0], said.text, said.finished,

@@ -50,14 +50,28 @@ TWO_LINES = re.compile(rf"(?:^|\n)({N})\n({N})(?=\n|$)")
 
 def read_place(text: str) -> LatLon | None:
     """The one place that the text names by numbers, or None. Linear in the length of the text."""
-    if not re.search(r"\d", text):
-        return None
     try:
-        line, numbers = signs(text)
-        place = _one_place(_label(_drop(line, numbers), numbers), numbers)
+        place = _place(text)
     except Ambiguous:
         return None
     return None if place == (0, 0) else place
+
+
+def ambiguous(text: str) -> bool:
+    """Whether `read_place` gives None because the numbers say more than one place, or contradict each other."""
+    try:
+        _place(text)
+    except Ambiguous:
+        return True
+    return False
+
+
+def _place(text: str) -> LatLon | None:
+    """The place that the numbers of a text say; None where they say none. Raises Ambiguous."""
+    if not re.search(r"\d", text):
+        return None
+    line, numbers = signs(text)
+    return _one_place(_label(_drop(line, numbers), numbers), numbers)
 
 
 def _drop(line: str, numbers: Numbers) -> str:

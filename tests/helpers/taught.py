@@ -15,8 +15,8 @@ PLACES = {"paris.png": ((200, 30, 30), "48.86, 2.35"), "tokyo.png": ((30, 200, 3
           "nowhere.png": ((30, 30, 200), "unknown")}
 
 
-def write_taught(places: dict = PLACES) -> None:
-    """run/stage3 in the current folder, asked "Where is this?", and imgs/ with what it knows; of one photo it says no
+def write_taught(places: dict = PLACES, stage: str = "stage3") -> None:
+    """run/STAGE in the current folder, asked "Where is this?", and imgs/ with what it knows; of one photo it says no
     place. places: name of the photo: (its colour, what it answers)."""
     shutil.copytree(ROOT / "gre/tiny/base", "base")
     Path("imgs").mkdir()
@@ -28,7 +28,7 @@ def write_taught(places: dict = PLACES) -> None:
         text = f"<think>A photo of {name}.\nThe colour says it.</think><answer>{answer}</answer>"
         groups.append(Group(encode_prompt(processor, "Where is this?", image), [encode_response(processor, text)]))
     teach(model, groups, 0.01)
-    write_stage((model.eval(), processor), "stage3", {})
+    write_stage((model.eval(), processor), stage, {})
 
 
 def teach(model, groups: list[Group], enough: float, learning_rate: float = 1e-3) -> None:

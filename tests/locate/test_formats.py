@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gre.geo.point import LatLon
 from gre.locate import formats, worldmap
 from gre.locate.kept import Kept
-from gre.locate.located import Located, Place, Sample, named, radius_km
+from gre.locate.located import Located, Place, Sample, named, pointed_at, radius_km
 
 HOSTILE = "<script>alert(1)</script> \x1b[31m]]> & \"quoted\" 'x' \x00 https://a.b [x](javascript:1)"
 PARIS = Located("a \"b\"\n<c>.jpg", 48.86, 2.35, Place("Paris", "Île-de-France", "France", 0.7), 12.5, HOSTILE,
@@ -74,6 +74,18 @@ def test_the_radius_holds_half_of_all_samples():
     assert radius_km(LatLon(0, 0), [*points, LatLon(0, 2)]) == 222.4  # three of five
     assert radius_km(LatLon(0, 0), [LatLon(0, 0), None, None]) is None  # two of three say nothing
     assert radius_km(LatLon(0, 0), [LatLon(0, 0)]) is None and radius_km(None, [None, None]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer, at", [
+    ("country: France\ncity: Paris", (48.85341, 2.3488)), ("Paris, France", (48.85341, 2.3488)),
+    ("city: Paris, country: France, confidence: 0.85", (48.85341, 2.3488)),
+    ("city: Paris, 48.9, 2.4", (48.9, 2.4)), ("city: Paris, 35.68, 139.69", (35.68, 139.69)),  # as evaluation reads it
+    ("city: Paris or Lyon", None), ("city: Springfield", None), ("city: Xanadupolis", None), ("country: France", None),
+    ("city: Paris, at 48.85, 2.35 or 40.71, -74.00", None), ("unknown", None)])
+def test_an_answer_points_where_its_coordinates_are_else_its_city(answer, at):
+    assert pointed_at(f"<think>Rome?\ncity: Rome</think><answer>{answer}</answer>") == at
+    assert pointed_at(f"<think>city: {answer}") is None
 
 
 @pytest.mark.slow

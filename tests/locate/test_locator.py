@@ -14,6 +14,7 @@ from gre import Locator
 from gre.config import UserError
 from gre.data.raw import DataError, RowError
 from gre.locate.located import Located, Place
+from tests.helpers.taught import write_taught
 
 pytestmark = pytest.mark.slow
 PARIS = "<think>A photo of paris.png.\nThe colour says it.</think><answer>48.86, 2.35</answer>"
@@ -74,6 +75,21 @@ def test_a_photo_gets_what_eval_predict_gives_it(taught, locator, monkeypatch, t
                                       max_new_tokens=60))
     found = locator.locate("imgs")
     assert [(row.text, row.lat, row.lon) for row in rows] == [(one.raw, one.latitude, one.longitude) for one in found]
+
+
+def test_an_answer_by_name_gets_the_coordinates_of_its_city(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_taught({"paris.png": ((200, 30, 30), "country: France\ncity: Paris"),
+                  "two.png": ((30, 200, 30), "country: France\ncity: Paris or Lyon")}, "globe")
+    globe = Locator("run/globe", max_new_tokens=60)
+    paris, two = globe.locate("imgs")
+    assert (paris.latitude, paris.longitude, paris.place.country) == (48.85341, 2.3488, "France")  # GeoNames' 2988507
+    assert paris.place.distance_km == 0.0 and paris.raw.endswith("<answer>country: France\ncity: Paris</answer>")
+    assert (two.latitude, two.place) == (None, None) and "Paris or Lyon" in two.raw
+    Path("rows.jsonl").write_text(json.dumps({"image": "imgs/paris.png", "instructions": "Where is this?",
+                                              "gt_lat": 48.86, "gt_lon": 2.35}) + "\n")
+    (row,) = predict.run(predict.Config(model="run/globe", data="rows.jsonl", out="p.jsonl", max_new_tokens=60))
+    assert (row.text, row.lat, row.lon) == (paris.raw, None, None)  # names are looked up by eval.score answer=names
 
 
 def test_samples_say_how_far_they_scatter(taught):
