@@ -1,9 +1,11 @@
 """Answers as files: JSON lines, GeoJSON, CSV, KML, GPX. No torch.
 
-What a model wrote is untrusted: it is escaped in XML, without the control characters that XML has no way to hold, and a
-cell of CSV that a spreadsheet would take for a formula opens with an apostrophe.
+What a model wrote, and what a file is called, is untrusted: it is escaped in XML, without the control characters that
+XML has no way to hold, once more in KML's descriptions, which are shown as HTML; all text in CSV is quoted, and a cell
+that a spreadsheet would take for a formula opens with an apostrophe.
 """
 import csv
+import html
 import io
 import json
 import re
@@ -14,7 +16,7 @@ from gre.locate.located import Located
 
 COLUMNS = ("path", "latitude", "longitude", "city", "region", "country", "distance_km", "radius_km", "reasoning", "raw")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 KML, GPX = "http://www.opengis.net/kml/2.2", "http://www.topografix.com/GPX/1/1"
 
 
@@ -35,13 +37,13 @@ def geojson(answers: Sequence[Located]) -> str:
 
 
 def table(answers: Sequence[Located]) -> str:
-    """CSV with a header; what a photo has no answer to is empty."""
+    """CSV with a header, all text quoted; what a photo has no answer to is empty."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # else a bare \r begins a row
     writer.writerow(COLUMNS)
     for answer in answers:
         place = answer.place
-        writer.writerow([answer.path, answer.latitude, answer.longitude,
+        writer.writerow([_no_formula(answer.path), answer.latitude, answer.longitude,
                          *((place.city, place.region, place.country, place.distance_km) if place else [None] * 4),
                          answer.radius_km, _no_formula(answer.reasoning), _no_formula(answer.raw)])
     return text.getvalue()
@@ -54,7 +56,7 @@ def kml(answers: Sequence[Located]) -> str:
     for answer in answers:
         mark = ElementTree.SubElement(document, f"{{{KML}}}Placemark")
         _add(mark, KML, "name", answer.path)
-        _add(mark, KML, "description", describe(answer))
+        _add(mark, KML, "description", html.escape(describe(answer)))
         if answer.latitude is not None:
             point = ElementTree.SubElement(mark, f"{{{KML}}}Point")
             _add(point, KML, "coordinates", f"{answer.longitude},{answer.latitude}")
@@ -67,7 +69,9 @@ def gpx(answers: Sequence[Located]) -> str:
     root = ElementTree.Element(f"{{{GPX}}}gpx", version="1.1", creator="gre-locate")
     for answer in answers:
         if answer.latitude is not None:
-            mark = ElementTree.SubElement(root, f"{{{GPX}}}wpt", lat=str(answer.latitude), lon=str(answer.longitude))
+            lon = _decimal(answer.longitude)
+            mark = ElementTree.SubElement(root, f"{{{GPX}}}wpt", lat=_decimal(answer.latitude),
+                                          lon="-180" if lon == "180" else lon)  # GPX 1.1: below 180
             _add(mark, GPX, "name", answer.path)
             _add(mark, GPX, "desc", describe(answer))
     return _xml(root)
@@ -109,6 +113,11 @@ def printable(said: str, but: str = "") -> str:
     """`said` with what a terminal would obey written out."""
     return "".join(letter if letter.isprintable() or letter in but else letter.encode(
         "unicode_escape").decode() for letter in said)
+
+
+def _decimal(degrees: float) -> str:
+    """Without an exponent, which GPX does not know; 7 digits are a centimetre."""
+    return f"{degrees:.7f}".rstrip("0").rstrip(".")
 
 
 def _no_formula(said: str | None) -> str | None:

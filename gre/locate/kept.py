@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gre.config import UserError
+from gre.geo.point import LatLon
 from gre.locate.formats import json_lines
 from gre.locate.located import Located
 from gre.provenance import write_atomically
@@ -22,7 +23,7 @@ class Kept:
             return
         if not beside.exists():
             raise UserError(f"{path} is there already, and no {beside.name} says how it was made: name another file")
-        before = json.loads(beside.read_text(encoding="utf-8"))
+        before = _settings(beside, path)
         if other := [name for name, value in settings.items() if before.get(name) != value]:
             raise UserError(f"{path} was made with another {', '.join(other)}: name another file, or delete it and "
                             f"{beside.name}")
@@ -32,8 +33,8 @@ class Kept:
             path.write_bytes(whole)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                answer = Located.of(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
+                answer = _answer(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: no answer of this command ({type(error).__name__}: {error}): "
                                 "delete the line, and its photo is asked again") from None
             self.answers[answer.path] = answer
@@ -43,3 +44,26 @@ class Kept:
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json_lines(answers))
         self.answers |= {answer.path: answer for answer in answers}
+
+
+def _settings(beside: Path, path: Path) -> dict:
+    """What answers were made with. Raises UserError for a file that does not say it."""
+    try:
+        settings = json.loads(beside.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise UserError(f"{beside} does not say how {path.name} was made ({error}): name another file, or delete both"
+                        ) from None
+    return settings
+
+
+def _answer(record: dict) -> Located:
+    """The answer of a line. Raises one of several errors for a line that holds another thing."""
+    answer = Located.of(record)
+    if not isinstance(answer.path, str) or not isinstance(answer.raw, str):
+        raise TypeError("path and raw are not both text")
+    for one in (answer, *answer.samples):
+        if (one.latitude, one.longitude) != (None, None):
+            LatLon.checked(one.latitude, one.longitude)
+    return answer

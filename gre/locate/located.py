@@ -42,10 +42,10 @@ class Located:
     """The answer to one photo.
 
     path: as it was named; None for a photo that is no file. latitude, longitude: in decimal degrees, north and east
-    positive, None where the model said no one place (`pointed_at`); place: the city nearest to them. radius_km: of the circle around
-    them that holds half of the samples; None for a single answer, and where more than half can't be read. reasoning:
-    what stands between the model's <think> tags, None without them; raw: all it wrote, untrusted text. finished: False
-    where it was cut off at the limit. samples: in the order they were drawn; empty for a single answer.
+    positive, None where the model said no one place (`pointed_at`); place: the city nearest to them. radius_km: of the
+    circle around them that holds half of the samples; None for a single answer, and where more than half can't be read.
+    reasoning: what stands between the model's <think> tags, None without them; raw: all it wrote, untrusted text.
+    finished: False where it was cut off at the limit. samples: in the order they were drawn; empty for a single answer.
     """
 
     path: str | None

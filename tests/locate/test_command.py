@@ -47,7 +47,7 @@ def test_a_map_replaces_no_photo_and_no_answers_and_what_cannot_be_written_is_sa
     (page := tmp_path / "page.html").write_bytes((taught / "imgs/tokyo.png").read_bytes())  # a photo, whatever its name
     for given, said in ((["--map", "a.png", "b.png"], "--map a.png: the map is a web page: name a file that ends in"),
                         (["b.png", "--map", "z.jsonl", "--out", "z.jsonl"], "--map z.jsonl: the map is a web page"),
-                        (["b.png", "--map", "z.html", "--out", "linked/z.html"], "would replace a photo, or the answers"),
+                        (["b.png", "--map", "z.html", "--out", "linked/z.html"], "would replace a photo, or the ans"),
                         (["page.html", "--map", "linked/page.html"], "would replace a photo, or the answers"),
                         (["b.png", "--map", "page.html/map.html"], "page.html: File exists"),
                         (["b.png", "--map", "/proc/map.html"], "/proc")):

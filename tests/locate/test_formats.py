@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -14,7 +15,7 @@ from gre.locate import formats, worldmap
 from gre.locate.kept import Kept
 from gre.locate.located import Located, Place, Sample, named, pointed_at, radius_km
 
-HOSTILE = "<script>alert(1)</script> \x1b[31m]]> & \"quoted\" 'x' \x00 https://a.b [x](javascript:1)"
+HOSTILE = "<script>alert(1)</script> \r=1+1 \x1b[31m]]> & \"quoted\" 'x' \x00 https://a.b [x](javascript:1)"
 PARIS = Located("a \"b\"\n<c>.jpg", 48.86, 2.35, Place("Paris", "Île-de-France", "France", 0.7), 12.5, HOSTILE,
                 f"<think>{HOSTILE}</think><answer>48.86, 2.35</answer>", True,
                 (Sample(48.86, 2.35, None), Sample(None, None, None)))
@@ -40,23 +41,38 @@ def test_csv_is_read_back_and_holds_no_formula():
     assert first["path"] == PARIS.path and [first[name] for name in ("latitude", "city", "radius_km")] == [
         "48.86", "Paris", "12.5"]
     assert first["reasoning"] == HOSTILE and second["raw"] == "'" + NOWHERE.raw and second["latitude"] == ""
+    (row,) = csv.DictReader(io.StringIO(formats.table([replace(NOWHERE, path="=1+1\r.jpg")]), newline=""))
+    assert row["path"] == "'=1+1\r.jpg"
 
 
 def test_kml_and_gpx_are_xml_that_holds_text_only():
     marks = ElementTree.fromstring(formats.kml(BOTH).encode()).findall(f".//{{{formats.KML}}}Placemark")
     name, said, point = marks[0]
-    assert name.text == PARIS.path and "<script>" in said.text and point[0].text == "2.35,48.86" and len(marks[1]) == 2
+    assert name.text == PARIS.path and point[0].text == "2.35,48.86" and len(marks[1]) == 2
+    assert "&lt;script&gt;" in said.text and "<" not in said.text  # what a balloon shows as HTML
     (waypoint,) = ElementTree.fromstring(formats.gpx(BOTH).encode())
     assert waypoint.attrib == {"lat": "48.86", "lon": "2.35"} and "Paris, Île-de-France, France" in waypoint[1].text
 
 
-@given(st.text())
+@pytest.mark.parametrize("at, lat, lon", [
+    ((5e-05, 180.0), "0.00005", "-180"), ((-5e-05, 179.99999999), "-0.00005", "-180"), ((-90.0, -180.0), "-90", "-180"),
+    ((0.0, 179.9999999), "0", "179.9999999")])
+def test_gpx_has_decimals_without_exponent_and_longitudes_below_180(at, lat, lon):
+    (waypoint,) = ElementTree.fromstring(formats.gpx([replace(PARIS, latitude=at[0], longitude=at[1])]).encode())
+    assert waypoint.attrib == {"lat": lat, "lon": lon}
+
+
+@given(st.text(st.characters(exclude_categories=())))  # halves of characters, too: names of files need not be text
 def test_any_text_can_be_written(said):
     answer = Located(said, 1.0, 2.0, None, None, said, said)
     for xml in (formats.kml([answer]), formats.gpx([answer])):
         ElementTree.fromstring(xml.encode())
     assert not [letter for letter in formats.text([answer]) if not letter.isprintable() and letter != "\n"]
     assert json.loads(formats.json_lines([answer]))["raw"] == said
+    header, row = csv.reader(io.StringIO(formats.table([answer]), newline=""))
+    cell = f"'{said}" if said[:1] in tuple("=+-@\t\r\n") else said
+    assert header == list(formats.COLUMNS) and row == [cell, "1.0", "2.0", "", "", "", "", "", cell, cell]
+    worldmap.page([answer]).encode()
 
 
 def test_a_page_executes_nothing_that_a_model_wrote():
@@ -107,6 +123,16 @@ def test_kept_answers_are_those_of_the_same_settings(tmp_path):
     (tmp_path / "other.jsonl").write_text("mine")
     with pytest.raises(UserError, match="no other.jsonl.settings.json says how it was made"):
         Kept(tmp_path / "other.jsonl", {})
-    path.write_text("{}\n")
-    with pytest.raises(UserError, match="line 1: no answer of this command"):
-        Kept(path, {"model": 1})
+    good = formats.json_lines([PARIS])
+    for line in ("{}", "null", "[1]", "1", '"a"', good.replace('"path": ', '"path": [1], "was": '),
+                 json.dumps({**PARIS.record(), "path": ["a"]}), json.dumps({**PARIS.record(), "path": 1}),
+                 json.dumps({**PARIS.record(), "latitude": "48.86"}), json.dumps({**PARIS.record(), "latitude": 95.0}),
+                 json.dumps({**PARIS.record(), "longitude": None}), json.dumps({**PARIS.record(), "raw": None}),
+                 json.dumps({**PARIS.record(), "samples": [1]}), json.dumps({**PARIS.record(), "place": [1]})):
+        path.write_text(f"{good}{line.strip()}\n")
+        with pytest.raises(UserError, match="kept.jsonl, line 2: no answer of this command .*: delete the line"):
+            Kept(path, {"model": 1})
+    for content in ("", "[1]", "{", "null"):
+        (tmp_path / "kept.jsonl.settings.json").write_text(content)
+        with pytest.raises(UserError, match="kept.jsonl.settings.json does not say how kept.jsonl was made .*delete"):
+            Kept(path, {"model": 1})

@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_named(taught, locator, tmp_path):
     assert [isinstance(answer, DataError) for _, answer in each] == [True, False, True] and each[1][1].raw == PARIS
     long, looped = "a" * 300, tmp_path / "loop.png"  # names at which the file system itself fails
     looped.symlink_to(looped)
-    for path, said in ((long, "File name too long"), (looped, "Too many levels of symbolic links"), ("a\0b", "no such")):
+    for path, said in ((long, "File name too long"), (looped, "Too many levels of symbolic"), ("a\0b", "no such")):
         (_, error), (_, found) = locator.each([path, taught / "imgs/paris.png"])
         assert isinstance(error, DataError) and re.search(said, str(error)) and found.raw == PARIS
     (tmp_path / "empty").mkdir()
