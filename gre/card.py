@@ -1,11 +1,14 @@
 """The model card of an exported stage: what it was made of and from, how well it does, what it is for and what not."""
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from gre import manifest
 from gre.config import UserError
 from gre.manifest import Parent
+
+ASKED = ("stage1", "stage2", "stage3", "globe")  # stages that say where a photo was taken
 
 USES = """## Intended uses
 Research on geo-localization; sorting one's own photos; checking where a published photo was taken, by people who verify
@@ -29,8 +32,14 @@ def card(parent: Parent, dtype: str, error: float | None, licence: str, scores: 
     if error is not None:
         lines += ["", f"It was trained as an adapter in float32 beside frozen weights. Merged into {dtype}, rounding "
                       f"is {error:.2%} of what the adapter changes (relative Frobenius norm, over all layers)."]
+    budget = parent.pixel_budget
+    lines += ["", f"Its photos had {budget.min_pixels:,} to {budget.max_pixels:,} pixels once they were resized."]
     if asked:
         lines += ["", "It was trained on this question; ask it the same:", "", *(f"> {text}" for text in asked[:1])]
+    if asked and parent.stage in ASKED:
+        lines += ["", "By gre-suite, from this folder:", "", "```bash",
+                  f"gre-locate PHOTO --model . --prompt {shlex.quote(asked[0])} --min-pixels {budget.min_pixels} "
+                  f"--max-pixels {budget.max_pixels}", "```"]
     lines += ["", USES, "", "## Stages and data", *made_from(parent), "", "## Scores", *scored(scores), "",
               "## Licence",
               f"Of the base: {licence}." if licence else "That of the base, which this export was not told (licence=).",

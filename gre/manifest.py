@@ -98,8 +98,9 @@ def child_budget(parent: Parent, min_pixels: int | None, max_pixels: int | None,
     budget = PixelBudget(own.min_pixels if min_pixels is None else min_pixels,
                          own.max_pixels if max_pixels is None else max_pixels)
     if parent.stage != BASE and budget != own and accept != "any":
-        raise UserError(f"{parent.name} was trained with {own}, the config asks for {budget}: leave model.min_pixels "
-                        "and model.max_pixels at null or write accept_parent=any")
+        raise UserError(f"{parent.name} was trained with min_pixels={own.min_pixels} max_pixels={own.max_pixels}, and "
+                        f"min_pixels={budget.min_pixels} max_pixels={budget.max_pixels} is asked for: leave both out, "
+                        "or write accept_parent=any")
     return budget
 
 
@@ -176,7 +177,7 @@ def _stage_parent(folder: Path, stages: Collection[str], accept_any: bool) -> Pa
         faults.append(f"was altered after it was finished (model/ has sha256 {sha256[:12]}, its manifest says "
                       f"{manifest['model_sha256'][:12]})")
     if faults and not accept_any:
-        raise UserError(f"{name} {' and '.join(faults)}: name another model_name_or_path or write accept_parent=any")
+        raise UserError(f"{name} {' and '.join(faults)}: name another model, or write accept_parent=any")
     return Parent(name, folder / "model", manifest["stage"], sha256, PixelBudget(**manifest["pixel_budget"]), manifest,
                   not faults)
 

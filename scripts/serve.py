@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import torch
 
 from gre import config, manifest
-from gre.answering.model import on_disk, question_to
+from gre.answering.model import check_folder, on_disk, question_to
 from gre.answering.vllm_offline import CPU_KV_CACHE_GIB, engine_settings
 from gre.config import REQUIRED, UserError, option
 from gre.errors import one_message
@@ -87,6 +87,7 @@ def locate_command(argv: list[str]) -> list[str]:
     """The `vllm serve …` of a checkpoint that locates photos, without what follows --. Prints the question that clients
     have to ask. Raises UserError."""
     settings = config.load(Locate, argv)
+    check_folder(settings.model)
     model = on_disk(settings.model, settings.dtype, settings.min_pixels, settings.max_pixels, settings.accept_parent)
     question, _ = question_to(settings.model, model, settings.prompt)
     processor = load_processor(model.folder, model.budget.min_pixels, model.budget.max_pixels)

@@ -1,4 +1,5 @@
 """The checkpoint that is asked: which it is, what it was trained on, and how large its photos are."""
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,14 @@ def on_disk(path: str, dtype: str = "auto", min_pixels: int | None = None, max_p
     return Model({"stage": parent.stage, "sha256": parent.sha256}, plain, not plain or None not in (
                  min_pixels, max_pixels), parent.instructions, budget, parent.model_dir,
                  stored_dtype(parent.model_dir) if dtype == "auto" else dtype)
+
+
+def check_folder(path: str) -> None:
+    """Raise UserError unless a folder is there: whoever locates photos has nothing fetched, and a name that is mistyped
+    may be one on the Hub."""
+    if not os.path.isdir(path):
+        raise UserError(f"there is no model folder {os.path.abspath(path)}: name that of a stage, such as "
+                        "runs/NAME/stage3, or of a model; nothing is fetched here")
 
 
 def question_to(name: str, model: Model, prompt: str) -> tuple[str, str]:

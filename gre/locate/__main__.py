@@ -15,6 +15,7 @@ from gre.errors import one_message
 from gre.locate import formats, worldmap
 from gre.locate.kept import Kept
 from gre.locate.located import Located
+from gre.locate.options import as_options
 from gre.locate.photos import listed
 from gre.provenance import write_atomically
 
@@ -152,7 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # names of files need not be text
     sys.stderr.reconfigure(errors="backslashreplace")
     with one_message():
-        return run(arguments)
+        try:
+            return run(arguments)
+        except UserError as error:
+            raise UserError(as_options(str(error), vars(arguments))) from error
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gre.answering import engines
 from gre.answering.engines import Decoding, Said
-from gre.answering.model import in_process, on_disk, question_to
+from gre.answering.model import check_folder, in_process, on_disk, question_to
 from gre.answering.several import agreed
 from gre.config import UserError
 from gre.data.raw import DataError
@@ -42,6 +42,7 @@ class Locator:
             raise UserError(f"engine is {engine!r}: write one of {', '.join(ENGINES)}")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size is {batch_size}: it must be at least 1")
+        check_folder(str(model))
         self.decoding = Decoding(max_new_tokens, samples, TEMPERATURE if samples > 1 else 0.0, SEED)
         self.engine, self.urls = engines.choose(engine, ""), urls
         self.model = on_disk(str(model), dtype, min_pixels, max_pixels, accept_parent)

@@ -42,6 +42,8 @@ def test_the_command(taught, monkeypatch, capsys):
     assert json.loads(option(line, "--additional-config"))["banned"]
     with pytest.raises(UserError, match="no manifest that says what it is asked"):
         serve.locate_command(["model=base"])
+    with pytest.raises(UserError, match=f"there is no model folder {taught}/quickstart/stage3: "):
+        serve.locate_command(["model=quickstart/stage3"])
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 """The command, as the shell starts it: formats, standard input, resuming, files that cannot be read, exit statuses."""
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from gre import export
+from gre.locate.__main__ import main
 from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -72,7 +76,32 @@ def test_a_long_list_resumes(taught):
     assert other.returncode == 2 and "made with another decoding" in other.stderr.decode()
 
 
-def test_a_model_that_is_not_there_is_one_message(taught):
-    done = gre_locate(taught, "imgs/paris.png", model="run/stage9")
-    assert done.returncode == 2 and done.stderr.decode().splitlines()[-1].startswith("error: ")
-    assert b"Traceback" not in done.stderr
+def test_a_model_is_a_folder_and_what_is_wrong_with_it_is_one_message_in_options(taught, monkeypatch, capsys):
+    monkeypatch.chdir(taught)
+    shutil.copytree("run/stage3", "run/altered")
+    with open("run/altered/model/generation_config.json", "a") as stream:
+        stream.write("\n")
+    monkeypatch.setattr("gre.models.hub.fetch", lambda *_: pytest.fail("the Hub was asked"))
+    for given, said in (
+            (["--model", "quickstart/stage3"], f"there is no model folder {taught}/quickstart/stage3: name that of a"),
+            (["--model", "base"], "write --prompt … --min-pixels … --max-pixels …; both"),
+            (["--model", "run/altered"], "name another model, or write --accept-parent any"),
+            (["--model", "run/stage3", "--max-pixels", "784"], "--max-pixels 784 is asked for: leave both out, or"),
+            (["--model", "run/stage3", "--dtype", "int8"], "dtype is 'int8': write one of auto, float32, bfloat16"),
+            (["--model", "run/stage3", "--batch-size", "0"], "--batch-size is 0: it must be at least 1")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["imgs/paris.png", *given])
+        assert said in capsys.readouterr().err
+    shutil.rmtree("run/altered")
+
+
+def test_the_card_of_an_exported_stage_holds_the_command_that_asks_it(taught, tmp_path):
+    export.run(export.Config(str(taught / "run/stage3"), str(tmp_path / "plain"), dtype="float32"))
+    card = (tmp_path / "plain/README.md").read_text()
+    (line,) = [line for line in card.splitlines() if line.startswith("gre-locate ")]
+    arguments = ["-m", "gre.locate", *shlex.split(line.replace("PHOTO", str(taught / "imgs/paris.png")))[1:]]
+    done = subprocess.run([sys.executable, *arguments, "--max-new-tokens", "60", "--json"], cwd=tmp_path / "plain",
+                          capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["latitude"], found["longitude"]) == (48.86, 2.35) and "--prompt 'Where is this?'" in line

@@ -36,6 +36,8 @@ def test_the_card_says_what_it_was_made_of_and_is_for(workplace):
     assert "- stage1, on no file" in card and "- from base base" in card
     assert "| within_25_km | 25.0% | 20.0% to 30.0% |" in card and "| geoscore | 3,210 | too few clusters |" in card
     assert "1,000 photos of `im2gps3k.jsonl`, 7 without an answer" in card
+    budget = manifest.verify_parent("run/stage1", {"stage1"}).pixel_budget
+    assert f"Its photos had {budget.min_pixels:,} to {budget.max_pixels:,} pixels" in card
     assert "## Not to be used" in card and str(workplace) not in card
     own = AutoModelForImageTextToText.from_pretrained("run/stage1/model").state_dict()
     plain = AutoModelForImageTextToText.from_pretrained("plain").state_dict()
