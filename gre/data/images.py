@@ -20,8 +20,8 @@ from gre.data.raw import DataError, RowError
 
 MAX_RATIO = 200  # of a photo's sides: Qwen's image processors refuse a longer strip
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff", ".bmp",
-            ".gif", ".mpo")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff",
+            ".bmp", ".gif", ".mpo")
 """How files of photos are called."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, ArithmeticError, LookupError,

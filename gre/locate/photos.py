@@ -4,6 +4,7 @@ An address is refused unless it is asked for by name: who locates photos of othe
 """
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from gre.config import UserError
 from gre.data.images import SUFFIXES, check_ratio, decode, from_picture, read_bytes
 from gre.data.raw import DataError, RowError
+from gre.locate.formats import printable
 
 Photo = str | os.PathLike | bytes | Image.Image
 ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -72,10 +74,22 @@ def _is_path(photo) -> bool:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The photos in it and in its subfolders; what is left out is counted on standard error."""
+    found, unreadable, linked, other = [], [], 0, 0
+    for at, folders, names in os.walk(folder, onerror=unreadable.append):
+        photos = [str(Path(at, name)) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+        found += photos
+        other += len(names) - len(photos)
+        linked += sum(os.path.islink(os.path.join(at, name)) for name in folders)
+    left_out = ", ".join(f"{what}: {count}" for what, count in (
+        ("files whose names are not those of photos", other), ("linked folders", linked),
+        ("folders that cannot be read", len(unreadable))) if count)
     if not found:
-        raise UserError(f"{folder} holds no photos: they are told by their names ({', '.join(SUFFIXES)})")
-    return found
+        raise UserError(f"{folder} holds no photos: they are told by their names ({', '.join(SUFFIXES)})"
+                        + (f". Left out: {left_out}" if left_out else ""))
+    if left_out:
+        print(f"left out of {printable(str(folder))}: {left_out}", file=sys.stderr)
+    return sorted(found)
 
 
 def _fetched(address: str, urls: bool) -> bytes:

@@ -2,18 +2,22 @@
 import csv
 import io
 import json
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gre.config import UserError
 from gre.geo.point import LatLon
 from gre.locate import formats, worldmap
 from gre.locate.kept import Kept
 from gre.locate.located import Located, Place, Sample, named, pointed_at, radius_km
+from gre.locate.photos import listed
 
 HOSTILE = "<script>alert(1)</script> \r=1+1 \x1b[31m]]> & \"quoted\" 'x' \x00 https://a.b [x](javascript:1)"
 PARIS = Located("a \"b\"\n<c>.jpg", 48.86, 2.35, Place("Paris", "Île-de-France", "France", 0.7), 12.5, HOSTILE,
@@ -110,9 +114,29 @@ def test_places_keep_their_order():
     assert [point.place and point.place.country for point in found] == ["Japan", None, "Australia"]
 
 
-def test_kept_answers_are_those_of_the_same_settings(tmp_path):
-    from gre.config import UserError
+def test_what_is_left_out_of_a_folder_is_counted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in/sub").mkdir(parents=True)
+    for name in ("b.JFIF", "sub/a.png", "notes.txt", "sub/.DS_Store", ".jpg"):
+        (tmp_path / "in" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert listed("in/sub/") == ["in/sub/a.png"] and "sub: files whose names are not those of photos: 1\n" in (
+        capsys.readouterr().err)
+    Path("in/linked").symlink_to(tmp_path / "in/sub")
+    monkeypatch.chdir("in")
+    for _ in range(21):  # a path of more than 4,096 characters cannot be opened, whoever asks
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    os.chdir(tmp_path)
+    assert listed("in") == ["in/b.JFIF", "in/sub/a.png"]
+    assert capsys.readouterr().err == ("left out of in: files whose names are not those of photos: 3, linked folders: "
+                                       "1, folders that cannot be read: 1\n")
+    Path("in/b.JFIF").unlink()
+    Path("in/sub/a.png").unlink()
+    with pytest.raises(UserError, match="holds no photos: .*[.]jfif.* Left out: files whose .*: 3, linked folders: 1"):
+        listed("in")
 
+
+def test_kept_answers_are_those_of_the_same_settings(tmp_path):
     path = tmp_path / "kept.jsonl"
     Kept(path, {"model": 1}).add(BOTH)
     with open(path, "a") as stream:
