@@ -1,11 +1,11 @@
 """GLOBE on the tiny world: one, two and three rewards, beside fine-tuning and rejection sampling at equal samples.
 
-    bash experiments/globe.sh [run=quickstart] [seed=N] [sft_steps=N] [arm=NAME] [out=FILE.json]
+    bash experiments/globe.sh [run=quickstart] [seed=N] [sft_steps=N] [arms=[NAME,…]] [arm=NAME] [out=FILE.json]
 
 Reads the world of a finished quickstart run and trains into runs/NAME/globe. All arms start from `names`, a stage 1
 that answers with country and city as its teacher did, errors and all. An arm that ended before is kept
-and one that was stopped goes on; without `arm` the missing ones are trained and everything is measured, on the same
-test photos. Gains have 95 % intervals over places.
+and one that was stopped goes on; without `arm` the missing ones are trained and all are measured, on the same test
+photos. Gains have 95 % intervals over places.
 
     names       fine-tuning on the teacher's chains: where the others start
     one         GRPO on the place by name
@@ -54,7 +54,8 @@ class Config:
     run: str = option("quickstart", "name of the finished run in runs/")
     seed: int = option(0, "seed of all trainings, of the reward model's photos and of the bootstrap")
     sft_steps: int = option(300, "steps of the fine-tuning that the others start from; few: it errs in countries too")
-    arm: str = option("", f"train this one alone: {', '.join(TRAINED)}; empty: all, and measure them")
+    arms: list[str] = option(list(TRAINED), "which are trained and measured")
+    arm: str = option("", f"train this one alone: {', '.join(TRAINED)}; empty: all of arms, and measure them")
     out: str = option("", "where the result is written; empty: runs/NAME/globe/results.json")
 
 
@@ -124,23 +125,23 @@ class Seen:
     entities: tuple[str, ...]
 
 
-def measure(folder: Path, seed: int) -> dict:
-    """Answers of all arms to the test rows, their scores and the paired gains."""
+def measure(folder: Path, seed: int, trained: Sequence[str]) -> dict:
+    """Answers of these arms to the test rows, their scores and the paired gains."""
     data, ours = folder / "data", folder / "globe"
     shape = config.load(globe.Config, [f"{ROOT}/configs/tiny/globe.yaml"])
-    kept = [arm for arm in TRAINED if arm != "localizability"]
+    kept = [arm for arm in trained if arm != "localizability"]
     rows = {arm: predict.run(predict.Config(
         model=str(ours / arm), data=str(data / "test" / "named.jsonl"), places=str(data / "truth.jsonl"),
         out=str(ours / f"{arm}.jsonl"), max_new_tokens=shape.rollout.max_new_tokens)) for arm in kept}
     found = {arm: scores(rows[arm], data) for arm in kept}
     places = [row.place for row in rows[NAMES]]
-    metrics = {arm: manifest.read_manifest(ours / arm)["metrics"] for arm in TRAINED}
-    reward_model = metrics["localizability"]
+    metrics = {arm: manifest.read_manifest(ours / arm)["metrics"] for arm in trained}
+    reward_model = metrics.get("localizability", {})
     return {
         "arms": {arm: {"steps": metrics[arm]["steps"], "train_seconds": metrics[arm]["train_seconds"],
                        **{name: fmean(found[arm][name]) for name in MEASURES}} for arm in kept},
         "gain": {f"{a}_over_{b}": {name: numbers.gain(found[a][name], found[b][name], places, seed)
-                                   for name in MEASURES} for a, b in PAIRS},
+                                   for name in MEASURES} for a, b in PAIRS if {a, b} <= set(kept)},
         "reward_model": {key: value for key, value in reward_model.items() if isinstance(value, (int, float))},
         "n": len(places),
     }
@@ -151,20 +152,22 @@ def run(settings: Config) -> None:
     folder = Path("runs") / settings.run
     if not (folder / "results.json").exists():
         raise UserError(f"{folder} is not a finished quickstart: bash scripts/quickstart.sh run={settings.run} first")
-    if settings.arm not in ("", *TRAINED):
-        raise UserError(f"arm={settings.arm!r}: write {', '.join(TRAINED)}, or leave it out for all")
+    if unknown := {settings.arm, *settings.arms} - {"", *TRAINED}:
+        raise UserError(f"no arm is called {', '.join(sorted(unknown))}: write {', '.join(TRAINED)}")
+    if NAMES not in settings.arms or "three" in settings.arms and "localizability" not in settings.arms:
+        raise UserError("arms: the others start from names, and three needs localizability, too")
     if not (folder / "data" / "localizability" / "reason.jsonl").exists():
         reason.run(reason.Config(str(folder / "data"), seed=settings.seed))
     write_asked(folder / "data")
     for arm, commands in arms(folder, settings.seed, settings.sft_steps).items():
-        if settings.arm in ("", arm):
+        if arm == settings.arm or not settings.arm and arm in settings.arms:
             train(folder / "globe" / arm, commands)
     if settings.arm:
         return
     made = {"commit": provenance.commit(),
             "command": f"bash experiments/globe.sh run={settings.run} seed={settings.seed} "
-                       f"sft_steps={settings.sft_steps}",
-            **measure(folder, settings.seed)}
+                       f"sft_steps={settings.sft_steps} 'arms=[{','.join(settings.arms)}]'",
+            **measure(folder, settings.seed, settings.arms)}
     provenance.write_atomically(Path(settings.out) if settings.out else folder / "globe" / "results.json",
                                 json.dumps(made, indent=1) + "\n")
     for arm, one in made["arms"].items():
