@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from gre.geo.places import gazetteer
 from gre.geo.point import LatLon, distance_km
-from gre.text.answers import parse_answer, split_completion
-from gre.text.coordinates import ambiguous
+from gre.text.answers import parse_answer
 from gre.text.one_place import read
 
 MIN_POPULATION = 15_000  # of the cities named, as in evaluation's tables; GeoNames counts districts of large ones
@@ -82,8 +81,7 @@ class Point(NamedTuple):
 def pointed_at(text: str) -> LatLon | None:
     """Where a completion points: the coordinates it gives, as evaluation reads them, else those of the city it names.
     None where it says no place that is found, or more than one."""
-    point = parse_answer(text)
-    if point is not None or ambiguous(split_completion(text)[1] or ""):
+    if (point := parse_answer(text)) is not None:
         return point
     said = read(text, gazetteer(MIN_POPULATION))
     return said and said.point

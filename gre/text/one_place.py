@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from gre.geo.places import ONE_PLACE_KM, TERRITORIES, City, Country, Gazetteer, Match
 from gre.geo.point import LatLon, distance_km
-from gre.text.answers import parse_answer
+from gre.text.answers import parse_answer, split_completion
+from gre.text.coordinates import ambiguous
 from gre.text.named import Names, names_said
 
 SAME_PLACE_KM = 200.0  # between the city named and the coordinates beside it: farther apart they are two places
@@ -32,7 +33,7 @@ class Said(NamedTuple):
 def read(text: str, gazetteer: Gazetteer) -> Said | None:
     """The place of a completion; None where it says two."""
     said = names_said(text)
-    if any(len(names) > 1 for names in said.values()):
+    if any(len(names) > 1 for names in said.values()) or ambiguous(split_completion(text)[1] or ""):
         return None
     return one_place(Names(*(next(iter(names), None) for names in said.values())), parse_answer(text), gazetteer)
 

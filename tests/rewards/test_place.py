@@ -73,7 +73,7 @@ def test_other_places_earn_what_is_right_of_them(answer, country, city, reward):
     "country: Germany\ncity: Munich, possibly Hamburg", "country: Germany\ncity: Munich, or Augsburg, or Ulm",
     "country: Germany\ncity: Munich\nor Augsburg", "country: Germany\nor Austria\ncity: Munich",
     "country: Germany\ncity: Munich, Germany or Berlin, Germany", "country: Germany\ncity: Munich & Augsburg",
-    "country: Germany or France\ncity: Munich",
+    "country: Germany\ncity: Munich\n48.1, 11.6 or 52.5, 13.4", "country: Germany or France\ncity: Munich",
     "country: Germany\ncity: Munich\n-33.9, 151.2", "country: Germany\n35.7, 139.7",
     '[{"country": "Germany", "city": "Munich"}, {"country": "Germany", "city": "Berlin"}]'])
 def test_two_places_are_no_answer(answer):
