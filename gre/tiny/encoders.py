@@ -3,11 +3,12 @@
     python -m gre.tiny.encoders out=runs/encoders [seed=0]
 
     OUT/clip    real CLIPModel folder, random but for its last layer, fitted to climates: of 256 photos it was not
-                fitted to it tells the climate of 43 to 72 %, by the sentence asked (four climates, chance is 25 %)
+                fitted to it tells the climate of 57 to 75 %, by the sentence asked (four climates, chance is 25 %)
     OUT/bert    real BertModel folder with its own WordPiece words, untrained: it tells words apart and not meanings
 
 Numbers made with them show that the machinery works and nothing about real photos or texts.
 """
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,24 @@ def corpus() -> list[str]:
     return [*named, *(f"So {place.name}." for place in places()), "hidden"]
 
 
+def trained(tokenizer: CLIPTokenizer | BertTokenizer) -> CLIPTokenizer | BertTokenizer:
+    """A tokenizer of the corpus's words, numbered by the alphabet: the trainer numbers what is equally frequent each
+    time in another way, and a word's weights go by its number."""
+    model = json.loads(tokenizer.train_new_from_iterator(corpus(), WORDS).backend_tokenizer.to_str())["model"]
+    special = [word for word in tokenizer.all_special_tokens if word in model["vocab"]]
+    words = [*special, *sorted(model["vocab"].keys() - set(special))]
+    merges = {"merges": [tuple(pair) for pair in model["merges"]]} if "merges" in model else {}
+    return type(tokenizer)(vocab={word: at for at, word in enumerate(words)}, **merges,
+                           model_max_length=tokenizer.model_max_length)
+
+
 @torch.no_grad()
 def build_clip(config: Config) -> tuple[CLIPModel, CLIPProcessor]:
     """A random CLIP whose last layer is fitted by ridge regression: photos of one climate land where the sentences
     about its trees lie, apart from those about other trees."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
-    tokenizer = CLIPTokenizer().train_new_from_iterator(corpus(), WORDS)
+    tokenizer = trained(CLIPTokenizer())
     processor = CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=SIDE), tokenizer)
     end = tokenizer.eos_token_id
     model = CLIPModel(CLIPConfig(
@@ -98,7 +110,7 @@ def build_clip(config: Config) -> tuple[CLIPModel, CLIPProcessor]:
 def build_bert(seed: int) -> tuple[BertModel, BertTokenizer]:
     """A BERT that has learned nothing."""
     torch.manual_seed(seed)
-    tokenizer = BertTokenizer(model_max_length=512).train_new_from_iterator(corpus(), WORDS)
+    tokenizer = trained(BertTokenizer(model_max_length=512))
     model = BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
                                  intermediate_size=128))
     return model.eval(), tokenizer
