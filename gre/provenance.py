@@ -16,12 +16,13 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or nothing, after a power cut too; folders are made."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing, after a power cut too; folders are made. Text is UTF-8.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with open(partial, "wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)

@@ -26,11 +26,9 @@ def located(said: Sequence[Names], gazetteer: Gazetteer,
     coordinates that each answer gives as well, which may be of another place."""
     points, outcomes = [], Counter(matched=0, tie=0, conflict=0, miss=0, **{"two places": 0, "no name": 0})
     for names, point in zip(said, beside or [None] * len(said), strict=True):
-        other = "no name" if names.city is None else (
-            "two places" if one_place(names, point, gazetteer) is None else "")
-        if other:
+        if names.city is None or one_place(names, point, gazetteer) is None:
             points.append(None)
-            outcomes[other] += 1
+            outcomes["no name" if names.city is None else "two places"] += 1
             continue
         match = gazetteer.find(names.city, names.country or "")
         points.append(match.place.point if match.status == "found" else None)

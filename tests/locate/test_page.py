@@ -376,3 +376,12 @@ def test_the_command_refuses_what_it_cannot_use(taught, capsys):
             main(arguments)
         assert ended.value.code == 2 and why in capsys.readouterr().err
     other.close()
+
+
+def test_a_plain_model_is_told_how_it_is_asked_by_options(capsys):
+    base = ["--model", str(ROOT / "gre/tiny/base"), "--port", "0"]
+    with pytest.raises(SystemExit) as stop:
+        main(base)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "write --prompt … --min-pixels … --max-pixels …" in said
+    assert all(word in parser().format_help() for word in re.findall("--[a-z-]+", said))

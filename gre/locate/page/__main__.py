@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gre.config import UserError
 from gre.errors import one_message
+from gre.locate.options import as_options
 from gre.provenance import public_path
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
     command.add_argument("--engine", default="auto", help="as of gre-locate, but auto with two models is "
                          "transformers, as a second vLLM finds no memory on a GPU; only transformers streams")
+    command.add_argument("--prompt", default="", help="asked instead of what the models were trained on")
+    command.add_argument("--min-pixels", type=int, metavar="N", help="smallest photo of a plain model")
+    command.add_argument("--max-pixels", type=int, metavar="N", help="largest photo of a plain model")
     command.add_argument("--max-new-tokens", type=int, default=2048, metavar="N", help="of an answer (default: 2048)")
     return command
 
@@ -57,7 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     corrections = Corrections(arguments.keep) if arguments.keep else None
     alone = len(arguments.model) == 1  # a vLLM takes nearly all the memory of a GPU, and leaves none for a second
     engine = arguments.engine if alone or arguments.engine != "auto" else "transformers"
-    locators = {name: Locator(path, samples=arguments.samples, engine=engine, max_new_tokens=arguments.max_new_tokens)
+    locators = {name: Locator(path, samples=arguments.samples, engine=engine, prompt=arguments.prompt,
+                              max_new_tokens=arguments.max_new_tokens, min_pixels=arguments.min_pixels,
+                              max_pixels=arguments.max_pixels)
                 for name, path in zip(_names(arguments.model), arguments.model)}
     app = application(Page(locators, corrections, arguments.tiles), _called(arguments.host))
     if arguments.host not in LOCAL:
@@ -89,8 +95,12 @@ def _names(paths: Sequence[str]) -> Sequence[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
+    arguments = parser().parse_args(argv)
     with one_message():
-        run(parser().parse_args(argv))
+        try:
+            run(arguments)
+        except UserError as error:
+            raise UserError(as_options(str(error), vars(arguments))) from error
     if "vllm" in sys.modules:
         from gre.leave import leave
 

@@ -3,13 +3,13 @@ import fcntl
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 
 from gre.data.raw import BadRow, DataError
 from gre.data.records import DataConfig, SeedRow, read_seed, row_of
 from gre.geo.point import LatLon
 from gre.locate.page.asking import opened
+from gre.provenance import write_atomically
 
 QUALITY = 95  # of the JPEG copies, as of seeds
 
@@ -38,7 +38,8 @@ class Corrections:
         degrees = {"gt_lat": place.lat_deg, "gt_lon": place.lon_deg}
         with open(self.folder / "seed.lock", "ab") as lock:  # other pages keep into this folder, too
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _replace(path, copy.getvalue())
+            self.photos.stat()  # moved away, it would be made anew, without the photos of the other rows
+            write_atomically(path, copy.getvalue())
             lines, asked = self._lines(), False
             for at, line in enumerate(lines):
                 value, row = self._row(line) or ({}, None)
@@ -49,7 +50,7 @@ class Corrections:
                 if lines and not lines[-1].endswith(b"\n"):
                     lines[-1] += b"\n"
                 lines.append(_line({"image": f"imgs/{path.name}", "instructions": question, **degrees}))
-            _replace(self.file, b"".join(lines))
+            write_atomically(self.file.resolve(), b"".join(lines))  # a link stays one
         return sum(bool(line.strip()) for line in lines)
 
     def _lines(self) -> list[bytes]:
@@ -66,11 +67,3 @@ class Corrections:
 
 def _line(row: dict) -> bytes:
     return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace")  # what others wrote, too
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """The whole file or, where the disk is full or the process is killed, the one that was there."""
-    path = path.resolve()  # a link stays one
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
