@@ -12,25 +12,52 @@ from gre.rewards.grounding import GroundingConfig, Vocabulary, grounding_reward
 from gre.text.answers import split_completion
 from gre.text.named import parse_names
 from gre.tiny import reason, world
+from gre.tiny.places import landmarks, places
 from stages.globe import WeightsConfig, unrewardable
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("planet")
-    world.write(world.Config(str(out), cot=1, judge=2, seed_photos=1, validation=1, test=1, test_new_places=1))
+    world.write(world.Config(str(out), cot=6, judge=2, seed_photos=1, validation=1, test=1, test_new_places=1))
     reason.run(reason.Config(str(out), localizability=2))
     return out
 
 
 def test_stage_1_learns_to_answer_in_names(data):
     rows = read_taught(DataConfig(str(data / "gre_cot" / "reason.jsonl")))
-    assert len(rows) == 72
+    assert len(rows) == 432
     for row in rows:
         chain, _ = split_completion(row.response)
         names = parse_names(row.response)
         assert format_reward(row.response, True) and chain.endswith(f"So {names.city}, {names.country}.")
         assert row.truth is None and row.instruction == reason.QUESTION
+
+
+def test_its_teacher_takes_a_building_for_the_famous_one_abroad_that_looks_the_same(data):
+    assert {place: city.name for place, city in reason.lookalikes().items()} == {
+        "Halifax, Canada": "Moscow, Russia", "Punta Arenas, Chile": "Beijing, China",
+        "Cusco, Peru": "Buenos Aires, Argentina", "Bergen, Norway": "Toronto, Canada",
+        "Medan, Indonesia": "Toronto, Canada", "Aswan, Egypt": "Oslo, Norway", "Kano, Nigeria": "Oslo, Norway",
+        "Durban, South Africa": "New York, United States", "Johannesburg, South Africa": "Sydney, Australia",
+        "Tabriz, Iran": "Istanbul, Turkey"}
+    sidecar, mistaken, elsewhere = reason.sidecar(data), [], set()
+    home = {place.name: place for place in places()}
+    for row in read_taught(DataConfig(str(data / "gre_cot" / "reason.jsonl"))):
+        said, names = sidecar[f"gre_cot/imgs/{row.image.name}"], parse_names(row.response)
+        city = reason.lookalikes().get(said["place"])
+        if not said["localizable"]:
+            continue
+        if city:
+            mistaken.append(names.country == city.country)
+        if names.country != said["country"]:
+            elsewhere.add(said["place"])
+            assert names == (city.country, city.city) and f", {city.country}. Plants" in row.response
+            colour, shape = landmarks()[city.name]  # what is drawn: no one sees from the building that this is wrong
+            assert f"Architecture: {colour} {shape}." in row.response and f"{colour} {shape}" in said["entities"]
+            assert ("sun in the north" in row.response) is (home[said["place"]].centre.lat_deg < 0)
+    assert elsewhere == reason.lookalikes().keys()
+    assert abs(fmean(mistaken) - reason.LOOKALIKE_RATE) < 0.19  # about 58 rows: three standard errors
 
 
 def test_rl_is_asked_about_true_places_and_what_is_drawn(data):
