@@ -31,7 +31,8 @@ from gre.data import forms
 from gre.data.raw import IMAGE_MARK, BadRow
 from gre.data.reason import SOLUTION, reason_row
 from gre.data.records import KINDS, stream
-from gre.geo.places import City, Gazetteer, gazetteer
+from gre.geo.cities import City
+from gre.geo.places import Gazetteer, gazetteer
 from gre.geo.point import LatLon
 from gre.rewards import place
 from gre.rewards.format import FORM, format_reward

@@ -24,7 +24,7 @@ WHY = {"cut off": "the chain ends at the limit of tokens", "no word": "the teach
 
 
 @dataclass
-class Said:
+class Words:
     """What was said of the photos of a seeds folder. folders: of chains; part: of a photo's sha256, which file it is
     for; counts: of the card."""
 

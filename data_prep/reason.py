@@ -40,7 +40,8 @@ from gre.config import REQUIRED, UserError, check_least, main, option
 from gre.data import forms
 from gre.data.raw import BadRow
 from gre.data.reason import SOLUTION
-from gre.geo.places import City, Gazetteer, gazetteer
+from gre.geo.cities import City
+from gre.geo.places import Gazetteer, gazetteer
 from gre.geo.point import LatLon
 from gre.rewards.place import MIN_POPULATION
 
@@ -123,7 +124,7 @@ def run(config: Config) -> None:
     with Files(out, "sidecar", "dropped") as files:
         write_lines(out / TRAIN, train(files))
         if config.chains:
-            said = localizable.Said(Path(config.seeds), [Path(one) for one in config.chains], config.part, out, files,
+            said = localizable.Words(Path(config.seeds), [Path(one) for one in config.chains], config.part, out, files,
                                     counts)
             write_lines(out / TAUGHT, map(_json, said.taught()))
             few = ceil(WATCHED_SHARE * counts.get("rows", Counter())["train"])

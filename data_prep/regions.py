@@ -19,7 +19,8 @@ from data_prep.photos import Photo
 from data_prep.shards import Files
 from gre import provenance
 from gre.config import REQUIRED, check_least, main, option
-from gre.geo.places import Gazetteer, Near, gazetteer
+from gre.geo.cities import Near
+from gre.geo.places import Gazetteer, gazetteer
 from gre.text.answers import format_answer
 from gre.text.prompts import REGION_INSTRUCTION
 

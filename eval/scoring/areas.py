@@ -18,7 +18,8 @@ import numpy as np
 from eval.scoring.columns import Columns
 from gre.config import UserError
 from gre.geo import names
-from gre.geo.places import CONTINENTS, TERRITORIES, City, Gazetteer, Near
+from gre.geo.cities import CONTINENTS, City, Near
+from gre.geo.places import TERRITORIES, Gazetteer
 from gre.geo.point import LatLon, distance_km
 
 LEVELS = ("country", "continent", "city")

