@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "tokenizers", "deepspeed", "peft",
@@ -16,13 +17,15 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing, after a power cut too; folders are made. Text is UTF-8.
+def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write a file so that a reader sees all of it or nothing, after a power cut too; folders are made. Text is UTF-8,
+    and may come in pieces.
     """
+    pieces = [content] if isinstance(content, (str, bytes)) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
+        stream.writelines(piece.encode() if isinstance(piece, str) else piece for piece in pieces)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)

@@ -8,7 +8,6 @@ as a whole.
 """
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from gre.data.raw import IMAGE_MARK, BadRow, DataError
 from gre.data.reason import SOLUTION, ReasonRow, reason_row
 from gre.geo.point import LatLon
 from gre.geo.truth import swapped
+from gre.provenance import write_atomically
 
 LABELS = {"true": True, "truth": True, "false": False}  # the paper's text once says Truth
 KINDS = {"cot": "GRE30K-CoT", "judge": "GRE30K-Judge", "seed": "GRE30K-Seed", "bench": "GREval-Bench",
@@ -328,8 +328,9 @@ def write_judge(path: str | Path, rows: Iterable[JudgeRow]) -> None:
 
 def write_seed(path: str | Path, rows: Iterable[SeedRow]) -> None:
     """Write the published form of GRE30K-Seed: JSON lines."""
-    _replace(path, (_line({"image": _published_image(path, row.image), "instructions": row.instruction,
-                           **_degrees(row.truth)}) + "\n" for row in rows))
+    lines = (_line({"image": _published_image(path, row.image), "instructions": row.instruction,
+                    **_degrees(row.truth)}) + "\n" for row in rows)
+    write_atomically(Path(path), lines)
 
 
 def write_bench(path: str | Path, rows: Iterable[BenchRow],
@@ -363,17 +364,8 @@ def _degrees(truth: LatLon) -> dict[str, float]:
 def _write_array(path: str | Path, rows: Iterable[dict]) -> None:
     """A row after another, so that rows that are made one by one are never all in memory."""
     lines = ((",\n" if number else "") + _line(row) for number, row in enumerate(rows))
-    _replace(path, chain(["[\n"], lines, ["\n]\n"]))
+    write_atomically(Path(path), chain(["[\n"], lines, ["\n]\n"]))
 
 
 def _line(row: dict) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-
-def _replace(path: str | Path, pieces: Iterable[str]) -> None:
-    """Write the file beside its place and rename it: an interrupted writer leaves no half file."""
-    unfinished = Path(f"{path}.unfinished")
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    with open(unfinished, "w", encoding="utf-8") as stream:
-        stream.writelines(pieces)
-    os.replace(unfinished, path)
