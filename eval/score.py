@@ -56,7 +56,8 @@ class Config:
 
 
 def plan(config: Config) -> dict[str, list[str]]:
-    """What a run would read and write."""
+    """What a run would read and write. Raises UserError for settings that do not go together."""
+    check(config)
     return {"reads": [config.predictions, *filter(None, [config.other, config.chain])],
             "writes": [*filter(None, [config.out, config.tables])]}
 

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it and in ../eval_bench: `evaluate BENCHMARK MODEL [key=value …]` predicts, scores and
-# draws the page. Beside OUT.jsonl that leaves OUT.scores.json and OUT.html.
+# draws the page. Beside OUT.jsonl that leaves OUT.scores.json and OUT.html. score.KEY=… are keys of eval.score.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 evaluate() {
-    local benchmark=$1 argument model='' out='' keys=() chain=() beside=() pictures=() scored=true
+    local benchmark=$1 argument model='' out='' keys=() score=() chain=() beside=() pictures=() scored=true
     shift
     for argument in "$@"; do
         case $argument in
@@ -13,6 +13,7 @@ evaluate() {
             shard=*) scored=; keys+=("$argument") ;;  # the last command, without shard, joins the parts and scores them
             out=*) out=${argument#out=} ;;
             model=*) model=${argument#model=} ;;
+            score.*=*) score+=("${argument#score.}") ;;
             chain.*=*)
                 if [ "$benchmark" = GREval-Bench ]; then chain+=("${argument#chain.}"); else keys+=("$argument"); fi ;;
             benchmark.labels=*) keys+=("$argument"); beside+=("data=${argument#*=}") ;;
@@ -43,6 +44,12 @@ evaluate() {
             exit 2
         }
     fi
+    if [ ${#score[@]} -gt 0 ] && [ -n "$scored" ]; then
+        in_environment -m eval.score predictions="$out" "${score[@]}" --dry-run > /dev/null || {
+            echo "the keys of eval.score are written score.KEY=… here" >&2
+            exit 2
+        }
+    fi
     in_environment -m eval.predict ${model:+model="$model"} benchmark.name="$benchmark" out="$out" ${keys+"${keys[@]}"}
     if [ -z "$scored" ]; then
         return
@@ -50,7 +57,8 @@ evaluate() {
     if [ ${#chain[@]} -gt 0 ]; then
         in_environment -m eval.chain "${chain[@]}"
     fi
-    in_environment -m eval.score predictions="$out" out="$stem.scores.json" ${chain+chain="$stem.chain.json"}
+    in_environment -m eval.score predictions="$out" out="$stem.scores.json" ${chain+chain="$stem.chain.json"} \
+        ${score+"${score[@]}"}
     in_environment -m eval.compare scores="[\"$stem.scores.json\"]" page="$stem.html" ${pictures+"${pictures[@]}"}
 }
 

@@ -1,6 +1,7 @@
 """Upstream's evaluation scripts: which commands they run. Python and the environment are stand-ins that only speak."""
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_each_script_predicts_its_benchmark_and_scores_it(stand_in, script, benc
         f"-m|eval.predict|model=runs/a/stage3|benchmark.name={benchmark}|out={out}|batch_size=8|prompt=Where is it?|",
         f"-m|eval.score|predictions={out}|out={out[:-6]}.scores.json|",
         f'-m|eval.compare|scores=["{out[:-6]}.scores.json"]|page={out[:-6]}.html|'], done.stderr
+
+
+def test_mp16_reason_test_is_scored_by_name_unless_told_otherwise(stand_in):
+    done = run(stand_in, "scripts/eval/eval_mp16_reason.sh", "m", "out=p.jsonl", "score.draws=500")
+    assert done.stdout.splitlines() == [
+        "-m|eval.predict|model=m|benchmark.name=MP16-Reason-Test|out=p.jsonl|",
+        "-m|eval.score|predictions=p.jsonl|out=p.scores.json|answer=names|min_population=15000|draws=500|",
+        '-m|eval.compare|scores=["p.scores.json"]|page=p.html|'], done.stderr
+
+
+@pytest.mark.parametrize("key, message", [
+    ("score.answer=name", "answer is 'name': write coordinates or names"), ("score.answr=names", "unknown key 'answr'")])
+def test_a_key_of_the_scores_that_is_wrong_is_told_before_anything_is_predicted(stand_in, key, message):
+    (stand_in / "root/.venv/bin/python").write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    done = run(stand_in, "scripts/eval/eval_mp16_reason.sh", "m", key)
+    assert done.returncode == 2 and done.stdout == "" and message in done.stderr and "score.KEY=" in done.stderr
 
 
 CHAIN = ["chain.clip=CLIP", "chain.bert=my models/BERT", "chain.bert_layer=17", "chain.llm.model=L"]
