@@ -32,20 +32,20 @@ class Shot:
     image: Image.Image
 
 
-def shots(each: int, seed: int) -> Iterator[Shot]:
+def shots(each: int, seed: int, fog_rate: float = FOG_RATE) -> Iterator[Shot]:
     """`each` photos of every known place, shuffled; the same for the same seed."""
     rng = random.Random(seed)
     wanted = [place for place in places() if place.known for _ in range(each)]
     rng.shuffle(wanted)
     for place in wanted:
-        scene = scene_of(place, rng, FOG_RATE)
+        scene = scene_of(place, rng, fog_rate)
         lat_deg, lon_deg = place.district(scene.vehicle)
         truth = LatLon(lat_deg + rng.gauss(0, JITTER_DEG),
                        lon_deg + rng.gauss(0, JITTER_DEG) / math.cos(math.radians(lat_deg)))
         yield Shot(place, scene, truth, draw(scene, rng))
 
 
-def develop(folder: Path, each: int, seed: int) -> None:
+def develop(folder: Path, each: int, seed: int, fog_rate: float = FOG_RATE) -> None:
     """Write the photos, once: IMG_0001.JPG, …, IMG_0004.HEIC …"""
     if folder.exists():
         return
@@ -53,7 +53,7 @@ def develop(folder: Path, each: int, seed: int) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     formats()  # HEIF is known from here on
-    for number, shot in enumerate(tqdm(shots(each, seed), folder.name, unit="photo"), start=1):
+    for number, shot in enumerate(tqdm(shots(each, seed, fog_rate), folder.name, unit="photo"), start=1):
         exif = gps(shot.truth)
         if number % HEIC:
             shot.image.save(partial / f"IMG_{number:04d}.JPG", "JPEG", quality=QUALITY, exif=exif)

@@ -1,8 +1,8 @@
 """The tiny world's teacher behind an OpenAI-compatible address, for data_prep: it knows every photo by its pixels.
 
 It answers a teacher's question with the tiny teacher's chain, errors included (gre/tiny/teacher.py), in English
-sentences; the looker's two questions (can the place be told, is what a chain names there) with what was drawn. The same
-photo gets the same answer in every run.
+sentences, and with country, city and localizability where it is asked for these; the looker's two questions (can the
+place be told, is what a chain names there) with what was drawn. The same photo gets the same answer in every run.
 """
 import io
 import json
@@ -18,9 +18,11 @@ from PIL import Image
 
 from experiments.camera import Shot
 from gre.text.chain_prompts import REVIEW, SEEN
+from gre.text.prompts import PLACE_TEACHER_INSTRUCTION
 from gre.tiny import teacher
 from gre.tiny.picture import Scene
 from gre.tiny.places import places
+from gre.tiny.reason import ENDS_WITH
 
 SIDE = 28  # pixels that a photo is known by
 SENTENCES = {"Architecture: ": "Architecture: it has a ", "Signs: ": "Signs: the flag is ",
@@ -88,7 +90,10 @@ class SimulatedTeacher:
             there = [thing in things(shot.scene) for thing in named(chain)]
             return json.dumps({name: [thing for thing, yes in zip(named(chain), there) if yes is wanted]
                                for name, wanted in (("seen", True), ("unseen", False))})
-        return spoken(teacher.describe(shot.place, shot.scene, random.Random(f"{self.seed} {number}")).response)
+        chain = teacher.describe(shot.place, shot.scene, random.Random(f"{self.seed} {number}"))
+        if {"type": "text", "text": PLACE_TEACHER_INSTRUCTION} in content:
+            return by_name(chain, shot.scene.localizable)
+        return spoken(chain.response)
 
     def number(self, url: str) -> int:
         """Which photo a data URI shows."""
@@ -98,6 +103,13 @@ class SimulatedTeacher:
 
 def _small(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).reshape(-1)
+
+
+def by_name(chain: teacher.Chain, localizable: bool) -> str:
+    """A chain and its place in the form of MP16-Reason's teachers."""
+    place = ENDS_WITH.search(chain.reasoning).groupdict()
+    return (f"<think>{spoken(chain.reasoning)}</think>\n<answer>country: {place['country']}\ncity: {place['city']}\n"
+            f"localizability: {'high' if localizable else 'negative'}</answer>")
 
 
 def spoken(response: str) -> str:
