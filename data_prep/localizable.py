@@ -16,11 +16,12 @@ from data_prep.shards import Files
 from gre.data.reason import LOCALIZABLE, SOLUTION
 from gre.geo.places import Gazetteer
 from gre.text.chains import chain_of
-from gre.text.named import parse_localizability
+from gre.text.instructions import short
+from gre.text.named import localizability_said, parse_localizability
 
 TEACH, WATCH, TRAIN = "localizability", "unlocalizable", "train"  # files of a sidecar's rows; the part of TRAIN
-WHY = {"cut off": "the chain ends at the limit of tokens", "no word": "the teacher says nothing of localizability",
-       "no chain": "an answer alone"}
+WHY = {"cut off": "the chain ends at the limit of tokens", "no chain": "an answer alone",
+       "no word": "the teacher says no known word for localizability, or two that differ; `why` quotes it"}
 
 
 @dataclass
@@ -42,7 +43,9 @@ class Words:
             fault = ("cut off" if not chain.finished else "no word" if word not in LOCALIZABLE else
                      "" if text else "no chain")
             if fault:
-                self.files.add("dropped", {**chain.named(), "fault": fault, "why": chain.response[-80:]})
+                said = localizability_said(chain.response) if fault == "no word" else []
+                self.files.add("dropped", {**chain.named(), "fault": fault, "why":
+                                           f"it says {short('; '.join(said))}" if said else chain.response[-80:]})
                 self.counts.setdefault("dropped", Counter())[fault] += 1
             else:
                 yield self._row(TEACH, chain, {"response": text, "localizability": word})

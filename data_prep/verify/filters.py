@@ -19,7 +19,8 @@ from gre.geo.places import Gazetteer
 from gre.geo.point import distance_km
 from gre.llm import Client
 from gre.text.chains import chain_of
-from gre.text.named import parse_localizability
+from gre.text.instructions import short
+from gre.text.named import localizability_said, parse_localizability
 from gre.text.prompts import PLACE_TEACHER_INSTRUCTION, TEACHER_INSTRUCTION
 
 FILTERS = {
@@ -89,8 +90,9 @@ class Checks:
             if self.several:
                 one.note("agreement", "" if self.agreeing(one, said) else self._alone(one, said))
             if one.chain.kind == chains.NAMED:
+                words = "; ".join(localizability_said(one.chain.response))
                 one.note("localizable", "" if LOCALIZABLE.get(one.localizability) else
-                         f"the teacher says {one.localizability or 'nothing'} of its localizability")
+                         f"the teacher says {short(words) if words else 'nothing'} of localizability")
 
     def agreeing(self, one: Found, said: Sequence[Chain]) -> list[Chain]:
         """The chains of other teachers that come to the same place."""

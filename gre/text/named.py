@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 from gre.text.answers import split_completion
 
 _LABEL = re.compile(r"""(?<!\w)(?P<label>country|city)(?:\s+name)?["'*_` \t]*(?:[:：=|]|[-–—](?=\s))""", re.IGNORECASE)
-_LOCALIZABILITY = re.compile(r"""(?<!\w)localizability["'*_` \t]*[:：=|]["'*_` \t]*(?P<word>[a-z]+)""", re.IGNORECASE)
+# What stands behind the label, on its line or the next, up to the end of the line or sentence or a label of its own.
+_LOCALIZABILITY = re.compile(r"""(?<!\w)localizability["'*_` \t]*(?:[:：=|]|[-–—](?=\s))["'“*_`•>\[(<\s\-–—]*+
+                                 (?!(?:country|city)\b)(?P<phrase>(?:[^\n:：=|;"”}.!?]|[.!?](?!\s|$))+)""",
+                             re.IGNORECASE | re.VERBOSE)
+_LEVEL = r"(?<![\w-])(?:high|medium|moderate|low|negative)(?![\w-])"
+_DENIED = re.compile(rf"(?:\b(?:not?|never|hardly|neither|nor)|n['’]t)(?:\W+\w+){{0,3}}\W+{_LEVEL}")
+_UNLOCALIZABLE = re.compile(r"\b(?:not |un|non-)localizable\b")
+_MEANS = {"moderate": "medium", "none": "negative"}
 _AROUND = " \t*_,;.|`\"'“”{}-–—"
 _NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|null|n/?a|not sure|[-–—?]*|"
                    r"(?:the |your )?(?:country|city|name)(?: name)?", re.IGNORECASE)
@@ -43,10 +50,25 @@ def parse_names(text: str) -> Names:
 
 
 def parse_localizability(text: str) -> str | None:
-    """The word behind `localizability:` in a completion's answer, in small letters; None where there is none, or two
-    that differ."""
-    said = {match["word"].lower() for match in _LOCALIZABILITY.finditer(split_completion(text)[1] or "")}
-    return said.pop() if len(said) == 1 else None
+    """What an answer says behind `localizability:`: high, medium (or moderate), low or negative (or none, or not
+    localizable), whatever else stands in the phrase; or true, yes, false or no where that is all, for `no` may go on as
+    `no signs`. None where no such word is said, two that differ, or one that is denied (`not high`)."""
+    said = set()
+    for phrase in map(str.lower, localizability_said(text)):
+        phrase = _UNLOCALIZABLE.sub("negative", phrase)
+        if _DENIED.search(phrase):
+            return None
+        said.update(re.findall(_LEVEL, phrase))
+        if (first := phrase.partition(",")[0]) in ("true", "yes", "false", "no", "none"):
+            said.add(first)
+    words = {_MEANS.get(word, word) for word in said}
+    return words.pop() if len(words) == 1 else None
+
+
+def localizability_said(text: str) -> list[str]:
+    """The phrase behind each `localizability:` of a completion's answer, as written."""
+    return [" ".join(match["phrase"].split()).rstrip(" ,'*_`]>")
+            for match in _LOCALIZABILITY.finditer(split_completion(text)[1] or "")]
 
 
 def names_said(text: str) -> dict[str, list[str]]:

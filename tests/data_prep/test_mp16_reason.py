@@ -19,7 +19,6 @@ from eval.benchmarks.reader import BenchmarkConfig
 from gre.config import UserError
 from gre.data.records import DataConfig, read_reason, read_taught
 from gre.judge.localizability import judge_row
-from gre.text.named import parse_localizability
 from gre.text.prompts import PLACE_TEACHER_INSTRUCTION
 from tests.helpers.paths import ROOT
 from tests.helpers.seeds import NAMES, PLACES, TeacherServer, chain, kill_in_step, lines, seeds, usual
@@ -36,7 +35,7 @@ def named(number: int, place: tuple[str, str] | None = None, word: str = "high",
 
 
 def first(number: int, _: int):
-    return usual({1: named(1, word="low"), 3: named(3, ("Atlantis", "Egypt")), 7: named(7, word="")}.get(
+    return usual({1: named(1, word="very low"), 3: named(3, ("Atlantis", "Egypt")), 7: named(7, word="")}.get(
         number, named(number)).replace("is Lima, Peru", "is Santos, Brazil" if number == 4 else "is Lima, Peru"))
 
 
@@ -86,9 +85,11 @@ def test_from_photos_to_train_and_test_killed_and_not(tmp_path):
     assert killed == undisturbed and not any("work" in name.split("/") for name in undisturbed)
 
     out = tmp_path / "whole" / "out"
-    wrong = {(one["row"] - 1, one["teacher"]): one["fault"] for step in ("right", "verified")
-             for one in lines(out / step / "dropped.jsonl")}
-    assert wrong == {
+    dropped = {(one["row"] - 1, one["teacher"]): one for step in ("right", "verified")
+               for one in lines(out / step / "dropped.jsonl")}
+    assert dropped[1, "a"]["why"] == "the teacher says 'very low' of localizability"
+    assert dropped[7, "a"]["why"] == "the teacher says nothing of localizability"
+    assert {at: one["fault"] for at, one in dropped.items()} == {
         (1, "a"): "localizable", (2, "b"): "too far", (2, "a"): "agreement", (3, "a"): "no answer can be read",
         (3, "b"): "agreement", (4, "a"): "place", (5, "a"): "localizable", (5, "b"): "localizable",
         (6, "a"): "entities", (6, "b"): "entities", (7, "a"): "localizable",
@@ -137,8 +138,8 @@ FIRST = dict(zip("abcdefghi", "15679abc8"))  # digit of a photo's sha256
 def by_hand(folder: Path) -> tuple[Path, Path, Path]:
     """(verified, seeds, chains): photos a to i in Paris, whose part follows from FIRST: a is for test (below 0.26), b,
     c and d for the reward model (below 0.46), the others for train. a and e are verified; of i all is cut off."""
-    said = {"a": ["high"], "b": ["high", "low"], "c": ["negative"], "d": ["", "medium"], "e": ["high", "low"],
-            "f": ["low", "negative"], "g": ["low"], "h": ["medium", "low"], "i": ["low"]}
+    said = {"a": ["high"], "b": ["high", "low"], "c": ["negative"], "d": ["hard to say", "moderate"],
+            "e": ["high", "low"], "f": ["very low", "negative"], "g": ["low"], "h": ["medium", "low"], "i": ["low"]}
     seeds, made, verified = folder / "seeds", folder / "chains", folder / "verified"
     for one in (seeds / "imgs", made, verified / "imgs"):
         one.mkdir(parents=True)
@@ -177,8 +178,8 @@ def test_the_reward_model_s_rows_are_what_verification_leaves_out_too(tmp_path, 
     assert all(row["response"].startswith("The roofs") and "localizability" not in row["response"] for row in taught)
     read = read_reason(DataConfig(path=str(out / "localizability.jsonl")))
     assert [judge_row(row).label for row in read] == [True, False, False, True]  # as its stage reads them
-    assert [(one["image"], one["teacher"], one["fault"]) for one in lines(out / "dropped.jsonl")] == [
-        ("images/d.jpg", "x", "no word")]
+    assert [(one["image"], one["teacher"], one["fault"], one["why"]) for one in lines(out / "dropped.jsonl")] == [
+        ("images/d.jpg", "x", "no word", "it says 'hard to say'")]
     assert "4 rows; left out: 1 no word" in capsys.readouterr().out
 
     # 3 % of one row of train are one: of f and g, which no teacher finds localizable, f's content comes first.
@@ -211,14 +212,6 @@ def test_a_name_is_as_far_as_its_city():
     assert chain_of(named(0, ("Nowhere", "France"))).error_km() is None
     assert chain_of(named(0), finish="length").error_km() is None
     assert chain_of(named(0), chains.TEACHER).error_km() is None  # GRE's teachers answer with coordinates
-
-
-@pytest.mark.parametrize("answer, word", [
-    ("country: Peru\ncity: Lima\nlocalizability: High", "high"), ("**Localizability:** low", "low"),
-    ('{"country": "Peru", "localizability": "medium"}', "medium"),
-    ("localizability: high\nlocalizability: low", None), ("country: Peru", None)])
-def test_the_word_for_localizability(answer, word):
-    assert parse_localizability(f"<think>localizability: negative</think><answer>{answer}</answer>") == word
 
 
 def test_what_teachers_are_asked_for_names():
