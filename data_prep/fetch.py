@@ -1,8 +1,9 @@
 """Data sets and base models from the Hugging Face Hub: `python -m data_prep.fetch NAME [key=value …]`.
 
     python -m data_prep.fetch qwen2.5-vl-7b
-    python -m data_prep.fetch gre30k revision=COMMIT out=dataset/gre30k yes=true
+    python -m data_prep.fetch mp16-reason revision=COMMIT yes=true
 
+A data set goes into dataset/published/NAME, apart from what data_prep makes of photos, and a model into models/NAME.
 Nothing is fetched before commit, licence and sizes were shown and confirmed: by typing yes, or with yes=true. What is
 fetched is one commit of the repository, named in full: a branch or a tag may mean something else tomorrow. Every file
 is compared with the hash that the Hub lists; OUT/fetched.json, written last, holds repository, commit, licence and the
@@ -26,6 +27,7 @@ from gre.config import REQUIRED, UserError, main, names_file, option
 from gre.provenance import file_hash, write_atomically
 
 RECORD = "fetched.json"
+FOLDERS = {"model": "models", "dataset": "dataset/published"}
 # Of a model: weights as safetensors, configs, tokenizer, chat template, and what it may be used for. Never a pickle.
 OF_A_MODEL = ("*.safetensors", "*.json", "*.jinja", "*.txt", "README.md", "LICENSE*")
 
@@ -57,7 +59,7 @@ class Config:
     name: str = option(REQUIRED, f"what to fetch: {', '.join(SOURCES)}; `name=` may be left out")
     revision: str = option("", "commit of the repository, all 40 digits; required where none is known here")
     repo: str = option("", "OWNER/NAME on the Hub, where it has moved")
-    out: str = option("", "folder; empty: dataset/NAME, or models/NAME for a model")
+    out: str = option("", "folder; empty: dataset/published/NAME, or models/NAME for a model")
     yes: bool = option(False, "fetch without asking")
 
     def __post_init__(self):
@@ -66,7 +68,7 @@ class Config:
             raise ValueError(f"name is {self.name!r}: write one of {', '.join(SOURCES)}")
         if self.repo and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
             raise ValueError(f"repo is {self.repo!r}: write OWNER/NAME")
-        self.out = self.out or f"{'models' if SOURCES[self.name].kind == 'model' else 'dataset'}/{self.name}"
+        self.out = self.out or f"{FOLDERS[SOURCES[self.name].kind]}/{self.name}"
 
     @property
     def source(self) -> Source:

@@ -17,8 +17,9 @@ MAKERS = {
     "dataset/gre_": "GRE's own files are not distributed here",
     "dataset/regions/": "bash scripts/data/gre30k.sh configs/data/regions.yaml makes it",
     "dataset/mp16_reason/localizability": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it",
-    "dataset/mp16_reason/": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it; published rows: "
-                            "python -m data_prep.fetch mp16-reason",
+    "dataset/mp16_reason/": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it; published rows "
+                            "are dataset/published/mp16-reason/FILE, by python -m data_prep.fetch mp16-reason",
+    "dataset/published/": "python -m data_prep.fetch NAME writes dataset/published/NAME",
 }
 
 

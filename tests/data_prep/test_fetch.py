@@ -55,11 +55,11 @@ def test_shown_confirmed_fetched_compared_and_recorded(hub, tmp_path):
     assert asked.returncode == 2 and "nothing was fetched: write yes=true" in asked.stderr and not fetched(hub)
     assert f"Anonymous0515/GRE30K (dataset) at commit {COMMIT}, last changed 2025-06-01" in asked.stdout
     assert "licence: cc-by-nc-4.0; its photos are of MP16-Pro, which is for academic use" in asked.stdout
-    assert "3 files, 11.4 MiB, of which 11.4 MiB are not in dataset/gre30k yet" in asked.stdout
+    assert "3 files, 11.4 MiB, of which 11.4 MiB are not in dataset/published/gre30k yet" in asked.stdout
     assert not (tmp_path / "dataset").exists()
     done = run(hub.url, *DATA, "yes=true")
     assert done.returncode == 0, done.stderr
-    out = tmp_path / "dataset/gre30k"
+    out = tmp_path / "dataset/published/gre30k"
     assert {path: (out / path).read_bytes() for path in FILES} == FILES
     record = json.loads((out / "fetched.json").read_text())
     assert (record["repo"], record["kind"], record["revision"], record["licence"]) == (
@@ -72,7 +72,7 @@ def test_shown_confirmed_fetched_compared_and_recorded(hub, tmp_path):
 @pytest.mark.slow
 def test_kill_9_keeps_what_is_whole(hub, tmp_path):
     hub.stop_after, hub.stall = 11_000_000, True
-    out = tmp_path / "dataset/gre30k"
+    out = tmp_path / "dataset/published/gre30k"
     small = [path for path in FILES if not path.endswith(".bin")]
     killed = subprocess.Popen([*COMMAND, *DATA, "yes=true"], env=environment(hub.url), stdout=subprocess.DEVNULL)
     assert hub.stopped.wait(120)
@@ -126,7 +126,7 @@ def test_the_same_command_again(hub, reach, tmp_path, capsys):
     assert "was fetched before, and is whole" in capsys.readouterr().out and not hub.asked
     said = refused("gre30k", f"revision={'f' * 40}", "yes=true")
     assert f"holds Anonymous0515/GRE30K at commit {COMMIT}" in said
-    file = tmp_path / "dataset/gre30k/gre_cot/gre_cot.json"
+    file = tmp_path / "dataset/published/gre30k/gre_cot/gre_cot.json"
     file.write_bytes(b"[1]\n")
     assert "gre_cot.json is not what was published: delete it, and run" in refused(*DATA)
     file.unlink()
@@ -139,7 +139,7 @@ def test_a_broken_connection_goes_on_where_it_broke(hub, reach, tmp_path):
     reach(hub)
     hub.stop_after = 11_000_000
     fetch_here(*DATA, "yes=true")
-    assert (tmp_path / "dataset/gre30k/gre_cot/photos.bin").read_bytes() == FILES["gre_cot/photos.bin"]
+    assert (tmp_path / "dataset/published/gre30k/gre_cot/photos.bin").read_bytes() == FILES["gre_cot/photos.bin"]
     assert [given for method, path, given in hub.asked if method == "GET" and path.endswith("photos.bin")] == [
         "", f"bytes={10 * 2**20}-"]
 

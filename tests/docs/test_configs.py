@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from data_prep import recipe
+from data_prep import fetch, recipe
 from experiments import geor
 from gre import config
 from gre.check import stage_of
@@ -108,6 +109,17 @@ def test_what_the_factory_writes_is_what_is_read(name, keys, readers, capsys):
     for reader in readers:
         assert built(folder / f"{reader}.yaml").data.path in written
         assert f"configs/data/{name}.yaml" in (folder / f"{reader}.yaml").read_text(encoding="utf-8").splitlines()[1]
+
+
+def test_what_is_fetched_lies_apart_from_what_is_made_and_is_named_in_full():
+    made = {yaml.safe_load(path.read_text(encoding="utf-8"))["out"] for path in DATA.glob("*.yaml")}
+    assert made == {"dataset/gre30k", "dataset/regions", "dataset/mp16_reason"}
+    assert fetch.Config("gre30k").out == "dataset/published/gre30k"
+    assert fetch.Config("qwen2.5-vl-7b").out == "models/qwen2.5-vl-7b"
+    given = f"data.path={fetch.Config('mp16-reason').out}/FILE"
+    for name in GLOBE - {"localizability"}:  # whose rows are not published
+        assert given in (ROOT / "configs/globe7b" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[2]
+    assert given in (ROOT / "docs/data.md").read_text(encoding="utf-8")
 
 
 def test_geor_s_tiny_stage_1_reads_what_its_experiment_writes():
