@@ -12,7 +12,7 @@ from gre.config import REQUIRED, UserError, option, shipped
 from gre.data.records import DataConfig
 from gre.models import folder, hub
 
-# What the shipped configs look for: where a path begins -> where such a file comes from. The first that fits counts.
+# What the shipped configs look for: where a path begins -> where it comes from. The first that fits counts.
 MAKERS = {
     "dataset/gre_": "GRE's own files are not distributed here",
     "dataset/regions/": "bash scripts/data/gre30k.sh configs/data/regions.yaml makes it",
@@ -20,6 +20,9 @@ MAKERS = {
     "dataset/mp16_reason/": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it; published rows "
                             "are dataset/published/mp16-reason/FILE, by python -m data_prep.fetch mp16-reason",
     "dataset/published/": "python -m data_prep.fetch NAME writes dataset/published/NAME",
+    "runs/globe/stage1": "bash scripts/train/stage1.sh configs/tiny/stage1_globe.yaml trains it",
+    "runs/geor/stage1": "bash scripts/train/stage1.sh configs/tiny/stage1_geor.yaml trains it",
+    "runs/geor7b/stage1": "bash scripts/train/stage1.sh configs/geor7b/stage1.yaml trains it",
 }
 
 
@@ -148,9 +151,12 @@ def _check_model(path: Path) -> None:
 
 
 def _model(key: str, path: str) -> Input:
-    return Input(key, path, "train that stage first, or name another model folder")
+    return Input(key, path, f"train that stage first, or name another model folder{_maker(path)}")
 
 
 def _rows(key: str, path: str) -> Input:
-    maker = next((f" ({text})" for start, text in MAKERS.items() if path.startswith(start)), "")
-    return Input(key, path, f"put the file there, or write {key}=FILE{maker}")
+    return Input(key, path, f"put the file there, or write {key}=FILE{_maker(path)}")
+
+
+def _maker(path: str) -> str:
+    return next((f" ({text})" for start, text in MAKERS.items() if path.startswith(start)), "")

@@ -1,10 +1,13 @@
 """What scripts/train/ready.py refuses before many processes start."""
 import importlib.util
+import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 
+from gre.check import stage_of
 from gre.config import UserError
 from tests.helpers.paths import ROOT
 
@@ -53,6 +56,20 @@ def test_it_is_said_where_a_file_comes_from(ready, tmp_path, monkeypatch, path, 
         ready.check("stage1", 1, 1, 0, ["output_dir=o", f"model_name_or_path={ROOT / 'gre/tiny/base'}",
                                         f"data.path={path}"])
     assert str(raised.value) == f"data.path: there is no {path}: put the file there, or write data.path=FILE{hint}"
+
+
+@pytest.mark.parametrize("config", ["tiny/globe", "tiny/localizability", "tiny/stage3_geor", "geor7b/stage3"])
+def test_it_is_said_what_trains_the_parent_of_a_shipped_config(ready, tmp_path, monkeypatch, config):
+    """By a config that says so itself and trains it indeed."""
+    monkeypatch.chdir(tmp_path)
+    file = ROOT / "configs" / f"{config}.yaml"
+    with pytest.raises(UserError) as raised:
+        ready.check(stage_of(str(file)), 1, 1, 0, [str(file)])
+    missing = re.search(r"model_name_or_path: there is no (\S+): train that stage first, or name another model folder "
+                        r"\(bash scripts/train/stage1.sh (\S+) trains it\)", str(raised.value))
+    head = file.read_text(encoding="utf-8").partition("output_dir")[0]
+    assert yaml.safe_load((ROOT / missing[2]).read_text())["output_dir"] == missing[1]
+    assert missing[1] in head and missing[2] in head
 
 
 def test_a_hub_that_cannot_be_reached_is_one_message_among_others(ready, here):
