@@ -1,7 +1,9 @@
 """GLOBE's reward model: a judge of whether a place can be told from its picture, and the guard against gaming it.
 
 It is trained and asked as the judge is, with another question (`gre.judge.model.LOCALIZABLE`): rows, template,
-training, serving and the number itself are the judge's. Its labels are teachers': not whether an answer is right.
+training, serving and the number itself are the judge's. Its labels are teachers': not whether an answer is right. So
+it cannot be measured on a policy's completions, and its gate asks more of held-out rows than the judge's does
+(docs/rewards.md).
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
