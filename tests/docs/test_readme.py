@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+import yaml
 
 from tests.helpers.paths import ROOT
 
@@ -62,6 +63,12 @@ def test_the_first_table_is_what_the_results_say():
                 for name, title in names.items()]
     assert table.splitlines()[2:] == [line.replace("%", " %") for line in expected]
     assert f"{blocks['stage3']['n']} test photos" in table
+
+
+def test_the_benchmarks_are_counted():
+    known = yaml.safe_load((ROOT / "eval/benchmarks/benchmarks.yaml").read_text(encoding="utf-8"))
+    said = re.search(r"(\w+) benchmarks, ([\w-]+) among them", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(known) == 10 and said[1] == "ten" and said[2] in known
 
 
 SHELL = [*sorted(ROOT.glob("scripts/**/*.sh")), *sorted(ROOT.glob("scripts/**/*.sbatch")), ROOT / "environment.sh",
