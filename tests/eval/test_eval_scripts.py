@@ -53,7 +53,8 @@ def test_mp16_reason_test_is_scored_by_name_unless_told_otherwise(stand_in):
 
 
 @pytest.mark.parametrize("key, message", [
-    ("score.answer=name", "answer is 'name': write coordinates or names"), ("score.answr=names", "unknown key 'answr'")])
+    ("score.answer=name", "answer is 'name': write coordinates or names"),
+    ("score.answr=names", "unknown key 'answr'")])
 def test_a_key_of_the_scores_that_is_wrong_is_told_before_anything_is_predicted(stand_in, key, message):
     (stand_in / "root/.venv/bin/python").write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
     done = run(stand_in, "scripts/eval/eval_mp16_reason.sh", "m", key)
