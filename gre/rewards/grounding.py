@@ -8,13 +8,7 @@ the whole file cannot be claimed.
     plurals        of a name's last word: palm trees are a palm tree
     found          the row lists it, or something more particular of its kind: a tree where a palm tree is listed
 
-What is said not to be there is no claim. A clause ends at punctuation and at words such as but and because.
-
-    in front       "no", "without", "free of", "doesn't": denies the rest of its clause, and over the commas of a list
-                   that ends in "or": no palm trees, churches, or cars
-    behind         "absent" or "missing", or a negation among the next four words and soon after it a word of seeing:
-                   palm trees cannot be seen are denied, a road that is not paved is claimed
-    no denial      "not only", "no doubt", "not far from"
+What is said not to be there is no claim: gre/rewards/denial.py.
 
 Who claims little earns nothing (`min_entities`): one safe word would be perfect precision. What counts is a claim that
 is no more general name of another: a church tower, a tower is one. And as many must be left without the common ones,
@@ -35,21 +29,11 @@ from functools import partial
 
 from gre.config import check_least, option
 from gre.rewards.answers import Answers
+from gre.rewards.denial import CLAUSE, clauses, denied
 from gre.text.answers import split_completion
 
 DIRECTIONS = ("precision", "f1", "upstream")
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-CLAUSE = re.compile(r"[.,;:!?\n()\[\]]+|\b(?:but|although|though|however|yet|while|whereas|because|since"
-                    r"|(?<!such )(?<!well )as(?! well))\b")
-# A comma of a list that ends in "or", of ten items at most, of up to three words: no palm trees, churches, or cars
-LISTED = re.compile(r",(?!\s+and\b)(?=(?:(?:\s+[\w'-]+){1,3},){0,8}(?:\s+[\w'-]+){0,3},?\s+n?or\b)")
-FREE = re.compile(r"\bfree (?:of|from)\b|\b(?:absent|missing) (?:is|are|was|were)\b")  # in front, as "without" is
-NEGATIONS = {"no", "not", "without", "never", "neither", "nor", "none", "cannot", "lack", "lacks", "lacking", "absence",
-             "devoid", "hardly", "nothing"}  # and whatever ends in n't
-LIFTED = {"only", "just", "merely", "necessarily", "doubt", "far"}  # "not only palm trees" are palm trees
-ABSENT = {"absent", "missing", "nowhere"}
-UNSEEN = re.compile(r"(?:\S+ ){0,3}(?:not|never|cannot|hardly|\S+n't)(?: here| there|(?: \S+){0,3}? (?:visible|seen"
-                    r"|found|present|shown|evident|(?:appear|exist)(?= in\b| on\b| here\b| anywhere\b|$)))\b")
 COMMON = 0.5  # of the rows: who says it of any picture, unseen, is right more often than wrong
 IRREGULAR = {"people": "person", "children": "child", "leaves": "leaf", "loaves": "loaf", "calves": "calf",
              "wolves": "wolf", "shelves": "shelf", "knives": "knife", "feet": "foot", "mice": "mouse",
@@ -97,7 +81,7 @@ class Vocabulary:
         for clause in self._clauses(_plain(chain)):
             words = WORD.findall(clause)
             for start, end, named in self._named(words):
-                if not _denied(words[:start], words[end:]) and not any(named & other for other in found):
+                if not denied(words[:start], words[end:]) and not any(named & other for other in found):
                     found.append(named)
         return found
 
@@ -109,7 +93,7 @@ class Vocabulary:
     def _clauses(self, chain: str) -> list[str]:
         if self._cut:  # the full stops of a U.S. flag end no clause
             chain = self._cut.sub(lambda match: " ".join(WORD.findall(match[0])), chain)
-        return CLAUSE.split(FREE.sub("without", LISTED.sub(" or ", chain)))
+        return clauses(chain)
 
     def _named(self, words: Sequence[str]) -> Iterator[tuple[int, int, set[Name]]]:
         """(first word, word after the last, forms) of every entity that the words of a clause name."""
@@ -147,14 +131,6 @@ def _singulars(word: str) -> set[str]:
     if _SIBILANT.search(word[-4:]):
         found.add(word[:-2])
     return found
-
-
-def _denied(before: Sequence[str], after: Sequence[str]) -> bool:
-    """Whether a clause says that a thing is not there; before, after: its words around the thing."""
-    for at, word in enumerate(before):
-        if (word in NEGATIONS or word.endswith("n't")) and LIFTED.isdisjoint(before[at + 1:at + 2]):
-            return True
-    return not ABSENT.isdisjoint(after) or bool(UNSEEN.match(" ".join(after)))
 
 
 def grounding_reward(chain: str, entities: Sequence[str], vocabulary: Vocabulary, config: GroundingConfig) -> float:
