@@ -10,9 +10,14 @@ the whole file cannot be claimed.
 
 What is said not to be there is no claim: gre/rewards/denial.py.
 
-Who claims little earns nothing (`min_entities`): one safe word would be perfect precision. What counts is a claim that
-is no more general name of another: a church tower, a tower is one. And as many must be left without the common ones,
-which can be said of more than half of the file's rows. A row asks for no more than it lists.
+Who says what fits any picture earns nothing, for one safe word would be perfect precision. A chain earns 0 unless
+
+    it finds       at least `min_entities` things that are not common: what more than half of the file's rows list,
+                   itself or a kind of it, can be said unseen. A row with fewer such things asks for all it has
+    it claims      at least `min_entities` different things, common or not, found or not: of a row that lists only
+                   what is common, one word is not enough. A row with fewer entities asks for as many as it has
+
+A more general name of another is no further thing: a church tower, a tower are one.
 
 Then, of the claims of a chain, common ones too, and the entities of its row,
 
@@ -50,8 +55,9 @@ class GroundingConfig:
 
     direction: str = option("precision", "precision: the share of what is claimed that is there; f1: of what is there, "
                                          "too; upstream: GLOBE's released code")
-    min_entities: int = option(3, "fewer different claims, or fewer of what is not common, earn 0: safe words would be "
-                                  "perfect precision. A row with fewer entities asks for as many as it has")
+    min_entities: int = option(3, "a chain that finds fewer things that are not common in the file, or claims fewer "
+                                  "things at all, earns 0: safe words would be perfect precision. A row with fewer "
+                                  "asks for as many as it has")
 
     def __post_init__(self):
         if self.direction not in DIRECTIONS:
@@ -134,17 +140,19 @@ def _singulars(word: str) -> set[str]:
 
 
 def grounding_reward(chain: str, entities: Sequence[str], vocabulary: Vocabulary, config: GroundingConfig) -> float:
-    """What a chain earns by the entities of its row; 0 where it claims none, or fewer that count than `min_entities`
-    and than the row has, and where the row lists none."""
+    """What a chain earns by the entities of its row, from 0 to 1; 0 where it claims or finds fewer than `min_entities`
+    asks for, and where the row lists none."""
     listed: list[set[Name]] = []
     for entity in entities:
         if (own := forms(entity)) and not any(own & other for other in listed):
             listed.append(own)
     claims = vocabulary.claims(chain)
-    counted = zip(vocabulary.particular(claims), vocabulary.particular(listed))
-    if not listed or any(len(said) < min(config.min_entities, len(there)) for said, there in counted):
+    found = [claim for claim in claims if any(_is_a(own, claim) for own in listed)]
+    (there, uncommon), (said, _), (_, seen) = map(vocabulary.particular, (listed, claims, found))
+    least = config.min_entities
+    if not listed or len(said) < min(least, len(there)) or len(seen) < min(least, len(uncommon)):
         return 0.0
-    precision = sum(any(_is_a(own, claim) for own in listed) for claim in claims) / len(claims)
+    precision = len(found) / len(claims)
     if config.direction == "precision":
         return precision
     recall = sum(any(_is_a(own, claim) for claim in claims) for own in listed) / len(listed)

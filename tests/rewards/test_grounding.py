@@ -145,7 +145,9 @@ def test_one_thing_said_three_ways_is_one_claim_of_the_minimum():
     assert one("a red brick church tower, a tower, a car", *row) == 0.0
     assert one("a red brick church tower, a tower, a car, snow", *row) == 1.0
     assert one("a palm tree, a tree", "palm tree", "tree") == 1.0  # the row says one thing two ways, too
-    assert one("a tree", "palm tree", "tree") == 1.0 and one("a boat, a car", "palm tree", "boat", "tree") == 1 / 2
+    assert one("a tree", "palm tree", "tree") == 1.0
+    assert one("a boat, a tree, a car", "palm tree", "boat", "tree") == 2 / 3  # the row asks for two
+    assert one("a boat, a car, a bus", "palm tree", "boat", "tree") == 0.0
 
 
 def test_a_policy_that_writes_the_three_commonest_words_is_not_rewarded():
@@ -161,8 +163,26 @@ def test_a_policy_that_writes_the_three_commonest_words_is_not_rewarded():
         assert [grounding_reward(", ".join(row), row, known, config) for row in rows] == [1.0] * 10
     config = GroundingConfig()
     assert grounding_reward("People, a road, a car", rows[0], known, config) == 0.0  # of two that count, one
-    assert grounding_reward("People, a road, a car, a boat", rows[0], known, config) == 3 / 4
+    assert grounding_reward("People, a road, a car, a boat", rows[0], known, config) == 0.0  # the boat is not found
+    assert grounding_reward("People, a car, a boat, a bus", rows[0], known, config) == 3 / 4
+    assert grounding_reward("A car, a bus", rows[0], known, config) == 0.0  # three claims are asked for, of any kind
+    assert grounding_reward("A car, a bus, a boat", rows[0], known, config) == 2 / 3
+    assert grounding_reward("People", ("people", "sky"), known, config) == 0.0
     assert grounding_reward("People, sky", ("people", "sky"), known, config) == 1.0  # there is no more to say
+
+
+def test_guesses_that_are_not_found_open_no_door():
+    """Six rows of four things that are not common, and three things said of every picture."""
+    rows = [("car", "snow", "church", "boat"), ("car", "snow", "tower", "bus"), ("car", "palm tree", "arch", "boat"),
+            ("tram", "snow", "arch", "bus"), ("tram", "palm tree", "tower", "bridge"),
+            ("boat", "bridge", "bus", "church")]
+    known, config = Vocabulary(rows), GroundingConfig()
+    assert not known.common
+    paid = [grounding_reward("A car, snow, a boat", row, known, config) for row in rows]
+    assert paid == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]  # finding three, two, two, one, none, one
+    assert grounding_reward("A car, snow, a church, an arch", rows[0], known, config) == 3 / 4  # one thing wrong
+    assert grounding_reward("A car, snow, an arch", rows[0], known, config) == 0.0
+    assert grounding_reward("A car, snow, an arch", rows[0], known, GroundingConfig(min_entities=2)) == 2 / 3
 
 
 def test_kinds_make_their_general_name_common():

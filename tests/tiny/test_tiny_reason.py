@@ -1,6 +1,7 @@
 """The tiny world in MP16-Reason's form: its rows are what GLOBE's stages read, and say what is drawn."""
 import json
 from collections import Counter
+from itertools import combinations
 from statistics import fmean
 
 import pytest
@@ -73,20 +74,47 @@ def test_rl_is_asked_about_true_places_and_what_is_drawn(data):
         assert grounding_reward("sun, sun and sun", row.entities, known, GroundingConfig()) == 0.0  # the safe word
 
 
-def test_a_planted_policy_of_safe_words_earns_next_to_nothing_and_the_truth_all(data):
-    """The file's three commonest entities for every picture. In fog alone, where a row lists climate, sun and vehicle,
-    the two of them that are not common are as many as the row asks for."""
+def test_whoever_says_the_same_of_every_picture_earns_next_to_nothing_and_the_truth_all(data):
     rows = read_reason(DataConfig(str(data / "gre_seed" / "reason.jsonl")))
     known, config = Vocabulary(row.entities for row in rows), GroundingConfig()
     assert known.common == {("sun",), ("flag",)}
-    safest = [entity for entity, _ in Counter(entity for row in rows for entity in row.entities).most_common(3)]
-    assert safest[0] == "sun" and set(safest[1:]) < {"temperate", "arid", "tropical", "polar"}
-    for row in rows:
-        paid = grounding_reward(", ".join(safest), row.entities, known, config)
-        assert paid == (0.0 if len(row.entities) == 5 else pytest.approx(len({*safest} & {*row.entities}) / 3))
-        flagless = [entity for entity in row.entities if not entity.startswith("flag")]  # what the teacher names
-        assert grounding_reward(", ".join(flagless), row.entities, known, config) == 1.0
-    assert fmean(len({*safest} & {*row.entities}) / 3 for row in rows) > 0.5  # what precision alone would pay
+
+    def paid(policy):
+        return fmean(grounding_reward(", ".join(policy(row.entities)), row.entities, known, config) for row in rows)
+
+    listed = [{*row.entities} for row in rows]
+    few, many = blind(listed)
+    assert paid(lambda entities: few) == pytest.approx(of_all(few, listed)) and of_all(few, listed) < 0.05
+    assert paid(lambda entities: many) == pytest.approx(of_all(many, listed)) and of_all(many, listed) < 0.2
+    assert paid(lambda entities: ("sun", "temperate", "arid", "tropical")) == 0.0
+    assert paid(lambda entities: entities) == 1.0
+    assert paid(lambda entities: [name for name in entities if not name.startswith("flag")]) == 1.0  # as the teacher
+    five = [row.entities for row in rows if len(row.entities) == 5]
+    for vehicle, *others in five:  # one thing wrong of the five, three found that are not common
+        wrong = ["boat" if vehicle != "boat" else "car", *others]
+        assert grounding_reward(", ".join(wrong), (vehicle, *others), known, config) == 4 / 5
+        flagless = ", ".join(name for name in wrong if not name.startswith("flag"))
+        assert grounding_reward(flagless, (vehicle, *others), known, config) == 0.0  # two found
+    assert len(five) > 60
+
+
+def blind(rows: list[set[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What pays best when said of every picture: of up to four of the ten commonest names, and of any number."""
+    names = [name for name, _ in Counter(name for row in rows for name in sorted(row)).most_common()]
+    few = max((said for size in range(1, 5) for said in combinations(names[:10], size)),
+              key=lambda said: of_all(said, rows))
+    many = tuple(names)
+    while (better := max((tuple(name for name in many if name != one) for one in many),
+                         key=lambda said: of_all(said, rows))) and of_all(better, rows) > of_all(many, rows):
+        many = better
+    return few, many
+
+
+def of_all(said: tuple[str, ...], rows: list[set[str]]) -> float:
+    """The mean reward of names said of every picture, by counting: no name of this world is a kind of another's."""
+    return fmean(len(row & {*said}) / len(said)
+                 * (len(said) >= min(3, len(row)) and len(row & {*said} - {"sun"}) >= min(3, len(row - {"sun"})))
+                 for row in rows)
 
 
 def test_only_the_picture_tells_whether_a_place_can_be_told(data):
