@@ -97,17 +97,17 @@ def test_all_rewards_of_written_completions_are_weighed_as_by_hand(here, vlm, mo
     keys = ["weights.localizability=0.3", "weights.gps=0.25", "judge.model_name_or_path=run/localizability"]
     with Endpoint(RewardModel(Path("run/localizability/model"), {"vllm": "0.0"})) as served:
         run(*keys, f"judge.url={served.url.removesuffix('/v1')}")
-    by_photo = {"0": [(1, 1, 1, 0.75, 1), (0, 0.2, 0.5, 0.25, 0)],  # sign, red tower; in the order of ALL
-                "1": [(1, 1, 0.5, 0.75, 1), (0, 0.2, 1, 0.25, 0)]}  # sign, bus
-    totals = [[2.975, 0.525], [2.725, 0.775]]                       # each times 1, 1, 0.5, 0.3, 0.25
+    by_photo = {"0": [(1, 1, 1, 0.75, 1), (0, 0.2, 0, 0.25, 0)],  # red tower and, in both, a sign; in the order of ALL
+                "1": [(1, 1, 0, 0.75, 1), (0, 0.2, 1, 0.25, 0)]}  # bus
+    totals = [[2.975, 0.275], [2.475, 0.775]]                     # each times 1, 1, 0.5, 0.3, 0.25
     for sample in lines(Path("run/globe/samples.jsonl")):
         paid = by_photo[str(int(sample["id"].removeprefix("reason:")) - 1)][sample["text"].count("bus")]
         assert sample["rewards"] == pytest.approx(dict(zip(ALL, paid)), abs=1e-4)
     steps = [log for log in lines(Path("run/globe/metrics.jsonl")) if "reward" in log]
     assert len(steps) == 2
     for log in steps:
-        assert [log[f"reward/{name}"] for name in ALL] == pytest.approx([0.5, 0.6, 0.75, 0.5, 0.5])
-        assert log["reward"] == pytest.approx(sum(map(sum, totals)) / 4) == pytest.approx(1.75)
+        assert [log[f"reward/{name}"] for name in ALL] == pytest.approx([0.5, 0.6, 0.5, 0.5, 0.5])
+        assert log["reward"] == pytest.approx(sum(map(sum, totals)) / 4) == pytest.approx(1.625)
         assert log["reward_std"] == pytest.approx(sum(a - b for a, b in totals) / 2 / 2**0.5)
         assert log["place/country_and_city"] == 0.5
     made = json.loads(Path("run/globe/manifest.json").read_text())
