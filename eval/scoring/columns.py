@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
@@ -70,7 +71,7 @@ class Columns:
     filtered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     samples: list[list[LatLon | None] | None] = field(default_factory=list)
 
-    @property
+    @cached_property
     def truths(self) -> list[LatLon]:
         """(n,) where the photos were taken."""
         return [LatLon(*key[2:]) for key in self.keys]
