@@ -68,14 +68,14 @@ def run(config: Config) -> dict:
     check(config)
     paths = {"predictions": config.predictions, **({"other": config.other} if config.other else {})}
     predictions.check_out(config.out, list(paths.values()))
-    files = {name: columns.read(path) for name, path in paths.items()}
+    answers = {"predictions": config.answer, "other": config.other_answer or config.answer}
+    cities = None if config.min_population is None else gazetteer(config.min_population)
+    files = {name: columns.read(path, cities if answers[name] == "names" else None) for name, path in paths.items()}
     if config.rows is not None and len(files["predictions"].keys) != config.rows:
         raise UserError(f"{config.predictions} has {len(files['predictions'].keys)} rows and the benchmark has "
                         f"{config.rows}: predict the rest; a smaller benchmark is another benchmark")
     chain = read_chain(config) if config.chain else None
-    cities = None if config.min_population is None else gazetteer(config.min_population)
     places = {}
-    answers = {"predictions": config.answer, "other": config.other_answer or config.answer}
     if by_names := {name: file for name, file in files.items() if answers[name] == "names"}:
         made, places["by_name"] = by_name(by_names, cities, config)
         files |= made
@@ -168,14 +168,15 @@ def read_chain(config: Config) -> dict:
 
 
 def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> tuple[dict[str, Columns], dict]:
-    """(the files with the names' coordinates as answers, what to report beside them: gazetteer, outcomes, ceiling)."""
+    """(the files with the names' coordinates as answers; what to report beside them: gazetteer, outcomes, ceiling).
+    Samples are left out: they are measured by coordinates."""
     made, outcomes = {}, {}
     for name, file in files.items():
-        points, outcomes[name] = named.located(file.said, cities, file.answers)
+        points, outcomes[name] = named.located(file.said, cities)
         globe = named.globe_right(file)
         distance_km = named.distances(file.truths, points)
         made[name] = replace(file, answers=points, distance_km=distance_km,
-                             refused=file.refused & np.isnan(distance_km),
+                             refused=file.refused & np.isnan(distance_km), samples=[],
                              names={**file.names, **({"globe": globe} if globe else {})})
     first = next(iter(made.values()))
     truth, sources = named.true_names(first, cities)

@@ -11,6 +11,7 @@ Beside what eval/predictions.py asks for, a line may carry
     refused                                        true or false where an engine says whether the model declined
     filtered                                       what a filter of the endpoint said in place of an answer
 """
+import json
 import re
 import sys
 from collections import Counter
@@ -27,9 +28,11 @@ from eval.predictions import Prediction
 from eval.scoring import samples
 from gre.config import UserError
 from gre.geo.bootstrap import Clusters
+from gre.geo.places import Gazetteer
 from gre.geo.point import LatLon
+from gre.text import one_place
 from gre.text.answers import split_completion
-from gre.text.named import Names, parse_names, parse_names_as_globe
+from gre.text.named import Names, parse_names_as_globe
 
 SLICES = {"continent": "gt_continent", "indoor": "indoor", "scene": "scene", "locatability": "locatability"}
 NAMES = ("city", "region", "country", "continent")
@@ -51,9 +54,10 @@ class Columns:
     where the name is right, 0.0 where it is wrong or missing, NaN where the benchmark has none. `read` knows one way,
     "exact". Labels that no row carries are absent, and so are levels of which either the benchmark's names or the
     predicted ones are missing throughout. answers: (n,) where the coordinates point. true_names: level → (n,) the
-    benchmark's names, None without one. said: (n,) the names answered with; globe_said: the same
-    as GLOBE's script reads them. cut_off: (n,) bool, whether the answer ended at the limit; filtered: (n,) bool, where
-    a filter of the endpoint stood in its way. samples: (n,) where each sample points, None for a row without.
+    benchmark's names, None without one. said: (n,) the names answered with, None where an answer says two places;
+    globe_said: the same as GLOBE's script reads them; both are empty unless answers are read by name. cut_off: (n,)
+    bool, whether the answer ended at the limit; filtered: (n,) bool, where a filter of the endpoint stood in its way.
+    samples: (n,) where each sample points, None for a row without.
     """
 
     keys: list[tuple[str, str, float, float]]
@@ -65,7 +69,7 @@ class Columns:
     names: dict[str, dict[str, np.ndarray]]
     answers: list[LatLon | None] = field(default_factory=list)
     true_names: dict[str, list[str | None]] = field(default_factory=dict)
-    said: list[Names] = field(default_factory=list)
+    said: list[Names | None] = field(default_factory=list)
     globe_said: list[Names] = field(default_factory=list)
     cut_off: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     filtered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
@@ -77,8 +81,9 @@ class Columns:
         return [LatLon(*key[2:]) for key in self.keys]
 
 
-def read(path: str | Path) -> Columns:
-    """The columns of a prediction file. Raises UserError naming file and row of a field that cannot be used."""
+def read(path: str | Path, cities: Gazetteer | None = None) -> Columns:
+    """The columns of a prediction file. cities: with them the answers are read by name, too. Raises UserError naming
+    file and row of a field that cannot be used."""
     keys, distances, refused, clusters, answers, said, globe_said = [], [], [], [], [], [], []
     cut_off, filtered, sampled = [], [], []
     slices, exact = {name: [] for name in SLICES}, {level: [] for level in NAMES}
@@ -101,9 +106,9 @@ def read(path: str | Path) -> Columns:
         for level in NAMES:
             exact[level].append(name_right(true_names[level][-1], name(fields, level, where)))
             predicted |= {level} & fields.keys()
-        said.append(Names(name(fields, "country", where), name(fields, "city", where))
-                    if fields.keys() & {"country", "city"} else parse_names(row.text))
-        globe_said.append(parse_names_as_globe(row.text))
+        if cities is not None:
+            said.append(names_said(row, fields, cities))
+            globe_said.append(parse_names_as_globe(row.text))
     if not keys:
         raise UserError(f"{path} holds no row: run eval.predict with out={path} again")
     return Columns(
@@ -165,6 +170,14 @@ def name(fields: Mapping, field: str, where: str) -> str | None:
     if not isinstance(value, str):
         raise UserError(f"{where}: {field} is {value!r}, and a name is text or null")
     return sys.intern(value)  # few names stand in many rows
+
+
+def names_said(row: Prediction, fields: Mapping, cities: Gazetteer) -> Names | None:
+    """The names a row answers with: those of its line, else those of its text, read as rewards do. None for two places,
+    of which one may be where the line's coordinates lie."""
+    own = {level: fields[level] for level in ("country", "city") if level in fields}
+    place = one_place.read(json.dumps(own) if own else row.text, cities)
+    return place.names if place and one_place.one_place(place.names, row.answer, cities) else None
 
 
 def name_right(truth: str | None, said: str | None) -> float:

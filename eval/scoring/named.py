@@ -19,16 +19,15 @@ from gre.text.named import Names, same_to_globe
 from gre.text.one_place import one_place
 
 
-def located(said: Sequence[Names], gazetteer: Gazetteer,
-            beside: Sequence[LatLon | None] | None = None) -> tuple[list[LatLon | None], dict[str, int]]:
+def located(said: Sequence[Names | None], gazetteer: Gazetteer) -> tuple[list[LatLon | None], dict[str, int]]:
     """(where each answer points by its names, None where it does not; {"matched", "tie", "conflict", "miss", "two
-    places", "no name"}: answers by outcome; a conflict is a city that is known, but not in the country named). beside:
-    coordinates that each answer gives as well, which may be of another place."""
+    places", "no name"}: answers by outcome; a conflict is a city that is known, but not in the country named). said:
+    None for two places."""
     points, outcomes = [], Counter(matched=0, tie=0, conflict=0, miss=0, **{"two places": 0, "no name": 0})
-    for names, point in zip(said, beside or [None] * len(said), strict=True):
-        if names.city is None or one_place(names, point, gazetteer) is None:
+    for names in said:
+        if names is None or names.city is None:
             points.append(None)
-            outcomes["no name" if names.city is None else "two places"] += 1
+            outcomes["two places" if names is None else "no name"] += 1
             continue
         match = gazetteer.find(names.city, names.country or "")
         points.append(match.place.point if match.status == "found" else None)
@@ -42,13 +41,15 @@ def distances(truths: Sequence[LatLon], points: Sequence[LatLon | None]) -> np.n
     return np.array([np.nan if point is None else distance_km(truth, point) for truth, point in zip(truths, points)])
 
 
-def true_names(columns: Columns, gazetteer: Gazetteer) -> tuple[list[Names], dict[str, int]]:
-    """(the true names of each row, {"benchmark", "nearest"}: rows by where the name comes from)."""
+def true_names(columns: Columns, gazetteer: Gazetteer) -> tuple[list[Names | None], dict[str, int]]:
+    """(the true names of each row as an answer, so None where they are read as two places; {"benchmark", "nearest"}:
+    rows by where the name comes from)."""
     own = list(map(Names, columns.true_names["country"], columns.true_names["city"]))
     missing = [row for row, names in enumerate(own) if names.city is None]
     for row, near in zip(missing, gazetteer.nearest([columns.truths[row] for row in missing])):
         own[row] = Names(near.country.name, near.city.name)
-    return own, {"benchmark": len(own) - len(missing), "nearest": len(missing)}
+    return ([names if one_place(names, None, gazetteer) else None for names in own],
+            {"benchmark": len(own) - len(missing), "nearest": len(missing)})
 
 
 def globe_right(columns: Columns) -> dict[str, np.ndarray]:

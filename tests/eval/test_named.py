@@ -3,12 +3,17 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval import score
+from eval.predictions import Prediction
 from eval.scoring import columns, named
 from gre.config import UserError
 from gre.geo.places import gazetteer
-from gre.geo.point import LatLon, distance_km
+from gre.geo.point import distance_km
+from gre.text import one_place
+from gre.text.answers import parse_answer
 from gre.text.named import Names, parse_names, parse_names_as_globe, same_to_globe
 from tests.helpers.prediction_lines import line, write
 
@@ -133,12 +138,32 @@ def test_the_distance_is_that_to_the_city_found():
     assert distance_km(points[0], gazetteer(CUT).find("Munich", "Germany").place.point) == 0
 
 
-def test_two_places_in_one_answer_are_none():
-    """As to the reward: hedging is no answer. Munich lies at 48.1, 11.6, and Sydney at -33.9, 151.2."""
-    said = [Names("France", "Paris, Lyon"), Names("France", "Paris (or Lyon)"), Names("Germany", "Munich"),
-            Names("Germany", "Munich")]
-    points, outcomes = named.located(said, gazetteer(CUT), [None, None, LatLon(-33.9, 151.2), LatLon(48.1, 11.6)])
-    assert points[:3] == [None] * 3 and points[3] is not None and outcomes["two places"] == 3
+@pytest.mark.parametrize("text, fields", [
+    ("country: Germany\ncountry: France\ncity: Munich", {}),
+    ('[{"country": "Germany", "city": "Munich"}, {"country": "France", "city": "Munich"}]', {}),
+    ("country: Germany\ncity: Munich\n48.1, 11.6 or 52.5, 13.4", {}), ("city: Munich\ncity: Berlin", {}),
+    ("country: Germany\ncity: Munich (or Berlin)", {}), ("country: Germany\ncity: Munich\n-33.9, 151.2", {}),
+    ("", {"country": "Germany", "city": "Munich or Berlin"}), ("country: Germany\ncity: Munich", {"lat": -33.9}),
+    ("", {"country": "Germany", "city": "Munich", "lat": -33.9})])
+def test_two_places_in_one_answer_are_none(tmp_path, text, fields):
+    """As to the reward: hedging is no answer. The second row says one place, twice: Munich lies at 48.1, 11.6."""
+    rows = [row | {"gt_lat": MUNICH[0], "gt_lon": MUNICH[1]} for row in (
+        line(1, **{"lat": None, "text": text, **fields}), line(2, None, "country: Germany\ncity: Munich\n48.1, 11.6"))]
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", rows), answer="names", min_population=CUT, draws=2))
+    outcomes = made["places"]["by_name"]["outcomes"]["predictions"]
+    assert outcomes == {"matched": 1, "tie": 0, "conflict": 0, "miss": 0, "two places": 1, "no name": 0}
+    assert made["all"]["predictions"]["within_25_km"]["value"] == 1 / 2 == 1 - made["unparsed"]["predictions"] / 2
+
+
+@given(st.lists(st.sampled_from([
+    "country: Germany", "country: France", "city: Munich", "city: Paris", "city: Paris or Lyon", "city: unknown",
+    '{"country": "Germany", "city": "Munich"}', "48.1, 11.6", "48.1, 11.6 or 52.5, 13.4", "Paris, France"]),
+    max_size=4))
+def test_names_are_read_as_the_reward_reads_them(parts):
+    text = "\n".join(parts)
+    lat, lon = parse_answer(text) or (None, None)
+    row, place = Prediction("1", "", "", *MUNICH, text, lat, lon, True), one_place.read(text, gazetteer(CUT))
+    assert columns.names_said(row, {}, gazetteer(CUT)) == (place and place.names)
 
 
 def test_a_line_s_own_names_count_before_its_text(tmp_path):
@@ -147,12 +172,28 @@ def test_a_line_s_own_names_count_before_its_text(tmp_path):
     assert made["all"]["predictions"]["within_25_km"]["value"] == 1
 
 
+@pytest.mark.parametrize("country, city, outcome", [
+    ("unknown", "Lima", "matched"), ("Peru", "unknown", "no name"), (None, None, "no name"), ("", "", "no name"),
+    ("PERU", "[Lima]", "matched"), ("Chile", "Lima", "conflict")])
+def test_a_line_s_own_names_are_read_as_a_text_s(tmp_path, country, city, outcome):
+    row = line(1, None, "Lima, Peru", country=country, city=city)
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", [row]), answer="names", min_population=CUT, draws=2))
+    assert made["places"]["by_name"]["outcomes"]["predictions"][outcome] == 1
+
+
+def test_samples_of_names_are_not_measured_by_coordinates(tmp_path):
+    row = ROWS[0] | {"samples": [{"text": ROWS[0]["text"], "lat": None, "lon": None, "finished": True}] * 2}
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", [row]), answer="names", min_population=CUT, draws=2))
+    assert made["samples"] == {} and made["all"]["predictions"]["within_25_km"]["value"] == 1
+
+
 def test_two_files_by_name_are_compared(tmp_path, capsys):
     other = [said(1, "Peru", "Lima", PARIS, gt_country="France", gt_city="Paris"), *ROWS[1:]]
     made = score.run(score.Config(write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", other),
                                   answer="names", min_population=CUT, draws=50))
     assert made["all"]["difference"]["within_25_km"]["value"] == pytest.approx(1 / 6)
-    assert made["names"]["globe"]["city"]["difference"]["city_right"]["value"] == pytest.approx(1 / 6)
+    for way in ("globe",):
+        assert made["names"][way]["city"]["difference"]["city_right"]["value"] == pytest.approx(1 / 6)
     assert capsys.readouterr().out.count("unmatched 50.0 %") == 2
 
 
