@@ -168,23 +168,24 @@ def read_chain(config: Config) -> dict:
 
 
 def by_name(files: Mapping[str, Columns], cities: Gazetteer, config: Config) -> tuple[dict[str, Columns], dict]:
-    """(the files with the names' coordinates as answers; what to report beside them: gazetteer, outcomes, ceiling).
-    Samples are left out: they are measured by coordinates."""
+    """(the files with the names' coordinates as answers, and which names are right; what to report beside them:
+    gazetteer, outcomes, whose names are the truth, ceiling). Samples are left out: they are measured by coordinates."""
     made, outcomes = {}, {}
     for name, file in files.items():
         points, outcomes[name] = named.located(file.said, cities)
+        right, sources = named.right(file, cities)
         globe = named.globe_right(file)
         distance_km = named.distances(file.truths, points)
         made[name] = replace(file, answers=points, distance_km=distance_km,
                              refused=file.refused & np.isnan(distance_km), samples=[],
-                             names={**file.names, **({"globe": globe} if globe else {})})
+                             names={**file.names, "by_name": right, **({"globe": globe} if globe else {})})
     first = next(iter(made.values()))
-    truth, sources = named.true_names(first, cities)
+    truth, from_whom = named.true_names(first, cities)
     points, found = named.located(truth, cities)
     ceiling = replace(first, distance_km=named.distances(first.truths, points), slices={}, names={})
     estimates = measures.estimate({"ceiling": ceiling}, config.draws, config.seed)[()]["ceiling"]
-    return made, {**cities.provenance, "outcomes": outcomes,
-                  "ceiling": {"names": sources, "outcomes": found, "estimates": estimates}}
+    return made, {**cities.provenance, "outcomes": outcomes, "truth": sources,
+                  "ceiling": {"names": from_whom, "outcomes": found, "estimates": estimates}}
 
 
 def by_place(files: Mapping[str, Columns], cities: Gazetteer) -> tuple[dict[str, Columns], dict]:

@@ -5,16 +5,19 @@ cannot be read: wrong, and in the denominator; so are two places in one answer (
 geocoder itself costs is its ceiling: the true names through the same geocoder. Where the benchmark has no name, the
 nearest city of the gazetteer is the true one.
 
-`globe_right` is another thing: GLOBE's published script has no geocoder and compares texts.
+The names themselves are compared as the place reward does (`right`), and as GLOBE's published script does, which has no
+gazetteer and compares texts (`globe_right`).
 """
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache, partial
 
 import numpy as np
 
 from eval.scoring.columns import Columns
 from gre.geo.places import Gazetteer
 from gre.geo.point import LatLon, distance_km
+from gre.rewards.place import same_by_gazetteer
 from gre.text.named import Names, same_to_globe
 from gre.text.one_place import one_place
 
@@ -50,6 +53,22 @@ def true_names(columns: Columns, gazetteer: Gazetteer) -> tuple[list[Names | Non
         own[row] = Names(near.country.name, near.city.name)
     return ([names if one_place(names, None, gazetteer) else None for names in own],
             {"benchmark": len(own) - len(missing), "nearest": len(missing)})
+
+
+def right(columns: Columns, gazetteer: Gazetteer) -> tuple[dict[str, np.ndarray], dict[str, dict[str, int]]]:
+    """({"country", "city"}: (n,) 1.0 or 0.0, by the comparison that the place reward pays by; level → {"benchmark",
+    "nearest"}: rows by whose name is the truth). Two places in one answer are wrong."""
+    same = cache(partial(same_by_gazetteer, gazetteer))
+    values = np.zeros((len(columns.keys), 2))
+    own = list(map(Names, columns.true_names["country"], columns.true_names["city"]))
+    for row, (said, true, near) in enumerate(zip(columns.said, own, gazetteer.nearest(columns.truths))):
+        nearest = Names(near.country.name, near.city.name)
+        filled = Names(true.country or nearest.country, true.city or nearest.city)
+        if said is not None:  # the nearest city may lie across a border from the benchmark's country
+            values[row] = same(said, filled)[0], same(said, filled if true.city else nearest)[1]
+    named = {level: sum(getattr(true, level) is not None for true in own) for level in Names._fields}
+    return dict(zip(named, values.T)), {level: {"benchmark": count, "nearest": len(own) - count}
+                                        for level, count in named.items()}
 
 
 def globe_right(columns: Columns) -> dict[str, np.ndarray]:

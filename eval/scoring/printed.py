@@ -176,16 +176,15 @@ def show_places(scores: Mapping, paths: Mapping[str, str]) -> None:
     ways = {"exact": "exact match", "globe": "texts compared as GLOBE's eval.py does"}
     if block := places.get("gazetteer"):
         cut = f"GeoNames from {block['min_population']} people, {block['gazetteer'].split()[-1]} {block['version']}"
-        ways["gazetteer"] = f"nearest city, {cut}"
+        ways |= {"gazetteer": f"nearest city, {cut}", "by_name": f"names compared as the place reward does, {cut}"}
     if block := places.get("osv5m"):
         ways["osv5m"] = f"as OSV-5M's code does, {block['geocoder']}"
     for way, levels in scores["names"].items():
         for level, block in levels.items():
             figure = f"n {block['n']}, {ways[way]}"
-            if way == "gazetteer":
-                beside = places["gazetteer"]["truth"][level]
-                figure += (f"; truth by the benchmark's names {beside['benchmark']}, by nearest city "
-                           f"{beside['nearest']}; ceiling {percent(beside['ceiling'])} %")
+            if beside := places.get(way, {}).get("truth", {}).get(level):
+                figure += f"; truth by the benchmark's names {beside['benchmark']}, by nearest city {beside['nearest']}"
+                figure += f"; ceiling {percent(beside['ceiling'])} %" if "ceiling" in beside else ""
             print(f"  {level + ' right':16}", *(f"{shown(block[name][f'{level}_right'], 'within'):34}"
                                                 for name in paths), figure)
 

