@@ -99,6 +99,7 @@ def run(config: Config) -> dict:
         "refused": {name: int(file.refused.sum()) for name, file in files.items()},
         "filtered": {name: int(file.filtered.sum()) for name, file in files.items()},
         "cut_off": {name: int((file.cut_off & np.isnan(file.distance_km)).sum()) for name, file in files.items()},
+        "in_names": {name: file.in_names for name, file in files.items()},
         "clusters": {"by": first.clustered_by, "count": len(first.clusters),
                      "largest": int(first.clusters.sizes.max())},
         "all": numbers.pop(()),

@@ -32,7 +32,7 @@ from gre.geo.places import Gazetteer
 from gre.geo.point import LatLon
 from gre.text import one_place
 from gre.text.answers import split_completion
-from gre.text.named import Names, parse_names_as_globe
+from gre.text.named import Names, parse_names, parse_names_as_globe
 
 SLICES = {"continent": "gt_continent", "indoor": "indoor", "scene": "scene", "locatability": "locatability"}
 NAMES = ("city", "region", "country", "continent")
@@ -57,7 +57,8 @@ class Columns:
     benchmark's names, None without one. said: (n,) the names answered with, None where an answer says two places;
     globe_said: the same as GLOBE's script reads them; both are empty unless answers are read by name. cut_off: (n,)
     bool, whether the answer ended at the limit; filtered: (n,) bool, where a filter of the endpoint stood in its way.
-    samples: (n,) where each sample points, None for a row without.
+    samples: (n,) where each sample points, None for a row without. in_names: of the answers that are read by coordinates
+    and cannot be, how many name a country or a city.
     """
 
     keys: list[tuple[str, str, float, float]]
@@ -74,6 +75,7 @@ class Columns:
     cut_off: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     filtered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     samples: list[list[LatLon | None] | None] = field(default_factory=list)
+    in_names: int = 0
 
     @cached_property
     def truths(self) -> list[LatLon]:
@@ -88,7 +90,7 @@ def read(path: str | Path, cities: Gazetteer | None = None) -> Columns:
     cut_off, filtered, sampled = [], [], []
     slices, exact = {name: [] for name in SLICES}, {level: [] for level in NAMES}
     true_names = {level: [] for level in TRUE_NAMES}
-    predicted = set()
+    predicted, in_names = set(), 0
     for row, fields in predictions.stream(path):
         where = f"{path} row {row.id}"
         keys.append(predictions.key(row))
@@ -109,6 +111,8 @@ def read(path: str | Path, cities: Gazetteer | None = None) -> Columns:
         if cities is not None:
             said.append(names_said(row, fields, cities))
             globe_said.append(parse_names_as_globe(row.text))
+        elif row.answer is None:
+            in_names += any(parse_names(row.text))
     if not keys:
         raise UserError(f"{path} holds no row: run eval.predict with out={path} again")
     return Columns(
@@ -118,7 +122,7 @@ def read(path: str | Path, cities: Gazetteer | None = None) -> Columns:
          for kind, values in slices.items() if any(value is not None for value in values) and _few(kind, values, path)},
         {"exact": {level: np.array(exact[level]) for level in NAMES
                    if level in predicted and not np.isnan(exact[level]).all()}}, answers, true_names, said, globe_said,
-        np.array(cut_off), np.array(filtered), sampled)
+        np.array(cut_off), np.array(filtered), sampled, in_names)
 
 
 def _few(kind: str, values: Sequence[str | None], path: str | Path) -> bool:

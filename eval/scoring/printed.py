@@ -33,6 +33,8 @@ def show(scores: Mapping, paths: Mapping[str, str]) -> None:
     for name, path in paths.items():
         known = [asked(scores, name), decoding(scores, name) if scores["files"][name]["made_with"] else "",
                  incomplete(scores, name)]
+        if named := scores["in_names"][name]:
+            known.append(f"{named:,} unread answers name a place (answer=names min_population=15000 scores names)")
         print(f"{path}: n {scores['n']}, unparsed {unparsed(scores, name)}, counted as wrong"
               + "".join(f"; {said}" for said in known if said))
     print(f"intervals: 95 %, {scores['protocol']['draws']} draws of {clusters['count']} clusters ({by}; the largest "

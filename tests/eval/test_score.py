@@ -167,6 +167,17 @@ def test_reporting_elsewhere_is_refused(tmp_path, monkeypatch):
         run(path, report_to="wandb")
 
 
+def test_unread_answers_that_name_a_place_say_what_scores_them(tmp_path, capsys):
+    said = ["48.0, 2.0", "<answer>country: Germany\ncity: Munich</answer>", "<answer>city: Paris</answer>", "No idea."]
+    write(tmp_path / "p.jsonl", [line(number, None if number else 48.0, text) for number, text in enumerate(said)])
+    path = str(tmp_path / "p.jsonl")
+    assert run(path)["in_names"] == {"predictions": 2}
+    hint = "2 unread answers name a place (answer=names min_population=15000 scores names)"
+    assert hint in capsys.readouterr().out
+    assert run(path, answer="names", min_population=15000)["in_names"] == {"predictions": 0}
+    assert "scores names" not in capsys.readouterr().out
+
+
 def test_what_was_cut_off_is_counted(tmp_path, capsys):
     rows = [line(1), line(2, lat=None, text="<think>so", finished=False), line(3, finished=False), line(4, lat=None)]
     made = run(write(tmp_path / "p.jsonl", rows), tables=str(tmp_path))
