@@ -9,8 +9,22 @@ _BREAKS = re.compile(r"[\W_]+")
 _SHORT = {"saint": "st", "sankt": "st", "sainte": "ste", "mount": "mt", "fort": "ft"}
 ABBREVIATED = {"nyc": "new york city", "sf": "san francisco", "kl": "kuala lumpur"}  # what GeoNames does not carry
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
-_BEFORE = ("city of ", "town of ", "municipality of ", "greater ", "metropolitan ", "downtown ", "central ", "the ")
-_AFTER = (" city", " town", " municipality", " metropolitan area", " metro area", " metro", " area")
+# What kind of place it is, folded, in the languages most answers come in; `Ville d'Orléans` loses its apostrophe.
+_BEFORE = (
+    "the ", "greater ", "metropolitan ", "downtown ", "central ", "city of ", "town of ", "municipality of ",
+    "inner city of ", "la ville de ", "ville de ", "ville d", "commune de ", "commune d", "agglomeration de ",
+    "metropole de ", "gran ", "la ciudad de ", "ciudad de ", "municipio de ", "area metropolitana de ",
+    "region metropolitana de ", "grande ", "a cidade de ", "cidade de ", "cidade do ", "cidade da ", "municipio do ",
+    "regiao metropolitana de ", "regiao metropolitana do ", "la citta di ", "citta di ", "comune di ", "die stadt ",
+    "stadt ", "landeshauptstadt ", "bundeshauptstadt ", "hauptstadt ", "hansestadt ", "freie und hansestadt ",
+    "grossraum ", "gemeente ", "stad ", "miasto ", "mesto ", "kota ", "thanh pho ", "город ", "г ", "місто ", "м ",
+    "مدينة ")
+_AFTER = (" city", " town", " municipality", " metropolitan area", " metropolitan region", " metro area", " metro",
+          " urban area", " area", " city center", " city centre", " downtown", " kommun", " kommune", " शहर")
+_SURE = {"probably", "possibly", "presumably", "likely", "perhaps", "maybe", "most", "very", "quite", ""}
+_LARGER = re.compile(
+    r"(?:(?:the|north|south|east|west|central|northern|southern|eastern|western|southeast|northeast|latin) )*"
+    r"(?:europe|asia|africa|america|americas|oceania|antarctica|middle east|scandinavia|caribbean|balkans|eu)")
 
 
 def fold(name: str) -> str:
@@ -38,9 +52,29 @@ def spellings(name: str) -> set[str]:
 
 
 def without_kind(folded: str) -> list[str]:
-    """The folded name without a word that says what kind of place it is: `city of london` → `london`."""
-    shorter = [folded.removeprefix(word) for word in _BEFORE if folded.startswith(word)]
-    return [name for name in shorter + [folded.removesuffix(word) for word in _AFTER if folded.endswith(word)] if name]
+    """The folded name without words that say what kind of place it is, fewest left out first: `the city of london` →
+    `city of london`, `london`."""
+    found = [folded]
+    for name in found:  # grows as it goes
+        shorter = [name.removeprefix(word) for word in _BEFORE if name.startswith(word)]
+        shorter += [name.removesuffix(word) for word in _AFTER if name.endswith(word)]
+        found += [one for one in dict.fromkeys(shorter) if one not in found]
+    return found[1:]
+
+
+def unhedged(name: str) -> str:
+    """The name without the words that say how sure somebody is: `Probably Finland`, `Finland (most likely)`."""
+    words = name.split()
+    known = [fold(word) not in _SURE for word in words]
+    if all(known) or not any(known):
+        return name
+    first, last = known.index(True), len(words) - known[::-1].index(True)
+    return " ".join(words[first:last]).rstrip(",;(*")
+
+
+def larger_than_countries(folded: str) -> bool:
+    """Whether this is a continent or a part of one, folded: `south america`."""
+    return _LARGER.fullmatch(folded) is not None
 
 
 def edits_allowed(folded: str) -> int:

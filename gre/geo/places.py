@@ -8,7 +8,8 @@ A name is resolved by stated rules, and the answer says by which; what the rules
    countries or regions.
 2. Names before typos: first the exact name (accents, case and punctuation aside), then with words such as "city of"
    left out, then within the typos of `names.edits_allowed`, fewest first. What is so called elsewhere is no typo:
-   "Taipei, China" is not Beibei, and a miss that lists Taipei.
+   "Taipei, China" is not Beibei, and a miss that lists Taipei. Nor is what a smaller place is called, down to GeoNames'
+   of 500 people: Thale is not Halle.
 3. A place so called comes before one also called so, unless the latter has PROMINENCE times its people; then it is a
    tie, and the latter's only where none so called is a city of NO_VILLAGE people: Cologne is not the village in France,
    but Cancún is not Changchun.
@@ -17,15 +18,15 @@ A name is resolved by stated rules, and the answer says by which; what the rules
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from gre.geo import names
-from gre.geo.cities import CODE, Area, Cities, City, Country
+from gre.geo.cities import CODE, Area, Cities, City, Country, names_of_all_places
 from gre.geo.point import distance_km
 
 PROMINENCE = 5
@@ -41,6 +42,9 @@ _OF = re.compile(r"^(the )?((democratic |federal |islamic |peoples )*republic|ki
                  r"principality|sultanate|union) of (the )?|^the ")
 _BRACKETS = re.compile(r"\([^)]*\)")
 _COMMA = re.compile(r",|\s[-–—]\s")
+_WITHIN = re.compile(r"[,()\[\]]|\s[-–—]\s")  # between a place and what says where it is
+_ALSO = re.compile(r"[/|;:]|\b(?:or|a\.?k\.?a\b\.?|also (?:known as|called))(?!\w)", re.IGNORECASE)  # between two names
+_AND = re.compile(rf"{_ALSO.pattern}|&|\band\b", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 LONGEST_NAME = 6  # words of a country's name that is looked for in a text
 
@@ -99,24 +103,68 @@ class Gazetteer(Cities):
         return found
 
     def country(self, name: str) -> Match[Country]:
-        """The country of that name: an everyday or official name, a code in capitals, or a typo of a name. What
-        stands in brackets behind it has no say."""
+        """The country of that name: an everyday or official name, a code in capitals, or a typo of a name.
+
+        Commas, brackets and `or` may part names that come to one country: itself in another spelling, the state a
+        territory belongs to, a region or a city of it (`Georgia, USA`). Names of different countries are a miss.
+        Continents, words such as `probably`, and what names nothing have no say.
+        """
         if not names.fold(name):
             return _miss("no name of a country was given")
-        bare = _BRACKETS.sub(" ", name)
-        for written in (name, bare):
-            if codes := self._country_codes(written):
-                return self._countries_match(codes, "name", 0, name)
-        folded = names.fold(bare)
-        shorter = _OF.sub("", folded)
-        if codes := self._country_names.get(shorter):
-            return self._countries_match(codes, "shortened", 0, name)
-        near = _near_names(folded, list(self._country_names))
-        if not near:
+        if codes := self._country_codes(name):
+            return self._countries_match(codes, "name", 0, name)
+        parts = self._joined([part.strip() for part in _WITHIN.split(name) if names.fold(part)], 0)
+        if len(parts) == 2 and (codes := self._country_codes(" ".join(reversed(parts)))):  # Korea, Republic of
+            return self._countries_match(codes, "name", 0, name)
+        read = [said for part in parts if (said := self._country_said(part)) is not None]
+        named = [said for said in read if said.codes]
+        if not named:
             return _miss(f"{name!r} is no country of the gazetteer")
-        edits = min(near.values())
-        codes = {code for other, count in near.items() if count == edits for code in self._country_names[other]}
-        return self._countries_match(codes, "typo", edits, name)
+        common = set.intersection(*(said.codes | said.around for said in read))
+        shared = set.intersection(*(said.codes for said in named)) & common
+        if codes := shared or common & set.union(*(said.codes for said in named)):
+            said = max(named, key=lambda said: said.edits)
+            return self._countries_match(codes, said.how, said.edits, name)
+        return _miss(f"{name!r} names different countries")
+
+    def _country_said(self, part: str) -> "_Said | None":
+        """What one part of a country's name says; None where it names nothing."""
+        for written in dict.fromkeys((part, names.unhedged(part))):
+            folded = names.fold(written)
+            shorter = _OF.sub("", folded)
+            for how, codes in (("name", self._country_codes(written)),
+                               ("shortened", self._country_names.get(shorter, set()))):
+                if codes:
+                    return _Said(codes, _territories(codes) | self._lands_in(written), how)
+            if names.larger_than_countries(folded):
+                return None
+            if lands := self._lands_in(written):
+                return _Said(set(), lands | {self.cities[i].country for i, _ in self._called_anywhere(folded)})
+        others = [other for other in _AND.split(part) if names.fold(other)]
+        if len(others) > 1 or others and others[0] != part:
+            matches = [self.country(other) for other in others]
+            if all(match.status != "miss" for match in matches):
+                codes = [{country.code for country in match.candidates} for match in matches]
+                wide = [some | _territories(some) for some in codes]
+                found = set.intersection(*codes) or set.intersection(*wide)
+                return _Said(found, _territories(found), "name", max(match.edits for match in matches))
+        near = _near_names(names.fold(part), list(self._country_names))
+        if near:
+            edits = min(near.values())
+            codes = {code for other, count in near.items() if count == edits for code in self._country_names[other]}
+            return _Said(codes, _territories(codes), "typo", edits)
+        known = any(self._country_codes(other) for other in others) and len(others) > 1
+        return _Said(set(), set()) if known else None  # France or what nobody knows
+
+    def _lands_in(self, part: str) -> set[str]:
+        """The countries with a region so called."""
+        return {code for code, region in self._areas(part) if region is not None}
+
+    def so_called(self, name: str) -> tuple[set[str], set[Area], list[City]]:
+        """(codes of countries, regions, cities) that are called exactly so, or but for `city of` and the like."""
+        folded = names.fold(name)
+        return (self._country_names.get(folded, set()) | self._country_names.get(_OF.sub("", folded), set()),
+                self._region_names.get(folded, set()), [self.cities[i] for i, _ in self._called_anywhere(folded)])
 
     def find(self, name: str, country: str = "") -> Match[City]:
         """The city of that name; `country` is its country's name, and commas in `name` may add context.
@@ -140,6 +188,10 @@ class Gazetteer(Cities):
             context.append(_whole({place.code for place in match.candidates}))
         if match := self._by_name(name, context, ()):  # names of their own may hold commas and brackets
             return match
+        if (bare := names.unhedged(name)) != name:
+            return self.find(bare, country)
+        if match := self._all_one(name, country):
+            return match
         areas = [self._areas(part) for part in parts]
         tried = []  # what may be the city's name, with its context: the first part; failing that, a later one
         for at, part in enumerate(parts):
@@ -159,9 +211,20 @@ class Gazetteer(Cities):
         known = f"; it is in {countries}" if elsewhere else ""
         return _miss(f"no {parts[0]!r}{there} in {self}{known}", elsewhere[:SHOWN])
 
-    def _joined(self, parts: list[str]) -> list[str]:
+    def _all_one(self, name: str, country: str) -> Match[City] | None:
+        """The city that each of several names in one text means: `Brussels/Bruxelles`."""
+        others = [other for other in _ALSO.split(name) if names.fold(other)]
+        if len(others) < 2:
+            return None
+        matches = [self.find(other.strip(), country) for other in others]
+        if {match.status for match in matches} != {"found"} or len({match.place for match in matches}) > 1:
+            return None
+        least = max(matches, key=lambda match: match.edits)
+        return replace(least, ignored=tuple(part for match in matches for part in match.ignored))
+
+    def _joined(self, parts: list[str], first: int = 1) -> list[str]:
         """The parts, with countries that hold a comma in one: "Taipei", "Taiwan, China"."""
-        for at in range(1, len(parts) - 1):
+        for at in range(first, len(parts) - 1):
             if names.fold(" ".join(parts[at:at + 2])) in self._country_names:
                 return [*parts[:at], ", ".join(parts[at:at + 2]), *self._joined(parts[at + 1:])[1:]]
         return parts
@@ -185,7 +248,9 @@ class Gazetteer(Cities):
         for edits in sorted(set(near.values())):
             called = {pair for name, count in near.items() if count == edits for pair in self._names[name]}
             if called := self._within(called, limits):
-                return self._choose(called, "typo", edits, ignored)
+                known = names_of_all_places()
+                return None if known & {folded, *names.without_kind(folded)} else self._choose(
+                    called, "typo", edits, ignored)
         return None
 
     def _within(self, called: Iterable[tuple[int, bool]], limits: list[set[Area]]) -> list[tuple[int, bool]]:
@@ -243,6 +308,20 @@ class Gazetteer(Cities):
 
     def _called_anywhere(self, folded: str) -> list[tuple[int, bool]]:
         return next(filter(None, map(self._cities_called, [folded, *names.without_kind(folded)])), [])
+
+
+class _Said(NamedTuple):
+    """What a part of a country's name says: the countries it names, and others it may be a part of, or hold."""
+
+    codes: set[str]
+    around: set[str]
+    how: str = "name"
+    edits: int = 0
+
+
+def _territories(codes: Iterable[str]) -> set[str]:
+    return {territory for code in codes for territory in TERRITORIES.get(code, ())}
+
 
 def _whole(codes: Iterable[str]) -> set[Area]:
     """Countries with their territories."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gre.config import UserError
-from gre.geo import names, places
+from gre.geo import cities, names, places
 from gre.geo.nearest import NearestPoint
 from gre.geo.point import LatLon, distance_km
 
@@ -71,6 +71,37 @@ def test_what_is_no_country_is_a_miss(gazetteer, name):
     assert (match.status, match.place, match.candidates) == ("miss", None, ()) and match.reason
 
 
+@pytest.mark.parametrize("name, code", [
+    ("England, United Kingdom", "GB"), ("UK, Scotland", "GB"), ("England (UK), Europe", "GB"), ("Hawaii, USA", "US"),
+    ("CA, USA", "US"), ("Georgia, USA", "US"), ("Georgia (USA)", "US"), ("Georgia", "GE"), ("Georgia, Europe", "GE"),
+    ("Finland, Europe", "FI"), ("South Africa, Africa", "ZA"), ("Probably Finland", "FI"), ("Finland, possibly", "FI"),
+    ("Finland (most likely)", "FI"), ("Likely the Kingdom of Spain", "ES"), ("Finnland, Europe", "FI"),
+    ("Puerto Rico, USA", "PR"), ("Puerto Rico (USA)", "PR"), ("USA / Puerto Rico", "PR"), ("Hong Kong (China)", "HK"),
+    ("Macau (China)", "MO"), ("Greenland (Denmark)", "GL"), ("Reunion (France)", "RE"),
+    ("French Polynesia, France", "PF"),
+    ("Japan / 日本", "JP"), ("Switzerland/Schweiz/Suisse", "CH"), ("Congo / DRC", "CD"), ("Myanmar (Burma)", "MM"),
+    ("Korea, Republic of", "KR"), ("Bahamas, The", "BS"), ("Iran, Islamic Republic of", "IR"), ("Paris, France", "FR"),
+    ("Victoria, Seychelles", "SC"), ("Bosnia and Herzegovin", "BA"), ("Finland (Nordic)", "FI")])
+def test_parts_of_one_country_s_name(gazetteer, name, code):
+    assert found(gazetteer.country(name)).code == code
+
+
+@pytest.mark.parametrize("name", [
+    "France, Germany", "France or Germany", "France, or maybe Germany", "France (Germany)", "Frnace, Germany",
+    "Sweden and Norway", "Georgia or USA", "Georgia / USA", "Bavaria, France", "Mexico, New Mexico", "France or Zzyzx",
+    "Asia", "California"])
+def test_names_of_different_countries_or_of_none_are_a_miss(gazetteer, name):
+    assert gazetteer.country(name).status == "miss"
+
+
+def test_a_country_s_territories_are_no_names_of_it(gazetteer):
+    for state, lands in places.TERRITORIES.items():
+        for land in lands:
+            name, whole = gazetteer.countries[land].name, gazetteer.countries[state].name
+            assert found(gazetteer.country(f"{name}, {whole}")).code == land
+            assert found(gazetteer.country(f"{name} ({whole})")).code == land
+
+
 def test_springfield_is_a_tie_with_and_without_its_country(gazetteer):
     for country in ("", "United States"):
         match = gazetteer.find("Springfield", country)
@@ -110,6 +141,58 @@ def test_what_exists_elsewhere_is_no_typo(gazetteer, city, country, where):
     match = gazetteer.find(city, country)
     assert match.status == "miss" and gazetteer.countries[match.candidates[0].country].name == where
     assert f"it is in {where}" in match.reason
+
+
+@pytest.mark.parametrize("name, country", [
+    ("Little Neck", "USA"), ("Thale", "Germany"), ("Watton", "UK"), ("Caraz", "Peru"), ("Dieren", "Netherlands"),
+    ("Prestonpans", "UK"), ("Harahan", "USA"), ("City of Thale", "Germany")])
+def test_a_small_place_is_no_typo_of_a_city(gazetteer, name, country):
+    """Of Little Rock, Halle, Sutton, Huaraz, Diemen, Preston and Hanahan."""
+    assert gazetteer.find(name, country).status == "miss"
+    assert names.fold(name).removeprefix("city of ") in cities.names_of_all_places()
+
+
+def test_names_of_small_places_are_loaded_for_a_typo_only(monkeypatch):
+    asked = []
+    monkeypatch.setattr(places, "names_of_all_places", lambda: asked.append(1) or frozenset())
+    fresh = places.Gazetteer(15000)
+    fresh.find("Halle", "Germany"), fresh.find("Zzyzx-sur-Mer", "Peru")
+    assert not asked
+    assert found(fresh.find("Thale", "Germany")).name == "Halle (Saale)" and asked  # as it were without them
+
+
+@pytest.mark.parametrize("name, city", [
+    ("Brussels/Bruxelles", "Brussels"), ("Helsinki/Helsingfors", "Helsinki"), ("Bolzano / Bozen", "Bolzano"),
+    ("Tokyo/東京", "Tokyo"), ("Tokyo, Japan / 東京, 日本", "Tokyo"), ("Biel/Bienne", "Biel/Bienne"),
+    ("Mumbai aka Bombay", "Mumbai"), ("probably Helsinki", "Helsinki"), ("Most", "Most"), ("most likely Rome", "Rome")])
+def test_one_city_in_several_spellings_and_unsure(gazetteer, name, city):
+    assert found(gazetteer.find(name)).name == city
+    assert gazetteer.find("Paris / Lyon").status == "miss"
+
+
+@pytest.mark.parametrize("name, city", [
+    ("The City of Chicago", "Chicago"), ("Greater Boston Area", "Boston"), ("Boston Metropolitan Area", "Boston"),
+    ("Ville de Paris", "Paris"), ("La Ville de Paris", "Paris"), ("Città di Roma", "Rome"),
+    ("Comune di Milano", "Milan"),
+    ("Stadt München", "Munich"), ("Landeshauptstadt München", "Munich"), ("Ciudad de Buenos Aires", "Buenos Aires"),
+    ("Cidade do Porto", "Porto"), ("Gemeente Amsterdam", "Amsterdam"), ("Ville d'Orléans, France", "Orléans"),
+    ("Kansas City", "Kansas City"), ("Kota Kinabalu", "Kota Kinabalu"), ("город Москва", "Moscow")])
+def test_words_for_the_kind_of_place_are_left_out(gazetteer, name, city):
+    assert found(gazetteer.find(name)).name == city
+
+
+def test_words_for_the_kind_are_left_out_one_by_one():
+    assert names.without_kind("the city of london") == ["city of london", "london"]
+    assert names.without_kind("greater boston area") == ["boston area", "greater boston", "boston"]
+    assert names.without_kind("paris") == []
+
+
+@given(st.text(max_size=60), st.sampled_from(["probably", "Most likely", "maybe", "(possibly)"]))
+def test_what_is_left_without_doubt_is_a_part_of_the_name(name, doubt):
+    bare = names.unhedged(f"{doubt} {name}")
+    assert bare in f"{doubt} {name}" or bare in " ".join(name.split())
+    assert names.unhedged("Finland, likely") == names.unhedged("Finland (very likely)") == "Finland"
+    assert names.unhedged("Munich (München)") == "Munich (München)" and names.unhedged("likely") == "likely"
 
 
 def test_no_city_becomes_another_in_a_wrong_country(gazetteer):
