@@ -96,10 +96,14 @@ def read(config: Config) -> tuple[Stage, list[ReasonRow], list[SeedRow]]:
     """All that is read before training: (stage, rows that can be rewarded, rows to validate on)."""
     check_inputs(config)
     stage, rows, validation = rl.read("globe", config, PARENTS, read_reason)
-    faults = unrewardable(config.weights, rows)
+    faults = unrewardable(config.weights, rows, config.place)
     if PartialState().is_main_process:
         list_dropped(rows, faults, config.data)
     rows = left_out(rows, faults, config.data)
+    if config.weights.place and PartialState().is_main_process and (
+            cityless := sum(row.names.city is None for row in rows)):
+        print(f"{cityless:,} of {len(rows):,} rows name no city: the place reward pays at most "
+              f"{1 - config.place.alpha:.3g} there, for the country (1 - place.alpha)", flush=True)
     if config.weights.grounding and not any(row.entities for row in rows):
         raise UserError(f"no row of {config.data.path} lists entities, and the grounding reward is made of them: write "
                         "weights.grounding=0, or name a file that has them")
@@ -114,12 +118,14 @@ def read(config: Config) -> tuple[Stage, list[ReasonRow], list[SeedRow]]:
     return stage, rows, validation
 
 
-def unrewardable(weights: WeightsConfig, rows: list[ReasonRow]) -> dict[str, str]:
+def unrewardable(weights: WeightsConfig, rows: list[ReasonRow], place: PlaceConfig) -> dict[str, str]:
     """Row id -> what a reward of this stage lacks there."""
     faults = {}
     for row in rows:
         if weights.place and not row.names.country:
             faults[row.id] = "it names no country, which the place reward compares (weights.place)"
+        elif weights.place and not row.names.city and place.alpha == 1:
+            faults[row.id] = "it names no city, and with place.alpha=1 the place reward pays for nothing else"
         elif weights.gps and row.truth is None:
             faults[row.id] = "it has no gt_lat, gt_lon, which the distance reward measures to (weights.gps)"
     return faults

@@ -10,6 +10,7 @@ from gre.data.records import DataConfig, read_reason, read_taught
 from gre.judge.localizability import judge_row
 from gre.rewards.format import format_reward
 from gre.rewards.grounding import GroundingConfig, Vocabulary, grounding_reward
+from gre.rewards.place import PlaceConfig
 from gre.text.answers import split_completion
 from gre.text.named import parse_names
 from gre.tiny import reason, world
@@ -63,7 +64,7 @@ def test_its_teacher_takes_a_building_for_the_famous_one_abroad_that_looks_the_s
 
 def test_rl_is_asked_about_true_places_and_what_is_drawn(data):
     rows = read_reason(DataConfig(str(data / "gre_seed" / "reason.jsonl")))
-    assert not unrewardable(WeightsConfig(gps=1.0), rows)
+    assert not unrewardable(WeightsConfig(gps=1.0), rows, PlaceConfig())
     sidecar = {line["image"]: line for line in map(json.loads, (data / "truth.jsonl").read_text().splitlines())}
     known = Vocabulary(row.entities for row in rows)
     for row in rows:

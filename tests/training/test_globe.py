@@ -168,6 +168,19 @@ def test_a_row_without_a_name_may_be_left_out(here):
     assert "row 2: it names no country" in Path("dropped.txt").read_text()
 
 
+def test_rows_without_a_city_are_counted_with_what_they_can_earn(here, capsys):
+    path = write_reason(here / "data", 3)
+    lines = path.read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {"__#solution": "<country>Peru</country><city></city>"})
+    path.write_text("\n".join(lines))
+    assert len(globe.read(load(globe.Config, KEYS))[1]) == 3
+    assert "1 of 3 rows name no city: the place reward pays at most 0.2 there" in capsys.readouterr().out
+    with pytest.raises(UserError, match="row 2: it names no city, and with place.alpha=1"):
+        globe.read(load(globe.Config, [*KEYS, "place.alpha=1"]))
+    globe.read(load(globe.Config, [*KEYS, "weights.place=0"]))
+    assert "no city" not in capsys.readouterr().out
+
+
 def test_a_photo_the_reward_model_has_seen_is_refused(here, capsys):
     write_reason(here / "data", 3)
     keys = [*KEYS, "weights.localizability=1", "judge.model_name_or_path=run/localizability"]
