@@ -21,6 +21,7 @@ _BEFORE = (
     "مدينة ")
 _AFTER = (" city", " town", " municipality", " metropolitan area", " metropolitan region", " metro area", " metro",
           " urban area", " area", " city center", " city centre", " downtown", " kommun", " kommune", " शहर")
+LONGEST = 200  # letters of a place's name with what kind it is
 _SURE = {"probably", "possibly", "presumably", "likely", "perhaps", "maybe", "most", "very", "quite", ""}
 _LARGER = re.compile(
     r"(?:(?:the|north|south|east|west|central|northern|southern|eastern|western|southeast|northeast|latin) )*"
@@ -54,7 +55,7 @@ def spellings(name: str) -> set[str]:
 def without_kind(folded: str) -> list[str]:
     """The folded name without words that say what kind of place it is, fewest left out first: `the city of london` →
     `city of london`, `london`."""
-    found = [folded]
+    found = [folded] if len(folded) <= LONGEST else []
     for name in found:  # grows as it goes
         shorter = [name.removeprefix(word) for word in _BEFORE if name.startswith(word)]
         shorter += [name.removesuffix(word) for word in _AFTER if name.endswith(word)]
