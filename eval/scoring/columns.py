@@ -57,8 +57,8 @@ class Columns:
     benchmark's names, None without one. said: (n,) the names answered with, None where an answer says two places;
     globe_said: the same as GLOBE's script reads them; both are empty unless answers are read by name. cut_off: (n,)
     bool, whether the answer ended at the limit; filtered: (n,) bool, where a filter of the endpoint stood in its way.
-    samples: (n,) where each sample points, None for a row without. in_names: of the answers that are read by coordinates
-    and cannot be, how many name a country or a city.
+    samples: (n,) where each sample points, None for a row without. in_names: how many of the answers that are read by
+    coordinates, and cannot be, name a country or a city.
     """
 
     keys: list[tuple[str, str, float, float]]

@@ -3,8 +3,10 @@
     country: France, city: Paris          labels on one line or on several, a name on its label's line or on the next;
                                           in any case, with Markdown's stars, a bullet, `=`, `|` or a dash
     {"country": "France", "city": "Paris"}
+    <country>France</country><city>Paris</city>
     | country | city |                    a table whose header holds the labels
-    Paris, France                         a line of its own, where the last part is the name of a country
+    Paris, France                         a line of its own, where the last part is the name of a country; also
+                                          Paris (France) and Paris - France
 
 Nothing is guessed: a label that comes with two different names gives none, and so do `unknown`, `n/a` and the prompt's
 own placeholder, `[city name]`.
@@ -16,7 +18,10 @@ from typing import Any, NamedTuple
 
 from gre.text.answers import split_completion
 
-_LABEL = re.compile(r"""(?<!\w)(?P<label>country|city)(?:\s+name)?["'*_` \t]*(?:[:：=|]|[-–—](?=\s))""", re.IGNORECASE)
+_DECORATION = r"""["'*_` \t]*"""
+_REMARK = rf"(?:\([^()\n]{{1,40}}\){_DECORATION}|#?\d[ \t]*)?"  # `city (best guess):`, `city 1:`
+LABEL = re.compile(rf"(?<!\w)(?P<label>country|city)(?:\s+name)?{_DECORATION}{_REMARK}(?:[:：=|]|[-–—](?=\s))",
+                    re.IGNORECASE)
 # What stands behind the label, on its line or the next, up to the end of the line or sentence or a label of its own.
 _LOCALIZABILITY = re.compile(r"""(?<!\w)localizability["'*_` \t]*(?:[:：=|]|[-–—](?=\s))["'“*_`•>\[(<\s\-–—]*+
                                  (?!(?:country|city)\b)(?P<phrase>(?:[^\n:：=|;"”}.!?]|[.!?](?!\s|$))+)""",
@@ -30,9 +35,12 @@ _NONE = re.compile(r"unknown|unclear|uncertain|undetermined|unspecified|none|nul
                    r"(?:the |your )?(?:country|city|name)(?: name)?", re.IGNORECASE)
 _QUOTED = re.compile(r"""\s*(["'])(?P<name>.*?)\1\s*(?=[,;}\]]|$)""")
 _BRACKETED = re.compile(r"[\[<(]([^\[\]<>()]*)[\])>]")
+_TAGGED = re.compile(r"<(?P<label>country|city)>(?P<name>[^<>]*)</(?P=label)>", re.IGNORECASE)
 _OTHER_LABEL = re.compile(r"""[|,;]\s*["']?[^\W\d_][\w ]{1,20}["']?\s*[:：=]""")  # `, region: Bavaria`
 _GOES_ON = re.compile(r"\s*\n\s*(?=(?:or|and)\b|[/(])", re.IGNORECASE)  # `Paris`, and on the next line `or Lyon`
 _BARE = re.compile(r"[^\d\n:;.!?,]{2,60}(?:,[^\d\n:;!?,]{2,40}){1,3}\.?")
+_SET_OFF = re.compile(r"[ \t]*\(([^()\n]*)\)(?=\.?$)|[ \t]+[-–—][ \t]+")  # Tokyo (Japan), Tokyo - Japan
+_LONGEST_BARE = 200
 _LABELS = ("country", "city")
 _SAME_SHARE = 0.7  # of the longer name's length, in GLOBE's comparison
 
@@ -75,7 +83,7 @@ def names_said(text: str) -> dict[str, list[str]]:
     """All different names (case aside) that a completion answers with, by label: "country" and "city"."""
     answer = (split_completion(text)[1] or "").strip()
     said: dict[str, dict[str, str]] = {label: {} for label in _LABELS}
-    for label, name in _json(answer) or _table(answer) or _labelled(answer) or _bare(answer):
+    for label, name in _json(answer) or _tagged(answer) or _table(answer) or _labelled(answer) or _bare(answer):
         if not _NONE.fullmatch(name):
             said[label].setdefault(name.casefold(), name)
     return {label: list(names.values()) for label, names in said.items()}
@@ -107,6 +115,11 @@ def _fields(value: Any) -> Iterator[tuple[str, str]]:
             yield from _fields(inside)
 
 
+def _tagged(answer: str) -> list[tuple[str, str]]:
+    """(label, name) of tags, as MP16-Reason's own solutions have them."""
+    return [(tag["label"].lower(), _clean(tag["name"])) for tag in _TAGGED.finditer(answer)]
+
+
 def _table(answer: str) -> list[tuple[str, str]]:
     """(label, name) of the rows of a Markdown table whose header holds both labels."""
     lines = [line.strip().strip("|") for line in answer.split("\n") if "|" in line]
@@ -122,7 +135,7 @@ def _table(answer: str) -> list[tuple[str, str]]:
 def _labelled(answer: str) -> list[tuple[str, str]]:
     answer = _GOES_ON.sub(" ", answer)
     labels: list[re.Match] = []
-    for label in _LABEL.finditer(answer):
+    for label in LABEL.finditer(answer):
         if not (labels and _repeats(label, labels[-1]) and re.search(r"\w[ \t]+$", answer[:label.start()])):
             labels.append(label)
     ends = [label.start() for label in labels[1:]] + [None]
@@ -144,13 +157,18 @@ def _first_line(text: str) -> str:
 
 def _bare(answer: str) -> list[tuple[str, str]]:
     """City and country of an answer that is nothing but `Paris, France`."""
+    if len(answer) > _LONGEST_BARE:
+        return []
+    answer = _SET_OFF.sub(lambda match: ", " + (match[1] or ""), answer)
     if not _BARE.fullmatch(answer):
         return []
     from gre.geo.places import gazetteer  # takes half a second, which labels do not need
 
     city, country = answer.rstrip(".").rsplit(",", 1)
     known = gazetteer(15000).country(_clean(country))
-    return [("country", _clean(country)), ("city", _clean(city))] if known.how in ("name", "shortened") else []
+    if known.how not in ("name", "shortened") or re.match(r"(?:or|and)\b", country.strip(), re.IGNORECASE):
+        return []
+    return [("country", _clean(country)), ("city", _clean(city))]
 
 
 def _clean(name: str) -> str:

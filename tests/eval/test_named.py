@@ -58,6 +58,10 @@ CUT = 15000
     ("country: France\ncity: Paris\nor Lyon", ("France", "Paris or Lyon")),
     ("**Country:**\n- France\n**City:**\n- Saint-Denis", ("France", "Saint-Denis")),
     ("Paris, France", ("France", "Paris")), ("<think>x</think><answer>Paris, France.</answer>", ("France", "Paris")),
+    ("Tokyo (Japan)", ("Japan", "Tokyo")), ("Tokyo - Japan.", ("Japan", "Tokyo")),
+    ("<country>Finland</country><city>Helsinki</city>", ("Finland", "Helsinki")),
+    ("<answer>\n<Country> Peru </Country>\n<city></city></answer>", ("Peru", None)),
+    ("country (likely): France\ncity 1: Paris", ("France", "Paris")),
     ("Paris, Texas, USA", ("USA", "Paris, Texas")), ("St. Louis, Missouri", (None, None)),
     ("Sorry, I cannot tell", (None, None)), ("Paris, Francce", (None, None)), ("Rue 7, France", (None, None)),
     ("It might be Italy, Spain, or France", (None, None)), ("the capital city is near the country side", (None, None))])
