@@ -13,7 +13,8 @@ from functools import partial
 
 from gre.config import option
 from gre.geo import names as spelling
-from gre.geo.places import Gazetteer, Match
+from gre.geo.cities import City
+from gre.geo.places import ONE_PLACE_KM, Gazetteer, Match
 from gre.geo.point import LatLon, distance_km
 from gre.rewards.answers import Answers
 from gre.rewards.gps import DistanceConfig, distance_reward
@@ -47,11 +48,13 @@ def place_reward(said: Names, truth: Names, alpha: float, same: Callable[[Names,
 
 def same_by_gazetteer(gazetteer: Gazetteer, said: Names, truth: Names) -> tuple[bool, bool]:
     """(whether the countries are the same, whether the cities are). Names in one spelling are the same, and names the
-    gazetteer finds one place for. A city in a territory is in the country, too: San Juan, USA is San Juan, Puerto Rico.
+    gazetteer finds one place for, or two neighbours one of which is also called as the other is: Delhi, New Delhi. A
+    city in a territory is in the country, too: San Juan, USA is San Juan, Puerto Rico.
     """
     countries = [gazetteer.country(name or "") for name in (said.country, truth.country)]
     country = _spelled_alike(said.country, truth.country) or _one_place(*countries)
-    found = _one_place(*(gazetteer.find(names.city or "", names.country or "") for names in (said, truth)))
+    cities = [gazetteer.find(names.city or "", names.country or "") for names in (said, truth)]
+    found = _one_place(*cities) or _namesakes(gazetteer, *cities)
     return country or (found and bool(said.country)), found or country and _spelled_alike(said.city, truth.city)
 
 
@@ -67,6 +70,14 @@ def _spelled_alike(a: str | None, b: str | None) -> bool:
 
 def _one_place(a: Match, b: Match) -> bool:
     return a.status == b.status == "found" and a.place == b.place
+
+
+def _namesakes(gazetteer: Gazetteer, a: Match[City], b: Match[City]) -> bool:
+    """Whether two cities found are neighbours in one country, and one carries the other's name among its own."""
+    if not a.status == b.status == "found" or a.place.country != b.place.country or distance_km(
+            a.place.point, b.place.point) > ONE_PLACE_KM:
+        return False
+    return any(spelling.fold(one.place.name) in gazetteer.called(other.place) for one, other in ((a, b), (b, a)))
 
 
 def place_rewards(config: PlaceConfig, gazetteer: Gazetteer, groups: Sequence[Answers]) -> list[list[float]]:

@@ -44,6 +44,27 @@ def paid(answer: str, country: str, city: str, config: PlaceConfig = OURS) -> fl
     ("country: United States of America (USA)\ncity: Boston, MA", "United States", "Boston"),
     ("country: France (FR)\ncity: Paris (75001)", "France", "Paris"),
     ("country: [France]\ncity: [Paris]", "France", "Paris"),
+    ("country: England, United Kingdom\ncity: London", "United Kingdom", "London"),
+    ("country: UK, Scotland\ncity: Edinburgh", "United Kingdom", "Edinburgh"),
+    ("country: California, USA\ncity: Los Angeles", "United States", "Los Angeles"),
+    ("country: Hawaii, USA\ncity: Honolulu", "United States", "Honolulu"),
+    ("country: Finland, Europe\ncity: Helsinki", "Finland", "Helsinki"),
+    ("country: Probably Finland\ncity: probably Helsinki", "Finland", "Helsinki"),
+    ("country: Georgia (USA)\ncity: Atlanta", "United States", "Atlanta"),
+    ("country: Puerto Rico, USA\ncity: San Juan", "Puerto Rico", "San Juan"),
+    ("country: Puerto Rico (USA)\ncity: San Juan", "United States", "San Juan, Puerto Rico"),
+    ("country: Hong Kong (China)\ncity: Hong Kong", "Hong Kong", "Hong Kong"),
+    ("country: Greenland (Denmark)\ncity: Nuuk", "Greenland", "Nuuk"),
+    ("country: Reunion (France)\ncity: Saint-Denis", "Reunion", "Saint-Denis"),
+    ("country: French Polynesia, France\ncity: Papeete", "French Polynesia", "Papeete"),
+    ("city: Munich\ncity: München\ncountry: Germany", "Germany", "Munich"),
+    ("country: USA\ncountry: United States\ncity: Boston", "United States", "Boston"),
+    ("country: USA\ncountry: Puerto Rico\ncity: San Juan", "Puerto Rico", "San Juan"),
+    ("country: Belgium\ncity: Brussels/Bruxelles", "Belgium", "Brussels"),
+    ("country: Japan / 日本\ncity: Tokyo / 東京", "Japan", "Tokyo"), ("Tokyo (Japan)", "Japan", "Tokyo"),
+    ("country: India\ncity: Delhi", "India", "New Delhi"), ("country: India\ncity: New Delhi", "India", "Delhi"),
+    ("<think>x</think><answer><country>Finland</country><city>Helsinki</city></answer>", "Finland", "Helsinki"),
+    ("country (likely): Finland\ncity (best guess): Helsinki", "Finland", "Helsinki"),
     ("country: Mexico\ncity: Mexico City - Centro", "Mexico", "Mexico City"),
     ("country: USA\ncity: New York City (Manhattan)", "United States", "New York"),
     # No city of 15,000 people; the nearest is Swiss, but France is near.
@@ -57,6 +78,8 @@ def test_names_of_one_place_earn_all(answer, country, city):
     ("country: Germany\ncity: unknown", "Germany", "Munich", 0.2),
     ("country: United States\ncity: Springfield, Illinois", "USA", "Springfield", 0.2),  # which one the row means?
     ("country: France\ncity: Munich", "Germany", "Munich", 0.0), ("city: Munich", "Germany", "Munich", 0.0),
+    ("country: Germany\ncity: Thale", "Germany", "Halle", 0.2),             # a town of its own, and no typo
+    ("country: France\ncity: Versailles", "France", "Paris", 0.2),          # 17 km off, and not called Paris
     ("country: Nigeria\ncity: Niamey", "Niger", "Niamey", 0.0),
     ("country: Niger\ncity: Lagos", "Nigeria", "Lagos", 0.0),
     ("country: Austria\ncity: Sydney", "Australia", "Sydney", 0.0),
@@ -74,12 +97,56 @@ def test_other_places_earn_what_is_right_of_them(answer, country, city, reward):
     "country: Germany\ncity: Munich\nor Augsburg", "country: Germany\nor Austria\ncity: Munich",
     "country: Germany\ncity: Munich, Germany or Berlin, Germany", "country: Germany\ncity: Munich & Augsburg",
     "country: Germany\ncity: Munich\n48.1, 11.6 or 52.5, 13.4", "country: Germany or France\ncity: Munich",
+    "country: Germany\ncity: Munich (or the City of London)", "country: Germany\ncity: Munich, London",
+    "country: France, Germany\ncity: Munich",
     "country: Germany\ncity: Munich\n-33.9, 151.2", "country: Germany\n35.7, 139.7",
     '[{"country": "Germany", "city": "Munich"}, {"country": "Germany", "city": "Berlin"}]'])
 def test_two_places_are_no_answer(answer):
     assert paid(answer, "Germany", "Munich") == 0.0
     row = Answers(Row(Names("Germany", "Munich")), [f"<answer>{answer}</answer>"], [True])
     assert named_distance_rewards(DistanceConfig(), GAZETTEER, [row]) == [[0.0]]
+
+
+ANSWER = "country: France\ncity: Paris"
+
+
+@pytest.mark.parametrize("more", [
+    "\nLyon", "\n- Lyon", "\n**Lyon**", "\n2. Lyon", "\nMünchen", "\n\nGermany, Berlin", "\nTokyo (Japan)", "\nUSA",
+    "\nLyon / Marseille", "\ncity 2: Lyon", "\ncity (alternative): Lyon", "\nalternative city: Lyon",
+    "\nLocation: Berlin, Germany", "\n<city>Lyon</city>", "; alternative city: Lyon", ", alternative: Lyon",
+    " | second guess: Lyon", "\nAlternatively: Lyon, France", "\nAlternatively, it might be Lyon.", "\nelse Lyon",
+    "\nif not, Lyon", "\nIf wrong: Springfield", "\n(or Lyon)", "\nor in Lyon", "\nPossibly Lyon",
+    "\nIt could also be Lyon", "\nSecond guess: Brussels, Belgium", "\nother possibilities - Lyon or Nice"])
+def test_a_second_guess_behind_an_answer_is_a_second_place(more):
+    assert paid(ANSWER + more, "France", "Paris") == 0.0
+
+
+@pytest.mark.parametrize("more", [
+    "\nParis", "\n- Paris\n- France", "\nParis, France", "\nFinal answer: Paris, France", "\n48.86, 2.35",
+    "\nMontmartre",
+    "\nregion: Île-de-France", "\nÎle-de-France", "\nEurope", "\ncontinent: Western Europe", "\nBoulogne-Billancourt",
+    "\nThe tower is higher than that of Lyon.", "\nIt is not Lyon or Marseille, because of the tower.",
+    "\n\nReasoning: the signs are in French, as in Belgium.", "\nNice", "\nOld Town", "\nnearest city: Lyon",
+    "\nConfidence: high", "\nPerhaps near the border with Belgium", "\nIt could be confused with Lyon",
+    "\nIt could be Paris in the spring", "\nMaybe Montmartre", "\nThe architecture, or what I see of it, is French"])
+def test_what_goes_with_an_answer_is_no_second_place(more):
+    assert paid(ANSWER + more, "France", "Paris") == 1.0
+
+
+@pytest.mark.parametrize("more", ['"alternative_city": "Lyon"', '"alternatives": ["Lyon", "Nice"]', '"city_2": "Lyon"'])
+def test_a_second_guess_in_json(more):
+    answer = '{"country": "France", "city": "Paris"'
+    assert paid(f"{answer}, {more}}}", "France", "Paris") == 0.0
+    assert paid(f'{answer}, "region": "Île-de-France", "sure": 0.9}}', "France", "Paris") == 1.0
+    assert paid(f"{answer}}}\ncity: Lyon", "France", "Paris") == 0.0
+
+
+@pytest.mark.parametrize("answer, country, city", [
+    ("country: USA\ncity: Atlanta\nGeorgia", "United States", "Atlanta"),
+    ("country: USA\ncity: San Juan\nPuerto Rico", "Puerto Rico", "San Juan"),
+    ("country: Peru\ncity: Zzyzx-sur-Mer\nZzyzx-sur-Mer, Peru", "Peru", "Zzyzx-sur-Mer")])
+def test_a_line_that_says_where_the_answer_lies_is_no_second_place(answer, country, city):
+    assert paid(answer, country, city) == 1.0
 
 
 def test_alpha_is_the_citys_share():
