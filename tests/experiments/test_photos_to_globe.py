@@ -55,6 +55,6 @@ def test_every_step_and_stage_takes_what_it_is_given(tmp_path):
 def test_another_run_of_the_same_name_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "p").mkdir(parents=True)
-    (tmp_path / "runs" / "p" / "asked.json").write_text('{"seed": 1, "photos": 40, "rl_steps": 10}')
+    (tmp_path / "runs" / "p" / "asked.json").write_text('{"seed": 1, "photos": 12, "rl_steps": 10}')
     with pytest.raises(UserError, match="was begun with .*name another run="):
         experiment.run(experiment.Config(run="p"))
