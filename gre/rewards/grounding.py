@@ -125,6 +125,8 @@ def _plain(text: str) -> str:
 
 
 def _singulars(word: str) -> set[str]:
+    if word.endswith("'s"):  # the car's doors
+        return {word, word[:-2]}
     if word in IRREGULAR:
         return {word, IRREGULAR[word]}
     if word.endswith("men"):
