@@ -20,9 +20,15 @@ _BEFORE = (
     "grossraum ", "gemeente ", "stad ", "miasto ", "mesto ", "kota ", "thanh pho ", "город ", "г ", "місто ", "м ",
     "مدينة ")
 _AFTER = (" city", " town", " municipality", " metropolitan area", " metropolitan region", " metro area", " metro",
-          " urban area", " area", " city center", " city centre", " downtown", " kommun", " kommune", " शहर")
+          " urban area", " area", " region", " bay area", " metropolis", " city center",
+          " city centre", " downtown", " kommun", " kommune", " शहर")
 LONGEST = 200  # letters of a place's name with what kind it is
 _SURE = {"probably", "possibly", "presumably", "likely", "perhaps", "maybe", "most", "very", "quite", ""}
+_NEAR = re.compile(r"(?:(?:somewhere|just|the|in|on) )*(?:near|nearby|around|close to|not far from|outside(?: of)?|"
+                   r"outskirts of|suburbs? of|vicinity of|surroundings of) (?:the )?(?=\w)", re.IGNORECASE)
+_OR_SO = re.compile(r",? (?i:or|and) (?:(?:an?|its|the|another|other|some) )*(?:similar|nearby|surroundings?|vicinity|"
+                    r"environs|outskirts|suburbs?|areas?|neighbou?ring|(?:city|town|village|place)(?= (?:in|on)\b))"
+                    r"(?: [a-z]+){0,4}?(?: (?:in|on|of) (?:the )?[^\W\d_]+(?: [^\W\d_]+)?)?$")
 _LARGER = re.compile(
     r"(?:(?:the|north|south|east|west|central|northern|southern|eastern|western|southeast|northeast|latin) )*"
     r"(?:europe|asia|africa|america|americas|oceania|antarctica|middle east|scandinavia|caribbean|balkans|eu)")
@@ -64,13 +70,21 @@ def without_kind(folded: str) -> list[str]:
 
 
 def unhedged(name: str) -> str:
-    """The name without the words that say how sure somebody is: `Probably Finland`, `Finland (most likely)`."""
+    """The name without the words that say how sure somebody is: `Probably Finland`, `Finland (most likely)`, `Helsinki
+    or a similar city`."""
+    name = _OR_SO.sub("", name)
     words = name.split()
     known = [fold(word) not in _SURE for word in words]
     if all(known) or not any(known):
         return name
     first, last = known.index(True), len(words) - known[::-1].index(True)
     return " ".join(words[first:last]).rstrip(",;(*")
+
+
+def not_in_but_near(name: str) -> str | None:
+    """The place that is near: Lyon of `near Lyon` and of `outskirts of Lyon`; None where no such word begins it."""
+    near = _NEAR.match(name.strip())
+    return name.strip()[near.end():] if near else None
 
 
 def larger_than_countries(folded: str) -> bool:

@@ -140,7 +140,8 @@ class Gazetteer(Cities):
                 return None
             if lands := self._lands_in(written):
                 return _Said(set(), lands | {self.cities[i].country for i, _ in self._called_anywhere(folded)})
-        others = [other for other in _AND.split(part) if names.fold(other)]
+        others = [other for other in _AND.split(part) if names.fold(other) and not names.larger_than_countries(
+            names.fold(other))]
         if len(others) > 1 or others and others[0] != part:
             matches = [self.country(other) for other in others]
             if all(match.status != "miss" for match in matches):
@@ -187,12 +188,17 @@ class Gazetteer(Cities):
                 return _miss(match.reason)
             context.append(_whole({place.code for place in match.candidates}))
         if match := self._by_name(name, context, ()):  # names of their own may hold commas and brackets
-            return match
+            city = self._by_name(parts[0], context, ()) if match.how == "alias" and parts[0] != name.strip() else None
+            own = city and city.how == "name" and city.place and match.place and distance_km(
+                city.place.point, match.place.point) <= ONE_PLACE_KM
+            return city if own else match  # Berlin (Kreuzberg) is Berlin
         if (bare := names.unhedged(name)) != name:
             return self.find(bare, country)
+        if near := names.not_in_but_near(name):
+            return self.find(near, country)
         if match := self._all_one(name, country):
             return match
-        areas = [self._areas(part) for part in parts]
+        areas = self._meant([self._areas(part) for part in parts], parts, context)
         tried = []  # what may be the city's name, with its context: the first part; failing that, a later one
         for at, part in enumerate(parts):
             if at and any(region is None for _, region in areas[at]):
@@ -210,6 +216,14 @@ class Gazetteer(Cities):
         countries = ", ".join(dict.fromkeys(self.countries[city.country].name for city in elsewhere[:SHOWN]))
         known = f"; it is in {countries}" if elsewhere else ""
         return _miss(f"no {parts[0]!r}{there} in {self}{known}", elsewhere[:SHOWN])
+
+    def _meant(self, areas: list[set[Area]], parts: list[str], context: list[set[Area]]) -> list[set[Area]]:
+        """The areas but for letters that mean none in the country: `St. John's, NL` in Canada is not in the
+        Netherlands, and `Perth, WA` in Australia not in Washington."""
+        said = context + [area for area, part in zip(areas, parts) if area and not is_code(part)]
+        lands = [{code for code, _ in area} for area in said]
+        return [set() if is_code(part) and any(land.isdisjoint({code for code, _ in area}) for land in lands) else area
+                for area, part in zip(areas, parts)]
 
     def _all_one(self, name: str, country: str) -> Match[City] | None:
         """The city that each of several names in one text means: `Brussels/Bruxelles`."""
@@ -317,6 +331,11 @@ class _Said(NamedTuple):
     around: set[str]
     how: str = "name"
     edits: int = 0
+
+
+def is_code(name: str) -> bool:
+    """Whether this is no word but letters: QC, D.C."""
+    return CODE.fullmatch(name.strip().replace(".", "")) is not None
 
 
 def _territories(codes: Iterable[str]) -> set[str]:

@@ -19,7 +19,7 @@ from gre.geo.point import LatLon, distance_km
 from gre.rewards.answers import Answers
 from gre.rewards.gps import DistanceConfig, distance_reward
 from gre.text.named import Names, parse_names_as_globe, same_to_globe
-from gre.text.one_place import read
+from gre.text.one_place import before_where, read
 
 MIN_POPULATION = 15_000  # of the gazetteer's cities, as where answers by name are scored
 
@@ -47,15 +47,17 @@ def place_reward(said: Names, truth: Names, alpha: float, same: Callable[[Names,
 
 
 def same_by_gazetteer(gazetteer: Gazetteer, said: Names, truth: Names) -> tuple[bool, bool]:
-    """(whether the countries are the same, whether the cities are). Names in one spelling are the same, and names the
-    gazetteer finds one place for, or two neighbours one of which is also called as the other is: Delhi, New Delhi. A
-    city in a territory is in the country, too: San Juan, USA is San Juan, Puerto Rico.
+    """(whether the countries are the same, whether the cities are). Names in one spelling are the same (Banff, Alberta
+    is Banff), and names the gazetteer finds one place for, or two neighbours one of which is also called as the other
+    is: Delhi, New Delhi. A city in a territory is in the country, too: San Juan, USA is San Juan, Puerto Rico.
     """
     countries = [gazetteer.country(name or "") for name in (said.country, truth.country)]
     country = _spelled_alike(said.country, truth.country) or _one_place(*countries)
     cities = [gazetteer.find(names.city or "", names.country or "") for names in (said, truth)]
     found = _one_place(*cities) or _namesakes(gazetteer, *cities)
-    return country or (found and bool(said.country)), found or country and _spelled_alike(said.city, truth.city)
+    alike = country and (_spelled_alike(said.city, truth.city) or (
+        cities[0].status == "miss" and _alike_before_where(gazetteer, said.city or "", truth.city, countries[1])))
+    return country or (found and bool(said.country)), found or alike
 
 
 def same_upstream(said: Names, truth: Names) -> tuple[bool, bool]:
@@ -66,6 +68,12 @@ def same_upstream(said: Names, truth: Names) -> tuple[bool, bool]:
 
 def _spelled_alike(a: str | None, b: str | None) -> bool:
     return bool(a and b and spelling.spellings(a) & spelling.spellings(b))
+
+
+def _alike_before_where(gazetteer: Gazetteer, said: str, truth: str | None, country: Match) -> bool:
+    """Whether `Banff, Alberta` is Banff: the gazetteer has none in the country, so that which one is no question."""
+    name, codes = before_where(said, gazetteer), {place.code for place in country.candidates}
+    return _spelled_alike(name, truth) and not any(city.country in codes for city in gazetteer.so_called(name)[2])
 
 
 def _one_place(a: Match, b: Match) -> bool:

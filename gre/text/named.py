@@ -20,7 +20,8 @@ from gre.text.answers import split_completion
 
 _DECORATION = r"""["'*_` \t]*"""
 _REMARK = rf"(?:\([^()\n]{{1,40}}\){_DECORATION}|#?\d[ \t]*)?"  # `city (best guess):`, `city 1:`
-LABEL = re.compile(rf"(?<!\w)(?P<label>country|city)(?:\s+name)?{_DECORATION}{_REMARK}(?:[:：=|]|[-–—](?=\s))",
+_OR = r"(?:[ ]?/[ ]?|[ ]or[ ])(?:region|territory|state|area|town|village|locality|municipality)"  # `city/town:`
+LABEL = re.compile(rf"(?<!\w)(?P<label>country|city)(?:\s+name|{_OR})?{_DECORATION}{_REMARK}(?:[:：=|]|[-–—](?=\s))",
                     re.IGNORECASE)
 # What stands behind the label, on its line or the next, up to the end of the line or sentence or a label of its own.
 _LOCALIZABILITY = re.compile(r"""(?<!\w)localizability["'*_` \t]*(?:[:：=|]|[-–—](?=\s))["'“*_`•>\[(<\s\-–—]*+
@@ -37,6 +38,9 @@ _QUOTED = re.compile(r"""\s*(["'])(?P<name>.*?)\1\s*(?=[,;}\]]|$)""")
 _BRACKETED = re.compile(r"[\[<(]([^\[\]<>()]*)[\])>]")
 _TAGGED = re.compile(r"<(?P<label>country|city)>(?P<name>[^<>]*)</(?P=label)>", re.IGNORECASE)
 _OTHER_LABEL = re.compile(r"""[|,;]\s*["']?[^\W\d_][\w ]{1,20}["']?\s*[:：=]""")  # `, region: Bavaria`
+_SENTENCE = re.compile(r"(?<=[^\W\d_]{4})\.\s+(?=[^\W\d_]\S*(?:\s+\S+){2})")  # `Munich. The towers are …`
+_IT_IS = re.compile(r"(?:it|this|(?:the|this) (?:country|city|town|place|location)) (?:is|was|(?:appears|seems) to be|"
+                    r"(?:could|might|may|must) be) ", re.IGNORECASE)
 _GOES_ON = re.compile(r"\s*\n\s*(?=(?:or|and)\b|[/(])", re.IGNORECASE)  # `Paris`, and on the next line `or Lyon`
 _BARE = re.compile(r"[^\d\n:;.!?,]{2,60}(?:,[^\d\n:;!?,]{2,40}){1,3}\.?")
 _SET_OFF = re.compile(r"[ \t]*\(([^()\n]*)\)(?=\.?$)|[ \t]+[-–—][ \t]+")  # Tokyo (Japan), Tokyo - Japan
@@ -152,7 +156,7 @@ def _first_line(text: str) -> str:
     """The name that a label's text begins with."""
     line = text.lstrip(" \t*_,;.|`-–—\r\n").split("\n", 1)[0]
     quoted = _QUOTED.match(line)
-    return _clean(quoted["name"] if quoted else _OTHER_LABEL.split(line)[0])
+    return _clean(quoted["name"] if quoted else _SENTENCE.split(_OTHER_LABEL.split(_IT_IS.sub("", line, 1))[0])[0])
 
 
 def _bare(answer: str) -> list[tuple[str, str]]:

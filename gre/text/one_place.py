@@ -21,8 +21,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from gre.geo import names as spelling
-from gre.geo.cities import City, Country
-from gre.geo.places import ONE_PLACE_KM, TERRITORIES, Gazetteer, Match
+from gre.geo.cities import City, Country, names_of_all_places
+from gre.geo.places import ONE_PLACE_KM, TERRITORIES, Gazetteer, Match, is_code
 from gre.geo.point import LatLon, distance_km
 from gre.text.answers import parse_answer, split_completion
 from gre.text.coordinates import ambiguous
@@ -40,14 +40,18 @@ _GUESS = re.compile(
     r"(?:alternat\w*|alt|else|otherwise|if (?:not|wrong)|failing that|runner[- ]up|(?:city|country)[ _]?[2-9]|"
     r"(?:could|might|may) (?:(?:also|well|even) )*be(?! confused| mistaken)|"
     r"(?:second|2nd|third|3rd|next|other|another|backup|fallback|less likely)[ _-](?:(?:best|likely|possible)[ _-])?"
-    r"(?:guess|choice|option|candidate|possibilit|cit|countr|place|answer)[a-z]*)(?![^\W_])(?P<rest>.*)",
+    r"(?:guess|choice|option|candidate|possibilit|answer|"
+    r"(?:cit|countr|place)[a-z]*(?=\W*[:=]|\W+[-–—]|\W+(?:is|are|(?:could|might|may|would) be)\b))[a-z]*)(?![^\W_])"
+    r"(?P<rest>.*)",
     re.IGNORECASE | re.MULTILINE)
 _MAYBE = re.compile(rf"{_START}(?:(?:or|maybe|perhaps|possibly|probably|likely)\b\W{0,8})+(?:(?:in|the) )*(?P<rest>.*)",
                     re.IGNORECASE | re.MULTILINE)  # a name must follow at once
 _SAYS = re.compile(r"^(?:(?:final |best )?(?:country|city|location|place|answer|guess|prediction)\b|[\W\d_])+",
                    re.IGNORECASE)
 _NO_NAMES = {"old town", "downtown", "north", "south", "east", "west", "central", "no", "of", "nice", "bay", "island",
-             "port", "temple", "university", "market"}  # that places have, and that mean none on a line of their own
+             "port", "temple", "university", "market", "car", "vine", "thai", "metro", "marina", "forest", "spring",
+             "bar", "bank", "airport", "fountain", "dome", "union", "liberty",
+             "name"}  # that places have, and that mean none on a line of their own
 _WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*")
 
 
@@ -88,7 +92,7 @@ def one_place(names: Names, point: LatLon | None, gazetteer: Gazetteer) -> OnePl
 
     def anywhere(name: str) -> Match[City]:  # `Munich, London` in Germany
         match = at_home(name)
-        if match.status != "miss" or not gazetteer.so_called(name)[2]:
+        if match.status != "miss" or is_code(name) or not gazetteer.so_called(name)[2]:
             return match
         other = gazetteer.find(name)
         return other if other.place and other.place.population >= LARGE else match
@@ -110,9 +114,22 @@ def _several(name: str, find: Callable[[str], Match]) -> bool:
     rest = re.findall(r"[(\[]([^)\]]*)[)\]]", name)  # the gazetteer does not look into brackets
     written = [*whole.ignored, *rest] if whole.status == "found" else [name]
     parts = [_HEDGES.sub("", part) for text in written for part in _BETWEEN.split(text)]
+    if not spelling.not_in_but_near(name):  # `Chartres (near Paris)`, but not `near Lyon or Paris`
+        parts = [part for part in parts if not spelling.not_in_but_near(part)]
     matches = [find(part) for part in parts if part] + [whole]
     places = {match.place for match in matches if match.status == "found" and match.how != "typo"}
     return any(_apart(a, b) for a, b in combinations(places, 2))
+
+
+def before_where(name: str, gazetteer: Gazetteer) -> str:
+    """The name without what says where it is, for places that no gazetteer has: Banff of `Banff, Alberta`, Hallstatt of
+    `Hallstatt (near Salzburg)`. Whole where another populated place is named: `Banff, Jasper`."""
+    parts = [_HEDGES.sub("", part) for part in _BETWEEN.split(name) if spelling.fold(part)] or [name]
+    for part in parts[1:]:
+        codes, regions, cities = gazetteer.so_called(part)
+        if not (codes or regions) and (cities or spelling.fold(part) in names_of_all_places()):
+            return name
+    return parts[0]
 
 
 def _apart(a: City | Country, b: City | Country) -> bool:
@@ -144,7 +161,8 @@ def _guesses_on(answer: str, names: Names, gazetteer: Gazetteer) -> bool:
         if any(distance_km(one.point, place.point) <= ONE_PLACE_KM for one in called for place in cities) or (
                 names.city is None and any(one.country in homes for one in called)):
             return False
-        meant = [one for one in called if spelling.fold(one.name) == folded or one.population >= LARGE]
+        meant = [one for one in called if not is_code(name) and (one.population >= LARGE or (
+            one.country in homes and spelling.fold(one.name) == folded))]
         named = bool(codes or meant) and folded not in _NO_NAMES and not spelling.larger_than_countries(folded)
         return True if named else False if regions or spelling.larger_than_countries(folded) else None
 

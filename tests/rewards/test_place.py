@@ -67,6 +67,30 @@ def paid(answer: str, country: str, city: str, config: PlaceConfig = OURS) -> fl
     ("country (likely): Finland\ncity (best guess): Helsinki", "Finland", "Helsinki"),
     ("country: Mexico\ncity: Mexico City - Centro", "Mexico", "Mexico City"),
     ("country: USA\ncity: New York City (Manhattan)", "United States", "New York"),
+    ("country: France\ncity: near Lyon", "France", "Lyon"), ("country: France\ncity: Lyon region", "France", "Lyon"),
+    ("country: Italy\ncity: Outskirts of Florence, Tuscany", "Italy", "Florence"),
+    ("country: France\ncity: Chartres (near Paris)", "France", "Chartres"),    # 80 km off: where, not what
+    ("country: USA\ncity: San Francisco Bay Area", "United States", "San Francisco"),
+    ("country: Finland\ncity: Helsinki or a similar city", "Finland", "Helsinki"),
+    ("country: Sweden\ncity: Stockholm and its surroundings", "Sweden", "Stockholm"),
+    ("country: Germany\ncity: The city is likely Munich", "Germany", "Munich"),
+    ("country: Germany\ncity: Berlin (Kreuzberg)", "Germany", "Berlin"),     # Berlin Kreuzberg has an entry of its own
+    ("country: USA\ncity: Denver or another city in Colorado", "United States", "Denver"),
+    ("country: Germany\ncity: Munich. The twin towers are those of the church.", "Germany", "Munich"),
+    ("country: USA\ncity: St. Louis. The arch is seen.", "United States", "St. Louis"),
+    ("country: Norway/Scandinavia\ncity: Oslo", "Norway", "Oslo"),
+    ("Country/Region: Japan\nCity/Town: Tokyo", "Japan", "Tokyo"),
+    ("Country: Japan\nCity or region: Tokyo", "Japan", "Tokyo"),
+    ("Country name: Japan\nCity name: Tokyo", "Japan", "Tokyo"),
+    # letters of regions: QC is Quezon City, D.C. Washington, NL the Netherlands elsewhere
+    ("country: Canada\ncity: Montreal, QC", "Canada", "Montréal"),
+    ("country: Colombia\ncity: Bogotá, D.C.", "Colombia", "Bogotá"),
+    ("country: Canada\ncity: St. John's, NL", "Canada", "St. John's"),
+    ("country: Australia\ncity: Perth, WA", "Australia", "Perth"), ("Vancouver, BC, Canada", "Canada", "Vancouver"),
+    # in no gazetteer of 15,000 people, and where it is
+    ("country: Canada\ncity: Banff, Alberta", "Canada", "Banff"),
+    ("country: Austria\ncity: Hallstatt (near Salzburg)", "Austria", "Hallstatt"),
+    ("country: Ireland\ncity: Killarney, Co. Kerry", "Ireland", "Killarney"),
     # No city of 15,000 people; the nearest is Swiss, but France is near.
     ("country: France\ncity: Ferney-Voltaire\n46.2558, 6.1081", "France", "Ferney-Voltaire")])
 def test_names_of_one_place_earn_all(answer, country, city):
@@ -77,6 +101,9 @@ def test_names_of_one_place_earn_all(answer, country, city):
     ("country: Germany\ncity: Berlin", "Germany", "Munich", 0.2), ("country: Germany", "Germany", "Munich", 0.2),
     ("country: Germany\ncity: unknown", "Germany", "Munich", 0.2),
     ("country: United States\ncity: Springfield, Illinois", "USA", "Springfield", 0.2),  # which one the row means?
+    ("country: Canada\ncity: Banff, Jasper", "Canada", "Banff", 0.2),       # two places, which no gazetteer has
+    ("country: Canada\ncity: Banff or Jasper", "Canada", "Banff", 0.2),
+    ("country: United States\ncity: Portland, Ohio", "USA", "Portland", 0.2),
     ("country: France\ncity: Munich", "Germany", "Munich", 0.0), ("city: Munich", "Germany", "Munich", 0.0),
     ("country: Germany\ncity: Thale", "Germany", "Halle", 0.2),             # a town of its own, and no typo
     ("country: France\ncity: Versailles", "France", "Paris", 0.2),          # 17 km off, and not called Paris
@@ -94,7 +121,7 @@ def test_other_places_earn_what_is_right_of_them(answer, country, city, reward):
     "country: Germany\ncity: Munich or Berlin", "country: Germany\ncity: Munich, Berlin",
     "country: Germany\ncity: Munich / Hamburg", "country: Germany\ncity: Munich (or Hamburg)",
     "country: Germany\ncity: Munich, possibly Hamburg", "country: Germany\ncity: Munich, or Augsburg, or Ulm",
-    "country: Germany\ncity: Munich\nor Augsburg", "country: Germany\nor Austria\ncity: Munich",
+    "country: Germany\ncity: Munich\nor Augsburg", "country: Germany\nor Austria\ncity: Munich", "country: Germany\ncity: near Munich or Berlin",
     "country: Germany\ncity: Munich, Germany or Berlin, Germany", "country: Germany\ncity: Munich & Augsburg",
     "country: Germany\ncity: Munich\n48.1, 11.6 or 52.5, 13.4", "country: Germany or France\ncity: Munich",
     "country: Germany\ncity: Munich (or the City of London)", "country: Germany\ncity: Munich, London",
@@ -116,7 +143,8 @@ ANSWER = "country: France\ncity: Paris"
     "\nLocation: Berlin, Germany", "\n<city>Lyon</city>", "; alternative city: Lyon", ", alternative: Lyon",
     " | second guess: Lyon", "\nAlternatively: Lyon, France", "\nAlternatively, it might be Lyon.", "\nelse Lyon",
     "\nif not, Lyon", "\nIf wrong: Springfield", "\n(or Lyon)", "\nor in Lyon", "\nPossibly Lyon",
-    "\nIt could also be Lyon", "\nSecond guess: Brussels, Belgium", "\nother possibilities - Lyon or Nice"])
+    "\nIt could also be Lyon", "\nAnother city: Lyon", "\nAnother country is Belgium",
+    "\nSecond guess: Brussels, Belgium", "\nother possibilities - Lyon or Nice"])
 def test_a_second_guess_behind_an_answer_is_a_second_place(more):
     assert paid(ANSWER + more, "France", "Paris") == 0.0
 
@@ -128,7 +156,10 @@ def test_a_second_guess_behind_an_answer_is_a_second_place(more):
     "\nThe tower is higher than that of Lyon.", "\nIt is not Lyon or Marseille, because of the tower.",
     "\n\nReasoning: the signs are in French, as in Belgium.", "\nNice", "\nOld Town", "\nnearest city: Lyon",
     "\nConfidence: high", "\nPerhaps near the border with Belgium", "\nIt could be confused with Lyon",
-    "\nIt could be Paris in the spring", "\nMaybe Montmartre", "\nThe architecture, or what I see of it, is French"])
+    "\nIt could be Paris in the spring", "\nMaybe Montmartre", "\n- Car\n- Metro\n- Forest\n- Bar", "\nBrick\nHonda",
+    "\nOther countries such as Germany have similar buildings.", "\nPerhaps March", "\nnear Brussels",
+    "\nAnother country with such signs is Belgium, but the script differs.",
+    "\nThe architecture, or what I see of it, is French"])
 def test_what_goes_with_an_answer_is_no_second_place(more):
     assert paid(ANSWER + more, "France", "Paris") == 1.0
 
