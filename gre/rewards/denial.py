@@ -45,8 +45,10 @@ IN_FRONT = re.compile(
 
 _NOT = rf"(?:(?:not|never|cannot|hardly|[\w']+n't|{'|'.join(sorted(_UNMARKED))})(?! (?:only|just|merely)\b))"
 _BE = r"(?:is|are|was|were)"
+_HOLD = "(?:have|show|display|contain|include|carry|bear)"  # the road does not have any visible markings
 BEHIND = re.compile(
-    rf"(?:{_WORD} ){{0,3}}{_NOT}(?: here| there|(?: {_WORD}){{0,3}}? (?:visible|seen|found|present|shown|evident"
+    rf"(?:{_WORD} ){{0,3}}{_NOT}(?: here| there"
+    rf"|(?: (?!{_HOLD}\b){_WORD}){{0,3}}? (?:visible|seen|found|present|shown|evident"
     rf"|(?:appear|exist)(?= in\b| on\b| here\b| anywhere\b|{_END})))\b"
     rf"|(?:{_WORD} ){{0,2}}(?:{_BE} not|(?:is|are|was|were|ai)n'?t){_END}"
     rf"|(?:{_WORD} ){{0,4}}{_BE} (?:\w+ly )?lacking(?: here| entirely| altogether)?{_END}"
@@ -107,7 +109,8 @@ def _ended(before: Sequence[str], after: Sequence[str]) -> bool:
         return False
     if negation == "none" and between[:1] == ["of"] and len(between) < 4:
         return not _THERE.match(" ".join(after[:4]))
-    if _LOCATED.search(" ".join(between[-6:])):
+    end = " ".join(between[-6:])
+    if _LOCATED.search(end) or negation == "no" and re.search(r" in the$", end):
         return True
     for at, word in enumerate(between):
         first, behind = between[at + 1:at + 2], [*between[at + 2:], *after[:3]]

@@ -45,6 +45,8 @@ def claimed(chain: str) -> list[str]:
     ("the absence of snow", "the absence of snow suggests palm trees", ["palm tree"]),
     ("There are no cars and buses on a bridge", "There are no cars on the bridge", ["bridge"]),
     ("It is not on the bridge", "There is no snow behind the old church", ["church"]),
+    ("Cars are not clearly visible", "The bridge doesn't have any visible signs", ["bridge"]),
+    ("It is not in the snow", "There are no cars in the snow", ["snow"]),
     ("I see no cars and no buses", "There are no cars and the church is old", ["church"]),
     ("There are no cars and buses", "The cars are not new and the bus is old", ["bus", "car"]),
     ("no cars and trams", "The road has no signs and is lined with palm trees", ["palm tree"]),
