@@ -151,11 +151,14 @@ def _guesses_on(answer: str, names: Names, gazetteer: Gazetteer) -> bool:
     homes |= {land for state, lands in TERRITORIES.items() for land in (state, *lands) if homes & {state, *lands}}
     own = {spelling.fold(name) for name in names if name}
     cities = city.candidates if city.status != "miss" else ()
+    own_regions = {(place.country, place.region) for place in cities}
 
-    def elsewhere(name: str) -> bool | None:
-        """None for what names nothing."""
+    def elsewhere(name: str, guessed: bool = False) -> bool | None:
+        """None for what names nothing. guessed: behind words of guessing, where Osaka is the city."""
         folded = spelling.fold(name)
         codes, regions, called = gazetteer.so_called(name)
+        if guessed and cities and any(one.population >= LARGE for one in called):
+            regions = regions & own_regions
         if folded in own or codes & homes or {code for code, _ in regions} & homes:
             return False
         if any(distance_km(one.point, place.point) <= ONE_PLACE_KM for one in called for place in cities) or (
@@ -172,8 +175,9 @@ def _guesses_on(answer: str, names: Names, gazetteer: Gazetteer) -> bool:
         said = [elsewhere(part) for part in parts if part]
         if spelling.fold(line) not in own and None not in said and any(said):
             return True
-    guesses = [_first_names(guess["rest"], elsewhere) for guess in _GUESS.finditer(answer, label.end())]
-    maybes = [_first_names(guess["rest"], elsewhere, 1) for guess in _MAYBE.finditer(answer, label.end())]
+    guessed = partial(elsewhere, guessed=True)
+    guesses = [_first_names(guess["rest"], guessed) for guess in _GUESS.finditer(answer, label.end())]
+    maybes = [_first_names(guess["rest"], guessed, 1) for guess in _MAYBE.finditer(answer, label.end())]
     return any(map(any, guesses + maybes))
 
 

@@ -150,6 +150,14 @@ def test_a_second_guess_behind_an_answer_is_a_second_place(more):
     assert paid(ANSWER + more, "France", "Paris") == 0.0
 
 
+@pytest.mark.parametrize("answer, reward", [
+    ("country: Japan\ncity: Tokyo\n\nAlternatively, it could be Osaka.", 0.0),  # not the region
+    ("country: Germany\ncity: Munich\n\nIt could also be Bavaria.", 1.0)])
+def test_a_guess_that_is_a_region_too_is_the_city(answer, reward):
+    country, city = ("Japan", "Tokyo") if "Japan" in answer else ("Germany", "Munich")
+    assert paid(answer, country, city) == reward
+
+
 @pytest.mark.parametrize("more", [
     "\nParis", "\n- Paris\n- France", "\nParis, France", "\nFinal answer: Paris, France", "\n48.86, 2.35",
     "\nMontmartre",
