@@ -3,8 +3,8 @@
 Trained on teachers' reasoning and on whether they found the picture localizable (`response` and `localizability` of
 MP16-Reason rows); GLOBE's own 200,000 rows are not published. Training, template and measures are those of the judge
 (stages/judge.py) with another question. Photos are split before training. `auc_text_only` is the same model's AUC on
-grey pictures: where it is as high, teachers' phrases were learned and not pictures. stages/globe.py refuses a model
-that falls short, and photos it has seen.
+grey pictures: where it is as high, teachers' phrases were learned and not pictures, and a warning says so.
+stages/globe.py refuses a model that falls short, and photos it has seen.
 
     python -m stages.localizability configs/globe7b/localizability.yaml output_dir=runs/x/localizability
 """
@@ -14,7 +14,7 @@ from gre import manifest
 from gre.config import REQUIRED, UserError, main, option
 from gre.data.records import JudgeRow, read_reason
 from gre.judge.fit import fit
-from gre.judge.localizability import MIN_AUC, STAGE, check_gate, check_labels, judge_row, metrics_of
+from gre.judge.localizability import MIN_AUC, STAGE, blindness, check_gate, check_labels, judge_row, metrics_of
 from gre.judge.model import LOCALIZABLE, Judge
 from gre.judge.photos import write_photos
 from gre.judge.rows import check_split, length, split_by_photo
@@ -68,6 +68,8 @@ def measure(config: Config, stage: Stage, held_out: list[JudgeRow]) -> dict:
         check_gate(metrics, MIN_AUC)
     except UserError as error:
         print(f"localizability: RL would refuse this model as it is: {error}", flush=True)
+    if warning := blindness(metrics):
+        print(f"warning: {warning}", flush=True)
     return metrics
 
 

@@ -32,6 +32,7 @@ from gre.training.watching.completions import rank_correlation
 STAGE = "localizability"      # that trains such a model
 MIN_AUC = 0.85                # below that it says too little to be a reward; the tiny world's came to 1.00
 MAX_CALIBRATION_ERROR = 0.15  # R_loc is a probability; judges of the tiny world came to 0.05 to 0.11
+BLIND = 0.05                  # so near to it is the AUC without pictures when pictures add nothing
 GREY = (127, 127, 127)
 GUARD_PICTURES = 16           # of a window: the tiny run meets 43 unlocalizable ones on average, 32 or more in 97 %
 REMEDY = ("name the localizability.jsonl that scripts/data/mp16_reason.sh makes of photos and teachers (data.path; "
@@ -97,12 +98,24 @@ def check_gate(metrics: Mapping[str, float], min_auc: float) -> None:
                         "or for another number of steps")
 
 
+def blindness(metrics: Mapping[str, float]) -> str:
+    """What is to be said of a reward model that tells as well without pictures; empty for one that looks at them."""
+    if metrics.get("auc_text_only", 0.0) < metrics["auc"] - BLIND:
+        return ""
+    return (f"the reward model tells as well without pictures (AUC {metrics['auc_text_only']:.3f} on grey ones, "
+            f"{metrics['auc']:.3f} on the photos): it has learned how teachers' reasoning sounds, R_loc will reward "
+            "that, and the guard on unlocalizable pictures sees little. Rows whose reasoning does not give the label "
+            "away teach it to look")
+
+
 def check(settings: LocalizabilityConfig, setup: Setup) -> Checked:
     """The reward model of a stage, good enough by its manifest. Raises UserError when it is not, or not there."""
     parent = judge_parent(settings, setup.stage.config, STAGE)
     metrics = (parent.manifest or {}).get("metrics", {})
     measured = {name: metrics[name] for name in NUMBERS if name in metrics}
     check_gate(measured, settings.min_auc)
+    if PartialState().is_main_process and (warning := blindness(measured)):
+        print(f"warning: {warning}", flush=True)
     return Checked(load_judge(settings, setup, parent, LOCALIZABLE), parent, measured)
 
 

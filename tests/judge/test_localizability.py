@@ -245,8 +245,21 @@ def test_it_is_trained_by_the_judges_machinery(vlm, tmp_path, monkeypatch, capsy
     assert made["stage"] == "localizability" and metrics["n"] == 20
     assert made["instructions"]["texts"] == [{"text": LOCALIZABILITY_INSTRUCTION, "rows": 60}]
     assert metrics["auc"] > 0.95 and least <= metrics["auc_text_only"] <= most
-    assert f"auc_text_only {metrics['auc_text_only']:.3f}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"auc_text_only {metrics['auc_text_only']:.3f}" in out
+    assert ("warning: the reward model tells as well without pictures" in out) is (least > 0)
     assert Path("run/localizability/photos.json").exists()
+
+
+@pytest.mark.parametrize(("auc", "text_only", "blind"), [(1.0, 0.62, False), (0.9, 0.84, False), (0.9, 0.87, True),
+                                                          (0.86, 0.9, True)])
+def test_a_model_that_needs_no_picture_is_told_of_and_not_refused(monkeypatch, capsys, auc, text_only, blind):
+    measured = {"auc": auc, "auc_text_only": text_only, "calibration_error": 0.1, "n": 40}
+    monkeypatch.setattr(localizability, "judge_parent", lambda *_: SimpleNamespace(manifest={"metrics": measured}))
+    monkeypatch.setattr(localizability, "load_judge", lambda *_: None)
+    setup = SimpleNamespace(stage=SimpleNamespace(config=None))
+    assert localizability.check(localizability.LocalizabilityConfig(), setup).measured == measured
+    assert (f"AUC {text_only:.3f} on grey ones, {auc:.3f} on the photos" in capsys.readouterr().out) is blind
 
 
 def test_the_judge_asks_as_ever():
@@ -259,7 +272,7 @@ def test_what_its_stage_warns_of_is_what_rl_refuses(name, monkeypatch, capsys):
     """A model of AUC 0.80, between the judge's bound and its own."""
     wanted = load(globe.Config, [str(ROOT / f"configs/{name}.yaml")]).judge.min_auc
     assert wanted == 0.85
-    found = {"auc": 0.8, "calibration_error": 0.1}
+    found = {"auc": 0.8, "auc_text_only": 0.5, "calibration_error": 0.1}
     for one in ("Judge", "load_processor"):
         monkeypatch.setattr(stage, one, lambda *_: None)
     monkeypatch.setattr(stage, "metrics_of", lambda *_: found)
