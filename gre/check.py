@@ -11,7 +11,6 @@ import copy
 import importlib
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,9 +20,8 @@ from gre.data.hashes import photo_hashes
 from gre.errors import message_of, one_message
 from gre.judge.photos import unseen_rows
 from gre.training.arguments import check_deepspeed
-from gre.training.inputs import stage_folder
+from gre.training.inputs import stage_folder, stage_of
 
-STAGES = ("stage2_verdict", "stage1", "stage2", "stage3", "judge", "globe", "localizability")
 ASKED = {"stage2": "judge", "globe": "localizability"}  # stage -> the stage that trains what rewards it
 
 
@@ -139,14 +137,6 @@ def _models(config: Any) -> list[str]:
     """The models a stage starts from, is measured on or is rewarded by."""
     sections = (config, getattr(config, "policy", None), getattr(config, "judge", None))
     return [name for section in sections if (name := getattr(section, "model_name_or_path", None))]
-
-
-def stage_of(file: str) -> str:
-    """The stage a config is for, by its name. Raises UserError."""
-    for name in STAGES:
-        if Path(file).name.startswith(name):
-            return name
-    raise UserError(f"{file}: which stage is it for? Let its name begin with {', '.join(STAGES)}")
 
 
 def main(argv: list[str]) -> None:

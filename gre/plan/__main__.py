@@ -12,8 +12,7 @@ from pathlib import Path
 
 from gre.config import REQUIRED, ConfigError, config_files, load, option, usage
 from gre.errors import one_message
-
-STAGES = ("stage2_verdict", "stage1", "judge", "stage2", "stage3", "globe", "localizability")
+from gre.training.inputs import STAGES, stage_of
 
 
 @dataclass
@@ -22,9 +21,11 @@ class Config:
 
     gpus: int = option(REQUIRED, "GPUs, over all machines")
     gpu_gib: float = option(REQUIRED, "memory of one GPU in GiB")
-    stage: str | None = option(None, f"{', '.join(STAGES)}; null: what CONFIG's name begins with")
+    stage: str | None = option(None, f"{', '.join(STAGES)}; null: by CONFIG's name or first line")
 
     def __post_init__(self):
+        if self.stage not in (None, *STAGES):
+            raise ValueError(f"stage is {self.stage!r}: write one of {', '.join(STAGES)}")
         if self.gpus < 1 or self.gpu_gib <= 0:
             raise ValueError("gpus must be at least 1 and gpu_gib above 0")
 
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
     with one_message():
         config = load(Config, own)
         file = config_file(rest)
-        stage = stage_of(config, file)
+        stage = config.stage or stage_of(file)
         from gre.plan import report  # loads torch, which takes seconds
 
         return report.report(rest, stage, file, config.gpus, config.gpu_gib, as_json="--json" in argv)
@@ -51,14 +52,6 @@ def config_file(argv: list[str]) -> Path:
     if len(files) != 1:
         raise ConfigError(f"one CONFIG.yaml is needed, got {' and '.join(files) or 'none'}")
     return Path(files[0])
-
-
-def stage_of(config: Config, file: Path) -> str:
-    """The stage CONFIG is for: stage=, or how the file's name begins, as in configs/."""
-    stage = config.stage or next((name for name in STAGES if file.name.startswith(name)), None)
-    if stage not in STAGES:
-        raise ConfigError(f"{file} is not called after a stage: write stage= with one of {', '.join(STAGES)}")
-    return stage
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 A stage's own config and `Inputs`, which knows these keys alone, have the same sections.
 """
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from gre import config as settings
 from gre.config import REQUIRED, UserError, option, shipped
 from gre.data.records import DataConfig
 from gre.models import folder, hub
+
+STAGES = ("stage2_verdict", "stage1", "judge", "stage2", "stage3", "globe", "localizability")
+STARTED = re.compile(rf"#.*\bscripts/train/({'|'.join(STAGES)})\.sh\b")
 
 # What the shipped configs look for: where a path begins -> where it comes from. The first that fits counts.
 MAKERS = {
@@ -24,6 +28,18 @@ MAKERS = {
     "runs/geor/stage1": "bash scripts/train/stage1.sh configs/tiny/stage1_geor.yaml trains it",
     "runs/geor7b/stage1": "bash scripts/train/stage1.sh configs/geor7b/stage1.yaml trains it",
 }
+
+
+def stage_of(file: str | Path) -> str:
+    """The stage a config is for: what its name begins with, else the script that its first line says to start it by, as
+    in configs/. Raises UserError."""
+    if named := [stage for stage in STAGES if Path(file).name.startswith(stage)]:
+        return named[0]
+    with open(file, encoding="utf-8") as lines:
+        if started := STARTED.match(next(lines, "")):
+            return started[1]
+    raise UserError(f"{file}: which stage is it for? Let its name begin with {', '.join(STAGES)}, or its first line be "
+                    "# bash scripts/train/STAGE.sh")
 
 
 @dataclass

@@ -6,7 +6,7 @@
 #   bash scripts/cluster/submit.sh configs/gre7b -- --nodes=1 --gpus-per-node=8 --cpus-per-task=64 --mem=0 --time=24:00:00
 #
 # FOLDER holds CONFIG.yaml for every CONFIG; unless named: stage1 → judge → stage2 → stage3. Its stage is what CONFIG's
-# name begins with. GLOBE's chain is named: bash scripts/cluster/submit.sh configs/globe7b localizability globe_three -- …
+# name begins with, or the script its first line says. GLOBE's chain is named: bash scripts/cluster/submit.sh configs/globe7b localizability globe_three -- …
 # (globe and globe_one ask no reward model.) What your cluster wants (partition, account, GPUs, time) goes behind --. Run
 # it where the paths in the configs mean something: that folder is the jobs' too, and their logs go to slurm/ in it. Every
 # stage's settings are read before the first job is submitted (--dry-run), and what it names has to be there or be written
@@ -35,8 +35,12 @@ for stage in "${stages[@]}"; do
     for name in stage1 judge stage2 stage2_verdict stage3 globe localizability; do  # the longest comes last
         if [[ $stage == "$name"* ]]; then script[$stage]=$name; fi
     done
-    [ "${script[$stage]:-}" ] || refuse "there is no stage $stage"
     [ -f "$folder/$stage.yaml" ] || refuse "there is no $folder/$stage.yaml"
+    IFS= read -r first < "$folder/$stage.yaml" || true
+    if [ -z "${script[$stage]:-}" ] && [[ $first =~ ^#.*scripts/train/([a-z0-9_]+)\.sh ]]; then
+        script[$stage]=${BASH_REMATCH[1]}
+    fi
+    [ -f "$root/scripts/train/${script[$stage]:-}.sh" ] || refuse "$folder/$stage.yaml: which stage is it for?"
 done
 
 bash "$root/environment.sh"  # here, where packages can be fetched; the jobs find it made

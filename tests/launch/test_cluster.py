@@ -175,6 +175,18 @@ def test_a_config_s_name_begins_with_its_stage(globe):
         ["stage2_verdict", "configs/stage2_verdict_long.yaml"]]
 
 
+def test_else_its_first_line_says_which(house):
+    own = Path("configs/mine.yaml")
+    config("stage3", "runs/a/mine", "runs/a/stage2")
+    own.write_text("# bash scripts/train/stage3.sh configs/mine.yaml\n" + Path("configs/stage3.yaml").read_text())
+    assert submit(house, "configs", "stage2", "mine").returncode == 0
+    batch = str(house / "scripts/cluster/stage.sbatch")
+    assert [call[call.index(batch) + 2:][0] for call in calls("sbatch")] == ["stage2", "stage3"]
+    own.write_text("# nothing of the kind\n" + own.read_text())
+    result = submit(house, "configs", "mine")
+    assert result.returncode == 2 and "configs/mine.yaml: which stage is it for?" in result.stderr
+
+
 def test_a_reward_model_that_nobody_would_ask_is_not_trained(globe):
     result = submit(globe, "configs", "localizability", "globe")
     assert result.returncode == 2 and not Path("calls.txt").exists()
@@ -188,7 +200,7 @@ def test_some_stages_only(house):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ([], "usage"), (["--", "--nodes=1"], "usage"), (["configs", "stage4"], "there is no stage stage4"),
+    ([], "usage"), (["--", "--nodes=1"], "usage"), (["configs", "stage4"], "there is no configs/stage4.yaml"),
     (["elsewhere"], "there is no elsewhere/stage1.yaml")])
 def test_what_is_refused_submits_nothing(house, arguments, message):
     result = submit(house, *arguments)

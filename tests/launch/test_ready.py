@@ -7,8 +7,8 @@ import sys
 import pytest
 import yaml
 
-from gre.check import stage_of
 from gre.config import UserError
+from gre.training.inputs import stage_of
 from tests.helpers.paths import ROOT
 
 
@@ -58,7 +58,7 @@ def test_it_is_said_where_a_file_comes_from(ready, tmp_path, monkeypatch, path, 
     assert str(raised.value) == f"data.path: there is no {path}: put the file there, or write data.path=FILE{hint}"
 
 
-@pytest.mark.parametrize("config", ["tiny/globe", "tiny/localizability", "tiny/stage3_geor", "geor7b/stage3"])
+@pytest.mark.parametrize("config", ["tiny/globe", "tiny/localizability", "tiny/geor", "geor7b/stage3"])
 def test_it_is_said_what_trains_the_parent_of_a_shipped_config(ready, tmp_path, monkeypatch, config):
     """By a config that says so itself and trains it indeed."""
     monkeypatch.chdir(tmp_path)

@@ -3,14 +3,13 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from gre.config import ConfigError, UserError
 from gre.models.shapes import PUBLISHED, Shape, read_shape
 from gre.plan.__main__ import Config as PlanConfig
-from gre.plan.__main__ import config_file, main, stage_of
+from gre.plan.__main__ import config_file, main
 from gre.plan.memory import (
     ASLEEP_BYTES,
     COMMUNICATOR_BYTES,
@@ -26,6 +25,7 @@ from gre.plan.memory import (
     reserve,
 )
 from gre.plan.work import forward_flops, work
+from gre.training.inputs import stage_of
 from tests.helpers.paths import ROOT
 
 SEVEN = PUBLISHED["Qwen/Qwen2.5-VL-7B-Instruct"]
@@ -202,12 +202,17 @@ def test_help_and_refusals_load_no_torch():
         assert result.stdout.strip().endswith("set()")
 
 
-def test_which_stage_a_config_is_for():
-    own = PlanConfig(gpus=1, gpu_gib=1)
-    assert stage_of(own, Path("configs/x/judge.yaml")) == "judge"
-    assert stage_of(replace(own, stage="stage2"), Path("mine.yaml")) == "stage2"
-    with pytest.raises(ConfigError, match="mine.yaml is not called after a stage"):
-        stage_of(own, Path("mine.yaml"))
+def test_which_stage_a_config_is_for(tmp_path):
+    assert stage_of("configs/x/judge.yaml") == "judge" and stage_of("stage2_verdict_mine.yaml") == "stage2_verdict"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("# bash scripts/train/stage3.sh mine.yaml\noutput_dir: x\n")
+    assert stage_of(mine) == "stage3"
+    for other in ("", "output_dir: x\n# bash scripts/train/stage3.sh\n", "# bash scripts/train/stage33.sh\n"):
+        mine.write_text(other)
+        with pytest.raises(UserError, match="mine.yaml: which stage is it for"):
+            stage_of(mine)
+    with pytest.raises(ValueError, match="stage is 'stage4': write one of"):
+        PlanConfig(gpus=1, gpu_gib=1, stage="stage4")
     with pytest.raises(ConfigError, match="a.yaml and b.yaml"):
         config_file(["a.yaml", "b.yaml"])
 
