@@ -215,6 +215,7 @@ def test_a_name_is_rewarded_by_distance_where_no_coordinates_are_said():
     ("lyon", "Lyon", True), ("LYON", "lyon", True), ("", "", False), ("", "lyon", False),
     ("abcdefg", "abcdefghij", True), ("abcdef", "abcdefghij", False),  # 0.7 of the length, and 0.6
     ("defghij", "abcdefghij", True), ("cdefghi", "abcdefghij", True), ("acdefgh", "abcdefghij", False),
+    ("bristol", "Bristol UK", True), ("hamburg", "Hamburger", True),  # 0.7, and 0.78
     ("niger", "Nigeria", True), ("new york", "New York City", False), ("usa", "United States", False),
     ("munich", "München", False), ("roma", "Rome", False)])
 def test_the_released_comparison_both_ways(a, b, same):
