@@ -44,12 +44,12 @@ def commands(folder: Path, seed: int) -> dict[str, list[str]]:
     """The command of each stage, which trains it into folder/geor/STAGE."""
     data, ours = folder / "data", folder / "geor"
 
-    def stage(name: str, parent: Path, rows: Path, *keys: str) -> list[str]:
-        return ["bash", f"{ROOT}/scripts/train/{name}.sh", f"{ROOT}/configs/tiny/{name}_geor.yaml",
+    def stage(name: str, settings: str, parent: Path, rows: Path, *keys: str) -> list[str]:
+        return ["bash", f"{ROOT}/scripts/train/{name}.sh", f"{ROOT}/configs/tiny/{settings}.yaml",
                 f"output_dir={ours / name}", f"model_name_or_path={parent}", f"data.path={rows}", *keys, f"seed={seed}"]
 
-    return {"stage1": stage("stage1", ROOT / "gre" / "tiny" / "base", regions(data)),
-            "stage3": stage("stage3", ours / "stage1", data / results.DATA["seed"],
+    return {"stage1": stage("stage1", "stage1_geor", ROOT / "gre" / "tiny" / "base", regions(data)),
+            "stage3": stage("stage3", "geor", ours / "stage1", data / results.DATA["seed"],
                             f"guards.places={data}/places.csv")}
 
 
