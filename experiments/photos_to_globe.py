@@ -25,13 +25,12 @@ import yaml
 
 from experiments.ablation import ENVIRONMENT, ROOT, train
 from experiments.camera import develop, shots
+from experiments.photos_to_stage3 import NEW_TOKENS, WITHIN_KM, begin
 from experiments.simulated_teacher import SimulatedTeacher
 from gre import config, manifest, provenance
-from gre.config import UserError, check_least, option
+from gre.config import check_least, option
 
-FOG_RATE = 0.15     # the reward model needs photos of which no place can be told
-WITHIN_KM = 50      # of a right answer: districts lie 22 km from the centre that the teachers name
-NEW_TOKENS = 160    # the chains are longer than the quickstart's
+FOG_RATE = 0.15  # the reward model needs photos of which no place can be told
 STAGES = ("stage1", "localizability", "globe")
 ANSWERING = ("stage1", "globe")
 
@@ -120,14 +119,8 @@ def measure(folder: Path) -> dict:
 
 def run(settings: Config) -> None:
     """Make what is missing, measure, and write the result."""
-    if Path(settings.run).name != settings.run:
-        raise UserError(f"run={settings.run!r} is not a plain name: the run lands in runs/NAME")
-    folder = Path("runs") / settings.run
     settled = {"seed": settings.seed, "photos": settings.photos, "rl_steps": settings.rl_steps}
-    kept = folder / "asked.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != settled:
-        raise UserError(f"{folder} was begun with {kept.read_text(encoding='utf-8').strip()}: name another run=")
-    provenance.write_atomically(kept, json.dumps(settled) + "\n")
+    folder = begin(settings.run, settled)
     made = data(folder, settings)
     for name, command in stage_commands(folder, settings.seed, settings.rl_steps).items():
         print(f"\n----- {name} " + "-" * (60 - len(name)), flush=True)

@@ -139,17 +139,22 @@ def measure(folder: Path, seed: int) -> dict:
             "scores": found}
 
 
-def run(settings: Config) -> None:
-    """Make what is missing, measure, and write the result."""
-    if Path(settings.run).name != settings.run:
-        raise UserError(f"run={settings.run!r} is not a plain name: the run lands in runs/NAME")
-    folder = Path("runs") / settings.run
-    folder.mkdir(parents=True, exist_ok=True)
+def begin(run: str, settled: dict) -> Path:
+    """The run's folder. Raises UserError for a run begun with other settings than `settled`."""
+    if Path(run).name != run:
+        raise UserError(f"run={run!r} is not a plain name: the run lands in runs/NAME")
+    folder = Path("runs") / run
     kept = folder / "asked.json"
-    settled = {"seed": settings.seed, "photos": settings.photos, "steps": settings.steps}
     if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != settled:
         raise UserError(f"{folder} was begun with {kept.read_text(encoding='utf-8').strip()}: name another run=")
     provenance.write_atomically(kept, json.dumps(settled) + "\n")
+    return folder
+
+
+def run(settings: Config) -> None:
+    """Make what is missing, measure, and write the result."""
+    settled = {"seed": settings.seed, "photos": settings.photos, "steps": settings.steps}
+    folder = begin(settings.run, settled)
     made = data(folder, settings)
     for name, command in stage_commands(folder, settings.seed, settings.steps).items():
         print(f"\n----- {name} " + "-" * (60 - len(name)), flush=True)

@@ -127,7 +127,7 @@ class Gazetteer(Cities):
             return self._countries_match(codes, said.how, said.edits, name)
         return _miss(f"{name!r} names different countries")
 
-    def _country_said(self, part: str) -> "_Said | None":
+    def _country_said(self, part: str) -> "_Part | None":
         """What one part of a country's name says; None where it names nothing."""
         for written in dict.fromkeys((part, names.unhedged(part))):
             folded = names.fold(written)
@@ -135,11 +135,11 @@ class Gazetteer(Cities):
             for how, codes in (("name", self._country_codes(written)),
                                ("shortened", self._country_names.get(shorter, set()))):
                 if codes:
-                    return _Said(codes, _territories(codes) | self._lands_in(written), how)
+                    return _Part(codes, _territories(codes) | self._lands_in(written), how)
             if names.larger_than_countries(folded):
                 return None
             if lands := self._lands_in(written):
-                return _Said(set(), lands | {self.cities[i].country for i, _ in self._called_anywhere(folded)})
+                return _Part(set(), lands | {self.cities[i].country for i, _ in self._called_anywhere(folded)})
         others = [other for other in _AND.split(part) if names.fold(other) and not names.larger_than_countries(
             names.fold(other))]
         if len(others) > 1 or others and others[0] != part:
@@ -148,14 +148,14 @@ class Gazetteer(Cities):
                 codes = [{country.code for country in match.candidates} for match in matches]
                 wide = [some | _territories(some) for some in codes]
                 found = set.intersection(*codes) or set.intersection(*wide)
-                return _Said(found, _territories(found), "name", max(match.edits for match in matches))
+                return _Part(found, _territories(found), "name", max(match.edits for match in matches))
         near = _near_names(names.fold(part), list(self._country_names))
         if near:
             edits = min(near.values())
             codes = {code for other, count in near.items() if count == edits for code in self._country_names[other]}
-            return _Said(codes, _territories(codes), "typo", edits)
+            return _Part(codes, _territories(codes), "typo", edits)
         known = any(self._country_codes(other) for other in others) and len(others) > 1
-        return _Said(set(), set()) if known else None  # France or what nobody knows
+        return _Part(set(), set()) if known else None  # France or what nobody knows
 
     def _lands_in(self, part: str) -> set[str]:
         """The countries with a region so called."""
@@ -324,7 +324,7 @@ class Gazetteer(Cities):
         return next(filter(None, map(self._cities_called, [folded, *names.without_kind(folded)])), [])
 
 
-class _Said(NamedTuple):
+class _Part(NamedTuple):
     """What a part of a country's name says: the countries it names, and others it may be a part of, or hold."""
 
     codes: set[str]
@@ -358,4 +358,3 @@ def _near_names(folded: str, choices: list[str]) -> dict[str, int]:
 
 def _miss(reason: str, elsewhere: Sequence[City] = ()) -> Match:
     return Match("miss", None, tuple(elsewhere), "", reason)
-

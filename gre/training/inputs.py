@@ -22,8 +22,9 @@ MAKERS = {
     "dataset/regions/": "bash scripts/data/gre30k.sh configs/data/regions.yaml makes it",
     "dataset/mp16_reason/localizability": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it",
     "dataset/mp16_reason/": "bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml makes it; published rows "
-                            "are dataset/published/mp16-reason/FILE, by python -m data_prep.fetch mp16-reason",
-    "dataset/published/": "python -m data_prep.fetch NAME writes dataset/published/NAME",
+                            "are dataset/published/mp16-reason/FILE, by python -m data_prep.fetch "
+                            "mp16-reason revision=COMMIT",
+    "dataset/published/": "python -m data_prep.fetch NAME revision=COMMIT writes dataset/published/NAME",
     "runs/globe/stage1": "bash scripts/train/stage1.sh configs/tiny/stage1_globe.yaml trains it",
     "runs/geor/stage1": "bash scripts/train/stage1.sh configs/tiny/stage1_geor.yaml trains it",
     "runs/geor7b/stage1": "bash scripts/train/stage1.sh configs/geor7b/stage1.yaml trains it",

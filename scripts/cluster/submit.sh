@@ -6,11 +6,11 @@
 #   bash scripts/cluster/submit.sh configs/gre7b -- --nodes=1 --gpus-per-node=8 --cpus-per-task=64 --mem=0 --time=24:00:00
 #
 # FOLDER holds CONFIG.yaml for every CONFIG; unless named: stage1 → judge → stage2 → stage3. Its stage is what CONFIG's
-# name begins with, or the script its first line says. GLOBE's chain is named: bash scripts/cluster/submit.sh configs/globe7b localizability globe_three -- …
-# (globe and globe_one ask no reward model.) What your cluster wants (partition, account, GPUs, time) goes behind --. Run
-# it where the paths in the configs mean something: that folder is the jobs' too, and their logs go to slurm/ in it. Every
-# stage's settings are read before the first job is submitted (--dry-run), and what it names has to be there or be written
-# by a stage before it (chain.py).
+# name begins with, else the script that its first line says to start it by. GLOBE's chain is named: bash
+# scripts/cluster/submit.sh configs/globe7b localizability globe_three -- … (globe and globe_one ask no reward model.) What
+# your cluster wants (partition, account, GPUs, time) goes behind --. Run it where the paths in the configs mean something:
+# that folder is the jobs' too, and their logs go to slurm/ in it. Every stage's settings are read before the first job is
+# submitted (--dry-run), and what it names has to be there or be written by a stage before it (chain.py).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
@@ -30,17 +30,20 @@ done
 if [ $# -gt 0 ]; then shift; fi
 if [ ${#stages[@]} -eq 0 ]; then stages=(stage1 judge stage2 stage3); fi
 command -v sbatch > /dev/null || refuse "there is no sbatch on this machine: submit where Slurm is"
+known=(stage1 judge stage2 stage2_verdict stage3 globe localizability)  # the longer of two comes last
+started="^#.*scripts/train/($(IFS='|'; echo "${known[*]}"))\.sh"
 declare -A script=() judge=()  # of a config: the stage it is for, the folder of the judge it asks
 for stage in "${stages[@]}"; do
-    for name in stage1 judge stage2 stage2_verdict stage3 globe localizability; do  # the longest comes last
+    for name in "${known[@]}"; do
         if [[ $stage == "$name"* ]]; then script[$stage]=$name; fi
     done
     [ -f "$folder/$stage.yaml" ] || refuse "there is no $folder/$stage.yaml"
     IFS= read -r first < "$folder/$stage.yaml" || true
-    if [ -z "${script[$stage]:-}" ] && [[ $first =~ ^#.*scripts/train/([a-z0-9_]+)\.sh ]]; then
+    if [ -z "${script[$stage]:-}" ] && [[ $first =~ $started ]]; then
         script[$stage]=${BASH_REMATCH[1]}
     fi
-    [ -f "$root/scripts/train/${script[$stage]:-}.sh" ] || refuse "$folder/$stage.yaml: which stage is it for?"
+    [ "${script[$stage]:-}" ] || refuse "$folder/$stage.yaml: which stage is it for? Let its name begin with one of \
+${known[*]}, or its first line be # bash scripts/train/STAGE.sh"
 done
 
 bash "$root/environment.sh"  # here, where packages can be fetched; the jobs find it made

@@ -10,7 +10,7 @@ from data_prep import recipe as steps
 from experiments import photos_to_globe as experiment
 from experiments.camera import shots
 from experiments.simulated_teacher import SimulatedTeacher
-from gre.config import UserError, load
+from gre.config import load
 from gre.llm import picture
 from gre.text.chains import chain_of
 from gre.text.named import parse_localizability, parse_names
@@ -50,11 +50,3 @@ def test_every_step_and_stage_takes_what_it_is_given(tmp_path):
         assert str(tmp_path / "data") in config.data.path
     assert config.train.max_steps == 7 and config.judge.model_name_or_path == str(tmp_path / "localizability")
     assert config.judge.min_auc == 0.85  # the gate is not opened
-
-
-def test_another_run_of_the_same_name_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "p").mkdir(parents=True)
-    (tmp_path / "runs" / "p" / "asked.json").write_text('{"seed": 1, "photos": 12, "rl_steps": 10}')
-    with pytest.raises(UserError, match="was begun with .*name another run="):
-        experiment.run(experiment.Config(run="p"))

@@ -47,8 +47,10 @@ def test_everything_that_is_missing_is_said_in_one_message(ready, tmp_path, here
     ("dataset/gre_cot/gre_cot.json", " (GRE's own files are not distributed here)"),
     ("dataset/regions/gre_cot/gre_cot.json", " (bash scripts/data/gre30k.sh configs/data/regions.yaml makes it)"),
     ("dataset/mp16_reason/mp16_reason_train.jsonl", " (bash scripts/data/mp16_reason.sh configs/data/mp16_reason.yaml "
-     "makes it; published rows are dataset/published/mp16-reason/FILE, by python -m data_prep.fetch mp16-reason)"),
-    ("dataset/published/mp16-reason/rows.json", " (python -m data_prep.fetch NAME writes dataset/published/NAME)"),
+     "makes it; published rows are dataset/published/mp16-reason/FILE, by python -m data_prep.fetch "
+     "mp16-reason revision=COMMIT)"),
+    ("dataset/published/mp16-reason/rows.json", " (python -m data_prep.fetch NAME revision=COMMIT writes "
+     "dataset/published/NAME)"),
     ("dataset/mine/rows.json", "")])
 def test_it_is_said_where_a_file_comes_from(ready, tmp_path, monkeypatch, path, hint):
     monkeypatch.chdir(tmp_path)
